@@ -1,0 +1,17 @@
+//! Weir's vocabulary: ids, limits, error codes and metadata records.
+//!
+//! Everything here is plain data. This crate knows no I/O, clock, randomness or async runtime.
+
+mod error;
+mod ids;
+pub mod limits;
+mod metadata;
+
+pub use error::{ErrorCode, Retry, SideEffects};
+pub use ids::{
+    AccountId, ClusterId, Epoch, Generation, Incarnation, InvalidUuid, NodeId, Nonce, Offset, PartitionIndex,
+    PrincipalId, Protocol, SegmentId, SessionId, TopicId, TopicPartition,
+};
+pub use metadata::{
+    GatewayRecord, NodeRecord, PartitionRecord, Replica, SegmentRecord, TopicRecord, is_valid_topic_name,
+};

@@ -1,0 +1,80 @@
+//! Every bound of the system has its name here; `const` assertions say how they relate.
+
+/// The smallest record batch: its header and no record, in bytes.
+pub const BATCH_HEADER_BYTES: usize = 61;
+/// `max.message.bytes` when a topic sets none: Kafka's default, in bytes.
+pub const BATCH_BYTES_DEFAULT: usize = 1_048_588;
+/// The largest record batch that any topic may allow, in bytes.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The largest Kafka request, in bytes, without its length prefix.
+pub const KAFKA_FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// The largest HTTP request body, in bytes.
+pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest internal frame, in bytes: a carried tail travels batch by batch, so one batch bounds it.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most that one Fetch answers over all its partitions, in bytes (MSK Serverless allows 55 MB).
+pub const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
+
+/// Bytes in flight per partition, from a gateway and between a leader and its follower.
+pub const PARTITION_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Appends in flight per partition from one gateway.
+pub const PARTITION_IN_FLIGHT_APPENDS_MAX: usize = 256;
+/// Answered appends of one gateway session that a leader remembers.
+pub const SESSION_WINDOW_MAX: usize = 2 * PARTITION_IN_FLIGHT_APPENDS_MAX;
+/// Batches remembered per producer id (Kafka's `NUM_BATCHES_TO_RETAIN`).
+pub const PRODUCER_BATCHES: usize = 5;
+/// Batches with a sequence gap that wait at the leader, per producer.
+pub const SEQUENCE_GAP_BATCHES: usize = 5;
+/// How long such a batch waits, in ms.
+pub const SEQUENCE_GAP_MS: u64 = 1_000;
+/// How long a session or producer entry outlives its last append, in ms of log time.
+pub const DEDUPE_EXPIRY_MS: i64 = 15 * 60 * 1000;
+
+/// How long a follower's connection may be gone within one epoch, in ms.
+pub const FOLLOWER_RECONNECT_MS: u64 = 300;
+/// How long a failover waits for the second member's answer to its fence, in ms.
+pub const FENCE_GRACE_MS: u64 = 50;
+/// How long a failover waits for a new pair to open a segment, in ms.
+pub const OPEN_TIMEOUT_MS: u64 = 500;
+/// The first and the longest interval at which a candidate leader asks placement, in ms.
+pub const ACTIVATION_ASK_MS: u64 = 20;
+pub const ACTIVATION_ASK_MS_MAX: u64 = 500;
+
+/// The unit of the journal's direct writes, in bytes.
+pub const JOURNAL_BLOCK_BYTES: usize = 4096;
+/// One journal file, in bytes.
+pub const JOURNAL_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// The most bytes of one journal write.
+pub const JOURNAL_WRITE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Silence after which the journal writes an empty record, in ms.
+pub const JOURNAL_IDLE_MS: u64 = 10;
+/// Un-flushed bytes of one segment that earn it a file of its own.
+pub const SEGMENT_FILE_BYTES_MIN: usize = 1024 * 1024;
+/// Recent batches kept in memory by one storage node, in bytes.
+pub const TAIL_BUDGET_BYTES: usize = 256 * 1024 * 1024;
+/// Files a storage node keeps open.
+pub const OPEN_FILES_MAX: usize = 1_024;
+
+/// A topic's partitions at creation.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
+/// Bytes of a topic name (Kafka's rule).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Longest wait of a fetch or of an HTTP read, in ms.
+pub const FETCH_WAIT_MS_MAX: u64 = 60_000;
+/// How long a gateway tries to place an append before it answers that the outcome is unknown, in ms.
+pub const APPEND_DEADLINE_MS: u64 = 30_000;
+/// Producer ids that a gateway takes from placement at a time.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// A gateway or node whose heartbeat is older is not shown as alive, in ms.
+pub const HEARTBEAT_TIMEOUT_MS: u64 = 10_000;
+/// How often gateways and nodes say that they are alive, in ms.
+pub const HEARTBEAT_MS: u64 = 2_000;
+
+const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "a frame holds any batch");
+const _: () = assert!(BATCH_BYTES_MAX < JOURNAL_WRITE_BYTES_MAX, "a write holds any batch");
+const _: () = assert!(BATCH_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX, "a window holds any batch");
+const _: () = assert!((JOURNAL_WRITE_BYTES_MAX as u64) < JOURNAL_FILE_BYTES, "a file holds any write");
+const _: () = assert!(JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES as u64));
+const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a frame holds any fetch answer");
+const _: () = assert!(HEARTBEAT_MS * 3 < HEARTBEAT_TIMEOUT_MS);

@@ -1,0 +1,389 @@
+//! Frames between our services on the data path: append, replicate, fence, open, fetch.
+//!
+//! A frame is a u32 length of what follows, then version u8, kind u8, two zero bytes, a correlation id u64, the
+//! fields of its kind, and for some kinds one or more batches to the end. Answers carry the correlation id of
+//! their question. Both directions are pipelined; a connection keeps order.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use types::{
+    AccountId, ClusterId, Epoch, ErrorCode, Generation, Incarnation, NodeId, Nonce, Offset, PrincipalId, Protocol,
+    Replica, SegmentId, TopicPartition,
+};
+
+use crate::batch::Batch;
+use crate::codec::{DecodeError, Reader};
+use crate::dedupe::DedupeKey;
+use crate::journal::{AppendMeta, OpenMeta};
+use crate::layout::{Layout, layout};
+
+pub const VERSION: u8 = 1;
+/// Bytes of a frame before its fields, the length prefix included.
+pub const HEADER_BYTES: usize = 16;
+
+/// A client's batch on its way from a gateway to the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendRequest {
+    pub account: AccountId,
+    pub cluster: ClusterId,
+    pub segment: SegmentId,
+    pub principal: PrincipalId,
+    pub protocol: Protocol,
+    pub dedupe: DedupeKey,
+    pub encryption_key: u32,
+    /// `message.timestamp.type=LogAppendTime`: the leader stamps the batch.
+    pub log_append_time: bool,
+    pub batch: Batch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AppendFields {
+    account: AccountId,
+    cluster: ClusterId,
+    segment: SegmentId,
+    principal: PrincipalId,
+    protocol: Protocol,
+    dedupe: DedupeKey,
+    encryption_key: u32,
+    log_append_time: bool,
+}
+
+/// Where an acknowledged batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: Offset,
+    pub append_time: i64,
+}
+
+/// A refusal, with a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+/// From a leader to its follower.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    Open(OpenMeta),
+    /// `chain_before`: the chain hash at the batch's base offset.
+    Append { meta: AppendMeta, chain_before: u64, batch: Batch },
+    /// The watermark moved and no append carries it.
+    Commit { segment: SegmentId, commit: Offset },
+    /// Where do you stand? Sent after a reconnect.
+    Resume { segment: SegmentId },
+}
+
+/// From a follower to its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerReply {
+    /// Everything below `end` is fsynced here, the opening record included.
+    Durable { segment: SegmentId, incarnation: Incarnation, end: Offset },
+    /// An append did not fit; the follower stands at `end` with this chain hash.
+    Gap { segment: SegmentId, incarnation: Incarnation, end: Offset, chain: u64 },
+    /// Appends of this leadership are over here.
+    Fenced { segment: SegmentId },
+    /// This disk does not know the segment.
+    Unknown { segment: SegmentId },
+}
+
+/// What one member says of a segment after its fence is fsynced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberState {
+    /// Fsynced end, commit watermark as known here, chain hash at the end.
+    Known { durable: Offset, commit: Offset, chain: u64 },
+    /// No such segment on this disk: not a length.
+    Unknown,
+    /// Part of it is damaged: not a length.
+    Damaged,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceRequest {
+    pub partition: TopicPartition,
+    pub generation: Generation,
+    /// Appends below this epoch fail from now on.
+    pub epoch: Epoch,
+    /// The open segment that the asker is about to seal.
+    pub nonce: Option<Nonce>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceReply {
+    pub incarnation: Incarnation,
+    pub state: MemberState,
+}
+
+/// Tells the new leader to open a segment on itself and its follower.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRequest {
+    pub account: AccountId,
+    pub cluster: ClusterId,
+    pub segment: SegmentId,
+    /// Where the sealed segment before it ends.
+    pub base: Offset,
+    /// The segment before it: the source of producer state, and of the carried tail.
+    pub previous: Option<SegmentId>,
+    /// Carry everything of `previous` from `base` to here.
+    pub carry_to: Offset,
+    pub leader: Replica,
+    pub follower: Replica,
+    /// `host:port` of the follower.
+    pub follower_address: String,
+}
+
+/// The segment is durable on both members up to `end`, its first free offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenReply {
+    pub end: Offset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchRequest {
+    pub account: AccountId,
+    pub segment: SegmentId,
+    /// The segment's end if the reader knows it sealed.
+    pub sealed_end: Option<Offset>,
+    pub offset: Offset,
+    pub bytes_max: u32,
+    /// How long to wait for a batch at `offset`, in ms.
+    pub wait_ms: u32,
+}
+
+/// Batches from `offset` on, as far as readers may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchReply {
+    /// The visible watermark of the segment.
+    pub visible: Offset,
+    pub batches: Bytes,
+}
+
+/// Everything that travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    Append(Box<AppendRequest>),
+    Appended(Result<Appended, Refusal>),
+    Peer(Box<PeerMessage>),
+    PeerReply(PeerReply),
+    Fence(FenceRequest),
+    Fenced(Result<FenceReply, Refusal>),
+    Open(Box<OpenRequest>),
+    Opened(Result<OpenReply, Refusal>),
+    Fetch(FetchRequest),
+    Fetched(Result<FetchReply, Refusal>),
+    /// The partition record changed: ask placement. Only a hint.
+    Hint { partition: TopicPartition },
+    /// First frame of a leader's connection: who speaks.
+    Hello { node: NodeId, incarnation: Incarnation },
+}
+
+layout!(struct AppendFields {
+    account, cluster, segment, principal, protocol, dedupe, encryption_key, log_append_time,
+});
+layout!(struct Appended { base_offset, append_time });
+layout!(struct Refusal { code, message });
+layout!(enum PeerReply {
+    1 = Durable { segment, incarnation, end },
+    2 = Gap { segment, incarnation, end, chain },
+    3 = Fenced { segment },
+    4 = Unknown { segment },
+});
+layout!(enum MemberState { 1 = Known { durable, commit, chain }, 2 = Unknown, 3 = Damaged });
+layout!(struct FenceRequest { partition, generation, epoch, nonce });
+layout!(struct FenceReply { incarnation, state });
+layout!(struct OpenRequest {
+    account, cluster, segment, base, previous, carry_to, leader, follower, follower_address,
+});
+layout!(struct OpenReply { end });
+layout!(struct FetchRequest { account, segment, sealed_end, offset, bytes_max, wait_ms });
+
+impl<T: Layout> Layout for Result<T, Refusal> {
+    fn put(&self, out: &mut BytesMut) {
+        match self {
+            Ok(value) => {
+                out.put_u8(0);
+                value.put(out);
+            }
+            Err(refusal) => {
+                out.put_u8(1);
+                refusal.put(out);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(if bool::take(reader)? { Err(Refusal::take(reader)?) } else { Ok(T::take(reader)?) })
+    }
+}
+
+impl Frame {
+    /// The frame as chunks to be written one after the other; batches are shared, not copied.
+    pub fn encode(&self, correlation: u64) -> (Bytes, Option<Bytes>) {
+        let mut out = BytesMut::with_capacity(256);
+        out.put_u32(0);
+        out.put_u8(VERSION);
+        out.put_u8(0);
+        out.put_u16(0);
+        out.put_u64(correlation);
+        let mut tail = None;
+        let kind = match self {
+            Self::Append(request) => {
+                let AppendRequest { account, cluster, segment, principal, protocol, dedupe, .. } = **request;
+                let (encryption_key, log_append_time) = (request.encryption_key, request.log_append_time);
+                AppendFields { account, cluster, segment, principal, protocol, dedupe, encryption_key, log_append_time }
+                    .put(&mut out);
+                tail = Some(put_batch(&request.batch, &mut out));
+                1
+            }
+            Self::Appended(result) => {
+                result.put(&mut out);
+                2
+            }
+            Self::Peer(message) => match &**message {
+                PeerMessage::Open(meta) => {
+                    meta.put(&mut out);
+                    3
+                }
+                PeerMessage::Append { meta, chain_before, batch } => {
+                    meta.put(&mut out);
+                    chain_before.put(&mut out);
+                    tail = Some(put_batch(batch, &mut out));
+                    4
+                }
+                PeerMessage::Commit { segment, commit } => {
+                    segment.put(&mut out);
+                    commit.put(&mut out);
+                    5
+                }
+                PeerMessage::Resume { segment } => {
+                    segment.put(&mut out);
+                    6
+                }
+            },
+            Self::PeerReply(reply) => {
+                reply.put(&mut out);
+                7
+            }
+            Self::Fence(request) => {
+                request.put(&mut out);
+                8
+            }
+            Self::Fenced(result) => {
+                result.put(&mut out);
+                9
+            }
+            Self::Open(request) => {
+                request.put(&mut out);
+                10
+            }
+            Self::Opened(result) => {
+                result.put(&mut out);
+                11
+            }
+            Self::Fetch(request) => {
+                request.put(&mut out);
+                12
+            }
+            Self::Fetched(Ok(reply)) => {
+                out.put_u8(0);
+                reply.visible.put(&mut out);
+                tail = Some(reply.batches.clone());
+                13
+            }
+            Self::Fetched(Err(refusal)) => {
+                out.put_u8(1);
+                refusal.put(&mut out);
+                13
+            }
+            Self::Hint { partition } => {
+                partition.put(&mut out);
+                14
+            }
+            Self::Hello { node, incarnation } => {
+                node.put(&mut out);
+                incarnation.put(&mut out);
+                15
+            }
+        };
+        out[5] = kind;
+        let length = out.len() - 4 + tail.as_ref().map_or(0, Bytes::len);
+        out[..4].copy_from_slice(&(length as u32).to_be_bytes());
+        (out.freeze(), tail.filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// Decodes what follows the length prefix. Batches share `bytes`; their checksums are not checked here.
+    pub fn decode(bytes: Bytes) -> Result<(u64, Self), DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("frame version")?;
+        if version != VERSION {
+            return Err(DecodeError::Value { what: "frame version", value: i64::from(version) });
+        }
+        let kind = reader.u8("frame kind")?;
+        reader.u16("frame reserved")?;
+        let correlation = reader.u64("correlation id")?;
+        let r = &mut reader;
+        let frame = match kind {
+            1 => {
+                let AppendFields {
+                    account,
+                    cluster,
+                    segment,
+                    principal,
+                    protocol,
+                    dedupe,
+                    encryption_key,
+                    log_append_time,
+                } = AppendFields::take(r)?;
+                let batch = take_batch(r)?;
+                Self::Append(Box::new(AppendRequest {
+                    account,
+                    cluster,
+                    segment,
+                    principal,
+                    protocol,
+                    dedupe,
+                    encryption_key,
+                    log_append_time,
+                    batch,
+                }))
+            }
+            2 => Self::Appended(Layout::take(r)?),
+            3 => Self::Peer(Box::new(PeerMessage::Open(Layout::take(r)?))),
+            4 => {
+                let (meta, chain_before) = (Layout::take(r)?, Layout::take(r)?);
+                Self::Peer(Box::new(PeerMessage::Append { meta, chain_before, batch: take_batch(r)? }))
+            }
+            5 => Self::Peer(Box::new(PeerMessage::Commit { segment: Layout::take(r)?, commit: Layout::take(r)? })),
+            6 => Self::Peer(Box::new(PeerMessage::Resume { segment: Layout::take(r)? })),
+            7 => Self::PeerReply(Layout::take(r)?),
+            8 => Self::Fence(Layout::take(r)?),
+            9 => Self::Fenced(Layout::take(r)?),
+            10 => Self::Open(Box::new(Layout::take(r)?)),
+            11 => Self::Opened(Layout::take(r)?),
+            12 => Self::Fetch(Layout::take(r)?),
+            13 => Self::Fetched(if bool::take(r)? {
+                Err(Refusal::take(r)?)
+            } else {
+                Ok(FetchReply { visible: Layout::take(r)?, batches: r.take_rest() })
+            }),
+            14 => Self::Hint { partition: Layout::take(r)? },
+            15 => Self::Hello { node: Layout::take(r)?, incarnation: Layout::take(r)? },
+            other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
+        };
+        reader.finish()?;
+        Ok((correlation, frame))
+    }
+}
+
+fn put_batch(batch: &Batch, out: &mut BytesMut) -> Bytes {
+    out.put_slice(&batch.prefix());
+    batch.body().clone()
+}
+
+fn take_batch(reader: &mut Reader) -> Result<Batch, DecodeError> {
+    let mut bytes = reader.take_rest();
+    let batch = Batch::split_from(&mut bytes).map_err(|_| DecodeError::Value { what: "batch", value: 0 })?;
+    if bytes.is_empty() { Ok(batch) } else { Err(DecodeError::Trailing { left: bytes.len() }) }
+}
+
+#[cfg(test)]
+mod tests;
