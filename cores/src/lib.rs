@@ -1,1 +1,19 @@
-//! placeholder
+//! The state machines that must be right.
+//!
+//! Each is pure: inputs and the time come in, effects go out; no I/O, clock, randomness or async runtime. The
+//! shells of `storage-node` and `placement` and the simulator drive these very types.
+//!
+//! - [`producers`]: who has appended what, so that a retry is recognised.
+//! - [`replica`]: one node's copy of one partition: fences, durable ends, watermarks.
+//! - [`partition`]: the owner of a partition on a node: its replica, and its leader while it has one.
+//! - [`failover`]: fence, decide, carry, open, compare-and-swap.
+//! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
+
+pub mod failover;
+pub mod partition;
+pub mod producers;
+pub mod recovery;
+pub mod replica;
+mod rules;
+
+pub use rules::{Rule, Rules};

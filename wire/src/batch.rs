@@ -152,6 +152,19 @@ impl Batch {
         self
     }
 
+    /// The batch with log-append time: sets the attribute bit and the maximum, and the checksum anew. The one
+    /// place where a batch's body changes (`message.timestamp.type=LogAppendTime`); copies it.
+    pub fn stamped(&self, append_time: i64) -> Self {
+        let mut body = BytesMut::from(&self.body[..]);
+        let attributes = self.header.attributes | TIMESTAMP_TYPE_BIT;
+        body[5..7].copy_from_slice(&attributes.to_be_bytes());
+        body[19..27].copy_from_slice(&append_time.to_be_bytes());
+        let crc = crc32c::crc32c(&body[5..]);
+        body[1..5].copy_from_slice(&crc.to_be_bytes());
+        let header = BatchHeader { crc, attributes, max_timestamp: append_time, ..self.header };
+        Self { body: body.freeze(), header, ..*self }
+    }
+
     /// The offset after its last record.
     pub fn end_offset(&self) -> Offset {
         self.base_offset + i64::from(self.header.last_offset_delta) + 1
@@ -248,6 +261,14 @@ mod tests {
         let again = Batch::parse_one(batch.to_bytes()).expect("own bytes");
         assert_eq!(again, batch);
         assert_eq!((again.base_offset, again.leader_epoch, again.end_offset()), (42, 3, 43));
+    }
+
+    #[test]
+    fn a_stamped_batch_is_valid_and_says_when() {
+        let stamped = sample().stamped(99);
+        let again = Batch::parse_one(stamped.to_bytes()).expect("own bytes");
+        assert!(again.header().is_log_append_time());
+        assert_eq!((again.header().max_timestamp, again), (99, stamped));
     }
 
     #[test]

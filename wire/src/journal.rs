@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | magic | `WJR1` |
 //! | 4 | crc | CRC-32C of every byte after this field |
-//! | 8 | version, kind | u8, u8, then two zero bytes |
+//! | 8 | version, kind, last | u8, u8, u8 (1 on the last record of its write), one zero byte |
 //! | 12 | body length | u32 |
 //! | 16 | lap | u64: which use of its file this is; bytes of an earlier lap never parse |
 //! | 24 | position | u64: where in the journal this record starts |
@@ -87,6 +87,8 @@ pub struct RecordPlace {
     pub position: u64,
     pub write: u64,
     pub durable_through: u64,
+    /// The last record of its write: after it, the rest of the block is padding.
+    pub is_last: bool,
 }
 
 struct FenceBody {
@@ -143,7 +145,8 @@ impl EncodedEntry {
         let mut fields = &mut header[8..];
         fields.put_u8(VERSION);
         fields.put_u8(self.kind);
-        fields.put_u16(0);
+        fields.put_u8(u8::from(place.is_last));
+        fields.put_u8(0);
         fields.put_u32((self.len() - HEADER_BYTES) as u32);
         fields.put_u64(place.lap);
         fields.put_u64(place.position);
@@ -244,13 +247,15 @@ pub fn parse_record(bytes: &Bytes, lap: u64, position: u64) -> Result<FoundRecor
         let crc = reader.u32("crc")?;
         let version = reader.u8("version")?;
         let kind = reader.u8("kind")?;
-        reader.u16("reserved")?;
+        let is_last = reader.u8("last")? != 0;
+        reader.u8("reserved")?;
         let body_length = reader.u32("length")? as usize;
         let place = RecordPlace {
             lap: reader.u64("lap")?,
             position: reader.u64("position")?,
             write: reader.u64("write")?,
             durable_through: reader.u64("durable through")?,
+            is_last,
         };
         Ok((magic, crc, version, kind, body_length, place))
     };
@@ -327,7 +332,7 @@ mod tests {
         ]
     }
 
-    const PLACE: RecordPlace = RecordPlace { lap: 3, position: 8192, write: 5, durable_through: 8192 };
+    const PLACE: RecordPlace = RecordPlace { lap: 3, position: 8192, write: 5, durable_through: 8192, is_last: true };
 
     fn written(entry: &JournalEntry) -> Vec<u8> {
         let encoded = entry.encode();
@@ -367,7 +372,7 @@ mod tests {
         let hex: String = bytes[8..].iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
-            "010300000000001c0000000000000003000000000000200000000000000000050000000000002000\
+            "010301000000001c0000000000000003000000000000200000000000000000050000000000002000\
              00000000000000000000000000000007000000030000000100000003"
         );
     }

@@ -1,0 +1,144 @@
+//! Decisions of one failover, case by case.
+
+use types::{AccountId, ClusterId, Epoch, Generation, Incarnation, TopicId};
+
+use super::*;
+
+fn replica(node: u32) -> Replica {
+    Replica { node: NodeId(node), incarnation: Incarnation(u128::from(node)) }
+}
+
+fn candidates() -> Vec<Candidate> {
+    (1..=3)
+        .map(|n| Candidate { replica: replica(n), az: format!("az-{n}"), address: format!("127.0.0.1:{n}") })
+        .collect()
+}
+
+fn record(open: bool) -> PartitionRecord {
+    let segment = SegmentRecord {
+        generation: Generation(1),
+        epoch: Epoch(1),
+        nonce: Nonce(1),
+        base: 0,
+        end: None,
+        replicas: [replica(1), replica(2)],
+    };
+    PartitionRecord {
+        account: AccountId(0),
+        cluster: ClusterId(0),
+        topic: TopicId(1),
+        partition: 0,
+        generation: Generation(1),
+        epoch: Epoch(i32::from(open)),
+        log_start: 0,
+        chain: if open { vec![segment] } else { Vec::new() },
+    }
+}
+
+fn known(node: u32, durable: Offset, commit: Offset) -> Input {
+    let state = MemberState::Known { durable, commit, chain: durable as u64 };
+    Input::Fenced {
+        node: NodeId(node),
+        result: Ok(FenceReply { incarnation: replica(node).incarnation, state }),
+    }
+}
+
+fn begin(open: bool) -> (Failover, Vec<Effect>) {
+    Failover::begin(0, record(open), 7, candidates(), vec![Nonce(9), Nonce(8)], Rules::ALL)
+}
+
+fn opening(effects: &[Effect]) -> &OpenRequest {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Open { request, .. } => Some(&**request),
+            _ => None,
+        })
+        .expect("an opening")
+}
+
+#[test]
+fn both_answered_seals_at_the_smaller_end_and_carries_nothing() {
+    let (mut failover, _) = begin(true);
+    assert!(failover.step(1, known(1, 10, 5)).is_empty());
+    let effects = failover.step(2, known(2, 8, 8));
+    let request = opening(&effects);
+    assert_eq!((request.base, request.carry_to), (8, 8));
+    assert_eq!((request.leader, request.follower), (replica(1), replica(2)));
+    let effects = failover.step(3, Input::Opened { nonce: request.segment.nonce, result: Ok(OpenReply { end: 8 }) });
+    let Effect::Swap { revision: Some(7), record } = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!(record.chain.iter().map(|s| (s.base, s.end)).collect::<Vec<_>>(), [(0, Some(8)), (8, None)]);
+    assert_eq!(record.epoch, Epoch(2));
+}
+
+#[test]
+fn one_answered_seals_at_its_watermark_and_carries_the_rest_to_another_node() {
+    let (mut failover, _) = begin(true);
+    failover.step(1, known(2, 10, 6));
+    assert!(failover.step(2, Input::Unreachable { node: NodeId(1) }).is_empty(), "the grace is not over");
+    let effects = failover.step(FENCE_GRACE_MS, Input::Tick);
+    let request = opening(&effects);
+    assert_eq!((request.base, request.carry_to), (6, 10));
+    assert_eq!(request.leader, replica(2));
+    assert_eq!(request.follower, replica(1), "still listed as alive: its disk may be well");
+}
+
+#[test]
+fn unknown_damaged_and_foreign_disks_are_no_lengths() {
+    for state in [MemberState::Unknown, MemberState::Damaged] {
+        let (mut failover, _) = begin(true);
+        failover.step(1, known(2, 10, 6));
+        let reply = FenceReply { incarnation: replica(1).incarnation, state };
+        let effects = failover.step(2, Input::Fenced { node: NodeId(1), result: Ok(reply) });
+        assert_eq!((opening(&effects).base, opening(&effects).carry_to), (6, 10));
+    }
+    let (mut failover, _) = begin(true);
+    failover.step(1, known(2, 10, 6));
+    let state = MemberState::Known { durable: 2, commit: 2, chain: 0 };
+    let reply = FenceReply { incarnation: Incarnation(99), state };
+    let effects = failover.step(2, Input::Fenced { node: NodeId(1), result: Ok(reply) });
+    assert_eq!(opening(&effects).carry_to, 10);
+}
+
+#[test]
+fn a_member_below_the_others_watermark_is_damaged() {
+    let (mut failover, _) = begin(true);
+    failover.step(1, known(1, 4, 4));
+    let effects = failover.step(2, known(2, 10, 6));
+    assert_eq!((opening(&effects).leader, opening(&effects).carry_to), (replica(2), 10));
+}
+
+#[test]
+fn no_intact_member_is_offline_and_never_truncated() {
+    let (mut failover, _) = begin(true);
+    for node in [1, 2] {
+        let reply = FenceReply { incarnation: replica(node).incarnation, state: MemberState::Unknown };
+        let effects = failover.step(1, Input::Fenced { node: NodeId(node), result: Ok(reply) });
+        if node == 2 {
+            assert!(matches!(&effects[0], Effect::Done(Err(r)) if r.code == ErrorCode::PartitionOffline));
+        }
+    }
+}
+
+#[test]
+fn a_silent_partner_is_replaced_after_its_time() {
+    let (mut failover, effects) = begin(false);
+    let first = opening(&effects).clone();
+    assert_eq!((first.leader, first.follower), (replica(1), replica(2)));
+    let effects = failover.step(OPEN_TIMEOUT_MS, Input::Tick);
+    let second = opening(&effects).clone();
+    assert_eq!((second.leader, second.follower), (replica(1), replica(3)));
+    assert_ne!(first.segment.nonce, second.segment.nonce);
+    let late = failover.step(600, Input::Opened { nonce: first.segment.nonce, result: Ok(OpenReply { end: 0 }) });
+    assert!(late.is_empty(), "the first opening counts no more");
+}
+
+#[test]
+fn a_lost_swap_stops() {
+    let (mut failover, effects) = begin(false);
+    let nonce = opening(&effects).segment.nonce;
+    failover.step(1, Input::Opened { nonce, result: Ok(OpenReply { end: 0 }) });
+    let effects = failover.step(2, Input::Swapped { won: false });
+    assert!(matches!(&effects[0], Effect::Done(Err(_))));
+    assert!(failover.is_over());
+}

@@ -1,0 +1,381 @@
+//! The owner of a partition on one node: its [`Replica`], and its leader while this node leads.
+//!
+//! Contract: call [`Partition::step`] with one input and the time; carry out the effects in order. After each
+//! journal entry's fsync, in order, give [`Input::JournalDurable`].
+//!
+//! The epoch of a leader is one process lifetime: a [`Partition`] made by recovery leads nothing.
+
+mod lead;
+
+use types::{AccountId, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, SegmentId, TopicPartition};
+use wire::frame::{
+    AppendRequest, Appended, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest, PeerMessage, PeerReply,
+    Refusal,
+};
+use wire::journal::JournalEntry;
+
+use crate::replica::{Replica, ReplicaError, Settled};
+use crate::{Rule, Rules};
+
+pub use lead::Leader;
+
+/// Names an asker who waits for an answer; the shell's to choose.
+pub type Token = u64;
+
+/// Ms of a monotonic clock, and ms since 1970 of the wall clock. Safety depends on neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    pub monotonic_ms: u64,
+    pub wall_ms: i64,
+}
+
+/// What happens to a partition.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A gateway's batch.
+    Append { token: Token, request: Box<AppendRequest> },
+    /// From the leader, where this node follows.
+    Peer { from: NodeId, message: Box<PeerMessage> },
+    /// From the follower, where this node leads.
+    PeerReply { from: NodeId, reply: PeerReply },
+    /// The connection to the follower broke, or is back.
+    PeerDown { node: NodeId },
+    PeerUp { node: NodeId },
+    /// From placement.
+    Fence { token: Token, request: FenceRequest },
+    Open { token: Token, request: Box<OpenRequest> },
+    /// The partition's record as placement has it now.
+    Record(Box<PartitionRecord>),
+    /// The topic is gone.
+    Deleted,
+    /// The next entry of this partition is fsynced.
+    JournalDurable,
+    /// A timer asked for by [`Effect::Wake`] is due.
+    Tick,
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    Journal(JournalEntry),
+    Send { to: NodeId, message: PeerMessage },
+    Reply { to: NodeId, reply: PeerReply },
+    Answer { token: Token, result: Result<Appended, Refusal> },
+    AnswerFence { token: Token, result: Result<FenceReply, Refusal> },
+    AnswerOpen { token: Token, result: Result<OpenReply, Refusal> },
+    /// Read the partition's record from placement, linearizably, and give it back as [`Input::Record`].
+    AskPlacement,
+    /// Ask placement to fail this partition over: the segment cannot go on.
+    RequestFailover { segment: SegmentId },
+    /// The visible watermark of an open segment, or the end of a sealed one, moved.
+    Visible { nonce: Nonce, offset: Offset },
+    /// Give [`Input::Tick`] at this monotonic time.
+    Wake { at_ms: u64 },
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Partition {
+    account: Option<AccountId>,
+    me: types::Replica,
+    replica: Replica,
+    leader: Option<Leader>,
+    rules: Rules,
+}
+
+fn refusal(code: ErrorCode, message: &str) -> Refusal {
+    Refusal { code, message: message.to_owned() }
+}
+
+impl Partition {
+    pub fn new(partition: TopicPartition, me: types::Replica, rules: Rules) -> Self {
+        Self::recovered(Replica::new(partition, rules), me, rules)
+    }
+
+    /// A partition whose replica was rebuilt from the journal.
+    pub fn recovered(replica: Replica, me: types::Replica, rules: Rules) -> Self {
+        let account = replica.segments().map(|segment| segment.open.account).next();
+        let mut partition = Self { account, me, replica, leader: None, rules };
+        if !rules.holds(Rule::LeaderNeverResumes) {
+            partition.leader = Leader::resumed(&partition.replica, me);
+        }
+        partition
+    }
+
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    pub fn leader(&self) -> Option<&Leader> {
+        self.leader.as_ref()
+    }
+
+    /// The account that owns the partition, once a segment said so.
+    pub fn account(&self) -> Option<AccountId> {
+        self.account
+    }
+
+    /// What readers may see of a segment: its watermark if this node leads it, its end if it is sealed.
+    pub fn visible(&self, nonce: Nonce) -> Option<Offset> {
+        let segment = self.replica.segment(nonce).filter(|segment| !segment.is_damaged)?;
+        match (&self.leader, segment.sealed) {
+            (_, Some(end)) => segment.durable.map(|durable| durable.min(end)),
+            (Some(leader), None) if leader.segment().nonce == nonce => leader.visible(),
+            _ => None,
+        }
+    }
+
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match input {
+            Input::Append { token, request } => self.append(now, token, request, &mut out),
+            Input::Peer { from, message } => self.peer(from, *message, &mut out),
+            Input::PeerReply { from, reply } => self.peer_reply(now, from, reply, &mut out),
+            Input::PeerDown { node } => self.with_leader(|leader, _| leader.peer_down(now, node)),
+            Input::PeerUp { node } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.peer_up(now, node, &mut out);
+                }
+            }
+            Input::Fence { token, request } => self.fence(token, request, &mut out),
+            Input::Open { token, request } => self.open(now, token, *request, &mut out),
+            Input::Record(record) => self.record(now, &record, &mut out),
+            Input::Deleted => {
+                self.step_down(ErrorCode::UnknownTopic, "the topic was deleted", &mut out);
+                out.push(Effect::Journal(self.replica.delete()));
+            }
+            Input::JournalDurable => self.journal_durable(now, &mut out),
+            Input::Tick => {
+                if let Some(leader) = &mut self.leader {
+                    leader.tick(now, &mut self.replica, &mut out);
+                }
+            }
+        }
+        out
+    }
+
+    fn with_leader(&mut self, f: impl FnOnce(&mut Leader, &mut Replica)) {
+        if let Some(leader) = &mut self.leader {
+            f(leader, &mut self.replica);
+        }
+    }
+
+    fn append(&mut self, now: Now, token: Token, request: Box<AppendRequest>, out: &mut Vec<Effect>) {
+        match &mut self.leader {
+            Some(leader) if leader.segment().nonce == request.segment.nonce => {
+                if self.account != Some(request.account) {
+                    let result = Err(refusal(ErrorCode::TenantMismatch, "the partition belongs to another account"));
+                    return out.push(Effect::Answer { token, result });
+                }
+                leader.append(now, token, request, &mut self.replica, out);
+            }
+            _ => {
+                let result = Err(refusal(ErrorCode::NotLeader, "this node does not lead the segment"));
+                out.push(Effect::Answer { token, result });
+            }
+        }
+    }
+
+    fn peer(&mut self, from: NodeId, message: PeerMessage, out: &mut Vec<Effect>) {
+        let reply = match message {
+            PeerMessage::Open(open) => {
+                let segment = open.segment;
+                if self.account.is_some_and(|account| account != open.account) || open.follower != self.me {
+                    Some(PeerReply::Unknown { segment })
+                } else {
+                    let account = open.account;
+                    match self.replica.open(open) {
+                        Ok(entry) => {
+                            self.account = Some(account);
+                            self.lose_to(segment, out);
+                            out.push(Effect::Journal(entry));
+                            None
+                        }
+                        Err(error) => self.reply_to(segment, error),
+                    }
+                }
+            }
+            PeerMessage::Append { meta, chain_before, batch } => {
+                match self.replica.append(meta, chain_before, batch) {
+                    Ok(Some(entry)) => {
+                        out.push(Effect::Journal(entry));
+                        None
+                    }
+                    // A resend of what is here: say how far this disk is.
+                    Ok(None) => self.durable_reply(meta.segment),
+                    Err(error) => self.reply_to(meta.segment, error),
+                }
+            }
+            PeerMessage::Commit { segment, commit } => {
+                self.replica.raise_commit(&segment, commit);
+                None
+            }
+            PeerMessage::Resume { segment } => {
+                let error = match self.replica.segment(segment.nonce) {
+                    _ if segment.leadership() < self.replica.floor() => ReplicaError::Fenced,
+                    None => ReplicaError::Unknown,
+                    Some(state) if state.is_damaged || state.sealed.is_some() => ReplicaError::Closed,
+                    Some(state) => ReplicaError::Gap { end: state.end, chain: state.chain },
+                };
+                self.reply_to(segment, error)
+            }
+        };
+        out.extend(reply.map(|reply| Effect::Reply { to: from, reply }));
+    }
+
+    fn reply_to(&self, segment: SegmentId, error: ReplicaError) -> Option<PeerReply> {
+        Some(match error {
+            ReplicaError::Fenced => PeerReply::Fenced { segment },
+            ReplicaError::Unknown => PeerReply::Unknown { segment },
+            ReplicaError::Gap { end, chain } => {
+                PeerReply::Gap { segment, incarnation: self.me.incarnation, end, chain }
+            }
+            // A resend of an opening: known here, so it only needs to hear how far.
+            ReplicaError::Closed => match self.replica.segment(segment.nonce) {
+                Some(state) if state.sealed.is_none() && !state.is_damaged => return self.durable_reply(segment),
+                _ => PeerReply::Fenced { segment },
+            },
+        })
+    }
+
+    fn durable_reply(&self, segment: SegmentId) -> Option<PeerReply> {
+        let end = self.replica.segment(segment.nonce)?.durable?;
+        Some(PeerReply::Durable { segment, incarnation: self.me.incarnation, end })
+    }
+
+    fn peer_reply(&mut self, now: Now, from: NodeId, reply: PeerReply, out: &mut Vec<Effect>) {
+        let Some(leader) = &mut self.leader else { return };
+        if leader.follower().node != from {
+            return;
+        }
+        if leader.peer_reply(now, reply, &mut self.replica, out) {
+            let segment = leader.segment();
+            self.step_down(ErrorCode::NotLeader, "the follower knows of a newer leadership", out);
+            out.push(Effect::RequestFailover { segment });
+        }
+    }
+
+    fn fence(&mut self, token: Token, request: FenceRequest, out: &mut Vec<Effect>) {
+        let leadership = (request.generation, request.epoch);
+        let is_early = !self.rules.holds(Rule::FenceBehindAppends) || !self.rules.holds(Rule::FenceIsDurable);
+        if is_early {
+            // Planted bugs: the answer leaves before the fence is in the journal.
+            if self.rules.holds(Rule::FenceIsDurable) {
+                if let Ok(entry) = self.replica.fence(Token::MAX, leadership, None) {
+                    out.push(Effect::Journal(entry));
+                }
+            } else {
+                self.replica.fence_in_memory(leadership);
+            }
+            self.step_down_below(leadership, out);
+            let state = self.state_of(request.nonce);
+            let result = Ok(FenceReply { incarnation: self.me.incarnation, state });
+            return out.push(Effect::AnswerFence { token, result });
+        }
+        match self.replica.fence(token, leadership, request.nonce) {
+            Ok(entry) => {
+                self.step_down_below(leadership, out);
+                out.push(Effect::Journal(entry));
+            }
+            Err(_) => {
+                let result = Err(refusal(ErrorCode::Fenced, "a newer leadership has been fenced here already"));
+                out.push(Effect::AnswerFence { token, result });
+            }
+        }
+    }
+
+    fn state_of(&self, nonce: Option<Nonce>) -> MemberState {
+        nonce.map_or(MemberState::Unknown, |nonce| self.replica.member_state(nonce))
+    }
+
+    fn step_down_below(&mut self, leadership: (types::Generation, types::Epoch), out: &mut Vec<Effect>) {
+        if self.leader.as_ref().is_some_and(|leader| leader.segment().leadership() < leadership) {
+            self.step_down(ErrorCode::NotLeader, "a newer leadership has begun", out);
+        }
+    }
+
+    /// A segment of another leader was opened here: an older leader of ours is over.
+    fn lose_to(&mut self, segment: SegmentId, out: &mut Vec<Effect>) {
+        self.step_down_below(segment.leadership(), out);
+    }
+
+    fn step_down(&mut self, code: ErrorCode, message: &str, out: &mut Vec<Effect>) {
+        if let Some(leader) = self.leader.take() {
+            leader.give_up(code, message, out);
+        }
+    }
+
+    fn open(&mut self, now: Now, token: Token, request: OpenRequest, out: &mut Vec<Effect>) {
+        if self.account.is_some_and(|account| account != request.account) || request.leader != self.me {
+            let result = Err(refusal(ErrorCode::TenantMismatch, "the segment is not for this disk or account"));
+            return out.push(Effect::AnswerOpen { token, result });
+        }
+        let account = request.account;
+        let segment = request.segment;
+        match Leader::open(now, token, request, &mut self.replica, self.rules, out) {
+            Ok(leader) => {
+                self.account = Some(account);
+                let older = self.leader.replace(leader);
+                if let Some(older) = older {
+                    older.give_up(ErrorCode::NotLeader, "another segment was opened", out);
+                }
+                debug_assert_eq!(self.leader.as_ref().map(Leader::segment), Some(segment));
+            }
+            Err(refusal) => out.push(Effect::AnswerOpen { token, result: Err(refusal) }),
+        }
+    }
+
+    /// Reconciles with the record: seals what it seals, drops what it does not name, activates what it opens.
+    fn record(&mut self, now: Now, record: &PartitionRecord, out: &mut Vec<Effect>) {
+        let published = (record.generation, record.epoch);
+        let here: Vec<SegmentId> = self.replica.segments().map(|segment| segment.open.segment).collect();
+        for id in here {
+            let listed = record.chain.iter().find(|segment| segment.nonce == id.nonce);
+            let end = match listed {
+                Some(segment) => segment.end,
+                // Not in the chain, and its epoch is taken or over: it will never be. Nothing of it was acknowledged.
+                None if id.leadership() <= published => self.replica.segment(id.nonce).map(|s| s.open.base),
+                None => None,
+            };
+            let is_led = self.leader.as_ref().is_some_and(|leader| leader.segment() == id);
+            if let Some(end) = end {
+                if is_led {
+                    self.step_down(ErrorCode::NotLeader, "the segment was sealed", out);
+                }
+                if let Some(entry) = self.replica.seal(id.nonce, end) {
+                    out.push(Effect::Journal(entry));
+                    out.push(Effect::Visible { nonce: id.nonce, offset: end });
+                }
+            } else if listed.is_some() {
+                if is_led {
+                    self.with_leader(|leader, replica| leader.activate(now, replica, out));
+                } else if record.open().is_some_and(|open| open.nonce == id.nonce && open.leader() == self.me) {
+                    // The record names this node, but no process lifetime of ours may lead it (any more).
+                    out.push(Effect::RequestFailover { segment: id });
+                }
+            }
+        }
+    }
+
+    fn journal_durable(&mut self, now: Now, out: &mut Vec<Effect>) {
+        match self.replica.journal_durable() {
+            Settled::Durable { segment, end } => match &mut self.leader {
+                Some(leader) if leader.segment() == segment => {
+                    leader.local_durable(now, end, &mut self.replica, out);
+                }
+                _ => {
+                    let leader = self.replica.segment(segment.nonce).map(|s| s.open.leader.node);
+                    if let Some(to) = leader.filter(|node| *node != self.me.node) {
+                        let reply = PeerReply::Durable { segment, incarnation: self.me.incarnation, end };
+                        out.push(Effect::Reply { to, reply });
+                    }
+                }
+            },
+            Settled::Fence { token, nonce } if token != Token::MAX => {
+                let reply = FenceReply { incarnation: self.me.incarnation, state: self.state_of(nonce) };
+                out.push(Effect::AnswerFence { token, result: Ok(reply) });
+            }
+            Settled::Fence { .. } | Settled::Quiet => {}
+        }
+    }
+}

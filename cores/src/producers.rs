@@ -1,0 +1,264 @@
+//! Producer state: which appends the log already holds, by producer id or gateway session.
+//!
+//! A pure function of the log below an offset: every replica computes the same from the same batches, and
+//! expiry goes by log time (KIP-360's lesson), never by a local clock.
+
+use std::collections::BTreeMap;
+
+use types::SessionId;
+use types::limits::{DEDUPE_EXPIRY_MS, PRODUCER_BATCHES, SESSION_WINDOW_MAX};
+use wire::{Batch, DedupeKey, DedupeSnapshot, ProducerEntry, RememberedBatch, SessionEntry};
+
+/// What an append is, in the light of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not seen before and next in order.
+    New,
+    /// In the log already, there.
+    Duplicate(RememberedBatch),
+    /// Something before it is missing.
+    Gap,
+    /// A newer epoch of this producer has written (KIP-98).
+    StaleEpoch,
+    /// Seen before, but too long ago to say where.
+    Forgotten,
+}
+
+/// The state at one offset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProducerState {
+    producers: BTreeMap<i64, ProducerEntry>,
+    sessions: BTreeMap<SessionId, SessionEntry>,
+    log_time: i64,
+    /// Log time of the last sweep: not part of the state that is compared or stored.
+    swept: i64,
+}
+
+/// The key that a batch carries itself, where an idempotent producer built it.
+pub fn producer_key(batch: &Batch) -> Option<DedupeKey> {
+    let header = batch.header();
+    (header.producer_id >= 0 && header.base_sequence >= 0).then(|| DedupeKey::Producer {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        last_sequence: sequence_plus(header.base_sequence, header.last_offset_delta),
+    })
+}
+
+/// Sequences count from 0 to `i32::MAX` and begin again (KIP-98).
+fn sequence_plus(sequence: i32, by: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(by)) % (i64::from(i32::MAX) + 1)) as i32
+}
+
+impl ProducerState {
+    pub fn from_snapshot(snapshot: &DedupeSnapshot) -> Self {
+        Self {
+            producers: snapshot.producers.iter().map(|entry| (entry.id, entry.clone())).collect(),
+            sessions: snapshot.sessions.iter().map(|entry| (entry.session, entry.clone())).collect(),
+            log_time: snapshot.log_time,
+            swept: snapshot.log_time,
+        }
+    }
+
+    pub fn snapshot(&self) -> DedupeSnapshot {
+        let live = |last: i64| self.log_time.saturating_sub(last) <= DEDUPE_EXPIRY_MS;
+        DedupeSnapshot {
+            producers: self.producers.values().filter(|entry| live(entry.last_time)).cloned().collect(),
+            sessions: self.sessions.values().filter(|entry| live(entry.last_time)).cloned().collect(),
+            log_time: self.log_time,
+        }
+    }
+
+    /// The highest append time in the log, in ms.
+    pub fn log_time(&self) -> i64 {
+        self.log_time
+    }
+
+    pub fn judge(&self, key: &DedupeKey) -> Verdict {
+        match *key {
+            DedupeKey::None => Verdict::New,
+            DedupeKey::Producer { id, epoch, base_sequence, last_sequence } => {
+                self.judge_producer(id, epoch, base_sequence, last_sequence)
+            }
+            DedupeKey::Session { session, number, floor } => self.judge_session(session, number, floor),
+        }
+    }
+
+    fn judge_producer(&self, id: i64, epoch: i16, base: i32, last: i32) -> Verdict {
+        let Some(entry) = self.producers.get(&id) else {
+            // Nothing is known of it: either it is new, or its state expired. A first batch that is not
+            // sequence 0 waits a moment for the one before it, then counts as expired.
+            return if base == 0 { Verdict::New } else { Verdict::Gap };
+        };
+        let epoch = i32::from(epoch);
+        if epoch < entry.epoch {
+            return Verdict::StaleEpoch;
+        }
+        if epoch > entry.epoch {
+            return if base == 0 { Verdict::New } else { Verdict::Gap };
+        }
+        let found = entry.batches.iter().find(|b| b.first == i64::from(base) && b.last == i64::from(last));
+        if let Some(batch) = found {
+            return Verdict::Duplicate(*batch);
+        }
+        let Some(latest) = entry.batches.last() else { return Verdict::New };
+        let expected = sequence_plus(latest.last as i32, 1);
+        if base == expected {
+            Verdict::New
+        } else if (base.wrapping_sub(expected)) > 0 {
+            Verdict::Gap
+        } else {
+            Verdict::Forgotten
+        }
+    }
+
+    fn judge_session(&self, session: SessionId, number: u64, floor: u64) -> Verdict {
+        let next = self.sessions.get(&session).map_or(0, |entry| entry.next).max(floor);
+        if number == next {
+            return Verdict::New;
+        }
+        if number > next {
+            return Verdict::Gap;
+        }
+        let entry = self.sessions.get(&session);
+        let found = entry.and_then(|entry| entry.batches.iter().find(|b| b.first == number as i64));
+        found.map_or(Verdict::Forgotten, |batch| Verdict::Duplicate(*batch))
+    }
+
+    /// True when nothing at all is known of this key's producer.
+    pub fn is_unknown(&self, key: &DedupeKey) -> bool {
+        match key {
+            DedupeKey::Producer { id, epoch, .. } => {
+                self.producers.get(id).is_none_or(|entry| entry.epoch < i32::from(*epoch))
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the log holds this append.
+    pub fn record(&mut self, key: &DedupeKey, batch: &Batch, append_time: i64) {
+        self.log_time = self.log_time.max(append_time);
+        let remembered = |first: i64, last: i64| RememberedBatch {
+            first,
+            last,
+            base_offset: batch.base_offset,
+            end_offset: batch.end_offset(),
+            append_time,
+        };
+        match *key {
+            DedupeKey::None => {}
+            DedupeKey::Producer { id, epoch, base_sequence, last_sequence } => {
+                let epoch = i32::from(epoch);
+                let entry = self.producers.entry(id).or_insert_with(|| ProducerEntry {
+                    id,
+                    epoch,
+                    last_time: append_time,
+                    batches: Vec::new(),
+                });
+                if entry.epoch != epoch {
+                    entry.epoch = epoch;
+                    entry.batches.clear();
+                }
+                entry.last_time = append_time;
+                if entry.batches.len() >= PRODUCER_BATCHES {
+                    entry.batches.remove(0);
+                }
+                entry.batches.push(remembered(i64::from(base_sequence), i64::from(last_sequence)));
+            }
+            DedupeKey::Session { session, number, floor } => {
+                let entry = self.sessions.entry(session).or_insert_with(|| SessionEntry {
+                    session,
+                    next: 0,
+                    last_time: append_time,
+                    batches: Vec::new(),
+                });
+                entry.next = number + 1;
+                entry.last_time = append_time;
+                entry.batches.retain(|b| b.first >= floor as i64);
+                if entry.batches.len() >= SESSION_WINDOW_MAX {
+                    entry.batches.remove(0);
+                }
+                entry.batches.push(remembered(number as i64, number as i64));
+            }
+        }
+        self.sweep();
+    }
+
+    /// Drops what expired, once per minute of log time.
+    fn sweep(&mut self) {
+        if self.log_time - self.swept < 60_000 {
+            return;
+        }
+        let oldest = self.log_time - DEDUPE_EXPIRY_MS;
+        self.swept = self.log_time;
+        self.producers.retain(|_, entry| entry.last_time >= oldest);
+        self.sessions.retain(|_, entry| entry.last_time >= oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::compression::Codec;
+    use wire::records::{BatchBuilder, NewRecord};
+
+    use super::*;
+
+    fn batch(offset: i64) -> Batch {
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { key: None, value: Some(b"x"), timestamp: 0, headers: &[] });
+        builder.finish(Codec::None).expect("a batch").placed_at(offset, 1)
+    }
+
+    fn producer(epoch: i16, sequence: i32) -> DedupeKey {
+        DedupeKey::Producer { id: 7, epoch, base_sequence: sequence, last_sequence: sequence }
+    }
+
+    fn session(number: u64, floor: u64) -> DedupeKey {
+        DedupeKey::Session { session: SessionId(1), number, floor }
+    }
+
+    #[test]
+    fn the_last_five_batches_of_a_producer_are_remembered() {
+        let mut state = ProducerState::default();
+        for sequence in 0..7 {
+            assert_eq!(state.judge(&producer(0, sequence)), Verdict::New);
+            state.record(&producer(0, sequence), &batch(i64::from(sequence)), 1);
+        }
+        assert_eq!(state.judge(&producer(0, 1)), Verdict::Forgotten);
+        assert!(matches!(state.judge(&producer(0, 2)), Verdict::Duplicate(b) if b.base_offset == 2));
+        assert_eq!(state.judge(&producer(0, 8)), Verdict::Gap);
+        assert_eq!(state.judge(&producer(1, 0)), Verdict::New);
+        state.record(&producer(1, 0), &batch(9), 1);
+        assert_eq!(state.judge(&producer(0, 7)), Verdict::StaleEpoch);
+    }
+
+    #[test]
+    fn sequences_begin_again_after_their_maximum() {
+        let mut state = ProducerState::default();
+        state.record(&producer(0, i32::MAX), &batch(0), 1);
+        assert_eq!(state.judge(&producer(0, 0)), Verdict::New);
+    }
+
+    #[test]
+    fn sessions_go_by_number_and_forget_below_the_floor() {
+        let mut state = ProducerState::default();
+        assert_eq!(state.judge(&session(3, 0)), Verdict::Gap, "0, 1 and 2 must come first");
+        for number in 0..4 {
+            state.record(&session(number, 0), &batch(number as i64), 1);
+        }
+        assert!(matches!(state.judge(&session(2, 0)), Verdict::Duplicate(b) if b.base_offset == 2));
+        state.record(&session(4, 4), &batch(4), 1);
+        assert_eq!(state.judge(&session(2, 0)), Verdict::Forgotten);
+        assert_eq!(state.judge(&session(9, 9)), Verdict::New, "the gateway gave up on 5 to 8");
+    }
+
+    #[test]
+    fn entries_expire_by_log_time() {
+        let mut state = ProducerState::default();
+        state.record(&producer(0, 0), &batch(0), 0);
+        state.record(&DedupeKey::None, &batch(1), DEDUPE_EXPIRY_MS + 1);
+        assert!(state.snapshot().producers.is_empty());
+        assert_eq!(state.judge(&producer(0, 5)), Verdict::Gap);
+        assert!(state.is_unknown(&producer(0, 5)));
+    }
+}

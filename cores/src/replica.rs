@@ -1,0 +1,383 @@
+//! One node's copy of one partition: what it has been told to keep, and what it can prove to have kept.
+//!
+//! Every change goes to the journal as an entry; entries of one partition become durable in the order in which
+//! they were given. A replica rebuilt from the same entries ([`Replica::replay`]) is the same replica.
+//!
+//! INVARIANT (PREFIX): for one segment, the two members' bytes agree below the smaller of their durable ends.
+//! INVARIANT (FENCE-DURABLE): after a fence's reply no append of a lower leadership is fsynced here.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use types::{Epoch, Generation, Nonce, Offset, SegmentId, TopicPartition};
+use wire::Batch;
+use wire::batch::mix;
+use wire::frame::MemberState;
+use wire::journal::{AppendMeta, JournalEntry, OpenMeta};
+
+use crate::producers::ProducerState;
+use crate::{Rule, Rules};
+
+/// A batch above the commit watermark as known here: it may be asked for again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    pub meta: AppendMeta,
+    pub batch: Batch,
+    /// The chain hash before and after it.
+    pub chain_before: u64,
+    pub chain_after: u64,
+}
+
+/// One segment on this disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    pub open: OpenMeta,
+    /// End of what was given to the journal, and the chain hash there.
+    pub end: Offset,
+    pub chain: u64,
+    /// D: end of what the journal has fsynced; `None` until the opening record is.
+    pub durable: Option<Offset>,
+    /// CW as known here.
+    pub commit: Offset,
+    /// The end that placement recorded.
+    pub sealed: Option<Offset>,
+    /// Part of it was complete once and cannot be read.
+    pub is_damaged: bool,
+    /// Producer state at `commit`.
+    pub committed: ProducerState,
+    /// Everything from `commit` to `end`.
+    pub pending: VecDeque<Pending>,
+}
+
+/// Why an append or an opening is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaError {
+    /// Another leadership has begun.
+    Fenced,
+    /// This disk has no such segment, or cannot vouch for it.
+    Unknown,
+    /// The append does not follow what is here.
+    Gap { end: Offset, chain: u64 },
+    /// The segment is sealed or damaged.
+    Closed,
+}
+
+/// What a fsync made true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The segment's durable end moved (or its opening became durable).
+    Durable { segment: SegmentId, end: Offset },
+    /// A fence is durable: its waiter may be answered.
+    Fence { token: u64, nonce: Option<Nonce> },
+    /// Nothing that anyone waits for.
+    Quiet,
+}
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    partition: TopicPartition,
+    floor: (Generation, Epoch),
+    segments: BTreeMap<Nonce, Segment>,
+    /// What the journal still owes, in order.
+    owed: VecDeque<Settled>,
+    rules: Rules,
+}
+
+/// The chain hash at the base of a segment.
+fn chain_seed(segment: &SegmentId) -> u64 {
+    mix(segment.nonce.0 as u64, (segment.nonce.0 >> 64) as u64)
+}
+
+impl Replica {
+    pub fn new(partition: TopicPartition, rules: Rules) -> Self {
+        Self {
+            partition,
+            floor: (Generation(0), Epoch(0)),
+            segments: BTreeMap::new(),
+            owed: VecDeque::new(),
+            rules,
+        }
+    }
+
+    pub fn partition(&self) -> TopicPartition {
+        self.partition
+    }
+
+    /// Appends of a leadership below this fail.
+    pub fn floor(&self) -> (Generation, Epoch) {
+        self.floor
+    }
+
+    pub fn segment(&self, nonce: Nonce) -> Option<&Segment> {
+        self.segments.get(&nonce)
+    }
+
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.values()
+    }
+
+    /// Opens a segment: the entry for the journal.
+    pub fn open(&mut self, open: OpenMeta) -> Result<JournalEntry, ReplicaError> {
+        if open.segment.leadership() < self.floor {
+            return Err(ReplicaError::Fenced);
+        }
+        if self.segments.contains_key(&open.segment.nonce) {
+            return Err(ReplicaError::Closed);
+        }
+        self.insert(open.clone());
+        self.owed.push_back(Settled::Durable { segment: open.segment, end: open.base });
+        Ok(JournalEntry::Open(open))
+    }
+
+    fn insert(&mut self, open: OpenMeta) {
+        // The opening of a segment raises the floor as a fence would: a zombie of an older one is stopped.
+        self.floor = self.floor.max(open.segment.leadership());
+        let segment = Segment {
+            end: open.base,
+            chain: chain_seed(&open.segment),
+            durable: None,
+            commit: open.base,
+            sealed: None,
+            is_damaged: false,
+            committed: ProducerState::from_snapshot(&open.snapshot),
+            pending: VecDeque::new(),
+            open,
+        };
+        self.segments.insert(segment.open.segment.nonce, segment);
+    }
+
+    /// Accepts a batch at its place: the entry for the journal.
+    pub fn append(
+        &mut self,
+        meta: AppendMeta,
+        chain_before: u64,
+        batch: Batch,
+    ) -> Result<Option<JournalEntry>, ReplicaError> {
+        if meta.segment.leadership() < self.floor {
+            return Err(ReplicaError::Fenced);
+        }
+        let check_chain = self.rules.holds(Rule::CheckChain);
+        let segment = self.segments.get_mut(&meta.segment.nonce).ok_or(ReplicaError::Unknown)?;
+        if segment.sealed.is_some() || segment.is_damaged {
+            return Err(ReplicaError::Closed);
+        }
+        let gap = ReplicaError::Gap { end: segment.end, chain: segment.chain };
+        if batch.base_offset > segment.end {
+            return Err(gap);
+        }
+        if batch.base_offset < segment.end {
+            // A resend. It is the same batch only if the chain says so, never because the offset does.
+            let known = segment.pending.iter().find(|p| p.batch.base_offset == batch.base_offset);
+            let is_same = known.is_none_or(|p| p.chain_after == batch.chain_after(chain_before));
+            if check_chain && !is_same {
+                return Err(ReplicaError::Closed);
+            }
+            segment.raise_commit(meta.commit);
+            return Ok(None);
+        }
+        if check_chain && chain_before != segment.chain {
+            return Err(ReplicaError::Closed);
+        }
+        segment.accept(meta, batch.clone());
+        self.owed.push_back(Settled::Durable { segment: meta.segment, end: batch.end_offset() });
+        Ok(Some(JournalEntry::Append { meta, batch }))
+    }
+
+    /// The watermark moved, says the leader.
+    pub fn raise_commit(&mut self, segment: &SegmentId, commit: Offset) {
+        if let Some(segment) = self.segments.get_mut(&segment.nonce) {
+            segment.raise_commit(commit);
+        }
+    }
+
+    /// Fences: the entry for the journal. Its [`Settled::Fence`] comes after every append before it.
+    pub fn fence(
+        &mut self,
+        token: u64,
+        leadership: (Generation, Epoch),
+        nonce: Option<Nonce>,
+    ) -> Result<JournalEntry, ReplicaError> {
+        if leadership < self.floor {
+            return Err(ReplicaError::Fenced);
+        }
+        self.floor = leadership;
+        self.owed.push_back(Settled::Fence { token, nonce });
+        Ok(JournalEntry::Fence { partition: self.partition, generation: leadership.0, epoch: leadership.1 })
+    }
+
+    /// Raises the floor in memory alone: what the planted bug does.
+    pub(crate) fn fence_in_memory(&mut self, leadership: (Generation, Epoch)) {
+        self.floor = self.floor.max(leadership);
+    }
+
+    /// Notes where placement sealed a segment, or that it never became part of the log (`end` = its base).
+    pub fn seal(&mut self, nonce: Nonce, end: Offset) -> Option<JournalEntry> {
+        let segment = self.segments.get_mut(&nonce).filter(|segment| segment.sealed.is_none())?;
+        segment.seal(end);
+        self.owed.push_back(Settled::Quiet);
+        Some(JournalEntry::Seal { segment: segment.open.segment, end })
+    }
+
+    /// The journal has fsynced this partition's next entry.
+    pub fn journal_durable(&mut self) -> Settled {
+        let settled = self.owed.pop_front();
+        let settled = settled.expect("INVARIANT: the journal completes what it was given, once");
+        if let Settled::Durable { segment, end } = settled
+            && let Some(state) = self.segments.get_mut(&segment.nonce)
+        {
+            assert!(end <= state.end || state.sealed.is_some(), "INVARIANT: no durable end above the end");
+            let end = state.sealed.map_or(end, |sealed| end.min(sealed));
+            state.durable = Some(state.durable.map_or(end, |durable| durable.max(end)));
+        }
+        settled
+    }
+
+    /// What this disk can say of a segment.
+    pub fn member_state(&self, nonce: Nonce) -> MemberState {
+        let Some(segment) = self.segments.get(&nonce) else {
+            if !self.rules.holds(Rule::UnknownIsNotEmpty) {
+                return MemberState::Known { durable: 0, commit: 0, chain: 0 };
+            }
+            return MemberState::Unknown;
+        };
+        match segment.durable {
+            _ if segment.is_damaged => MemberState::Damaged,
+            None => MemberState::Unknown,
+            Some(durable) => MemberState::Known {
+                durable,
+                commit: segment.commit.min(durable),
+                chain: segment.chain_at(durable),
+            },
+        }
+    }
+
+    /// Applies an entry that recovery found: it is durable already.
+    pub fn replay(&mut self, entry: &JournalEntry) {
+        match entry {
+            JournalEntry::Open(open) => {
+                self.insert(open.clone());
+                if let Some(segment) = self.segments.get_mut(&open.segment.nonce) {
+                    segment.durable = Some(open.base);
+                }
+            }
+            JournalEntry::Append { meta, batch } => {
+                let Some(segment) = self.segments.get_mut(&meta.segment.nonce) else { return };
+                if batch.base_offset == segment.end {
+                    segment.accept(*meta, batch.clone());
+                    segment.durable = Some(segment.end);
+                } else if batch.base_offset > segment.end {
+                    // What stood between is gone: never pretend that the segment ends here.
+                    segment.is_damaged = true;
+                }
+            }
+            JournalEntry::Fence { generation, epoch, .. } => self.floor = self.floor.max((*generation, *epoch)),
+            JournalEntry::Seal { segment, end } => {
+                if let Some(segment) = self.segments.get_mut(&segment.nonce) {
+                    segment.seal(*end);
+                }
+            }
+            JournalEntry::Delete { .. } => self.segments.clear(),
+            JournalEntry::Idle => {}
+        }
+    }
+
+    /// Takes a segment from the catalogue, before the journal is replayed on top of it.
+    pub fn restore(&mut self, floor: (Generation, Epoch), segments: impl IntoIterator<Item = Segment>) {
+        self.floor = self.floor.max(floor);
+        self.segments.extend(segments.into_iter().map(|segment| (segment.open.segment.nonce, segment)));
+    }
+
+    /// Recovery found damage that may hold entries of this segment.
+    pub fn mark_damaged(&mut self, nonce: Nonce) {
+        if let Some(segment) = self.segments.get_mut(&nonce) {
+            segment.is_damaged = true;
+        }
+    }
+
+    /// Forgets every segment (the topic is deleted); the floor stays.
+    pub fn delete(&mut self) -> JournalEntry {
+        self.segments.clear();
+        self.owed.push_back(Settled::Quiet);
+        JournalEntry::Delete { partition: self.partition }
+    }
+
+    /// Drops a sealed segment that holds nothing.
+    pub fn forget(&mut self, nonce: Nonce) {
+        self.segments.remove(&nonce);
+    }
+}
+
+impl Segment {
+    /// Takes a segment from stored state: everything below `end` is in a file and durable.
+    pub fn stored(open: OpenMeta, end: Offset, chain: u64, sealed: Option<Offset>, committed: ProducerState) -> Self {
+        Self {
+            end,
+            chain,
+            durable: Some(end),
+            commit: end,
+            sealed,
+            is_damaged: false,
+            committed,
+            pending: VecDeque::new(),
+            open,
+        }
+    }
+
+    fn accept(&mut self, meta: AppendMeta, batch: Batch) {
+        let chain_before = self.chain;
+        self.chain = batch.chain_after(chain_before);
+        self.end = batch.end_offset();
+        self.pending.push_back(Pending { meta, batch, chain_before, chain_after: self.chain });
+        self.raise_commit(meta.commit);
+    }
+
+    /// CW never falls, and never passes what is here.
+    pub(crate) fn raise_commit(&mut self, commit: Offset) {
+        while let Some(first) = self.pending.front() {
+            if first.batch.end_offset() > commit {
+                break;
+            }
+            let Pending { meta, batch, .. } = self.pending.pop_front().expect("just seen");
+            self.committed.record(&meta.dedupe, &batch, meta.append_time);
+        }
+        let known = self.pending.front().map_or(self.end, |first| first.batch.base_offset);
+        self.commit = self.commit.max(commit.min(known));
+    }
+
+    fn seal(&mut self, end: Offset) {
+        assert!(end >= self.commit || end == self.open.base, "INVARIANT: a seal never cuts what is committed");
+        while self.pending.back().is_some_and(|last| last.batch.end_offset() > end) {
+            self.pending.pop_back();
+        }
+        self.chain = self.pending.back().map_or(self.chain, |last| last.chain_after);
+        self.end = self.end.min(end);
+        self.durable = self.durable.map(|durable| durable.min(end));
+        self.sealed = Some(end);
+        self.raise_commit(end);
+    }
+
+    /// The chain hash at a batch boundary at or above the watermark; 0 where it is not known any more.
+    pub fn chain_at(&self, offset: Offset) -> u64 {
+        if offset == self.end {
+            return self.chain;
+        }
+        self.pending.iter().find(|p| p.batch.base_offset == offset).map_or(0, |p| p.chain_before)
+    }
+
+    /// Producer state at `offset`, a batch boundary at or above the watermark.
+    pub fn producers_at(&self, offset: Offset) -> Option<ProducerState> {
+        if offset < self.commit {
+            return None;
+        }
+        let mut state = self.committed.clone();
+        for pending in self.pending.iter().take_while(|p| p.batch.end_offset() <= offset) {
+            state.record(&pending.meta.dedupe, &pending.batch, pending.meta.append_time);
+        }
+        Some(state)
+    }
+
+    /// What lies in `[from, to)`, to be carried into the next segment.
+    pub fn tail(&self, from: Offset, to: Offset) -> impl Iterator<Item = &Pending> {
+        self.pending.iter().filter(move |p| p.batch.base_offset >= from && p.batch.end_offset() <= to)
+    }
+}

@@ -1,0 +1,76 @@
+//! The load-bearing rules, each with a switch.
+//!
+//! The product always runs with [`Rules::ALL`]. The simulator breaks one rule at a time and must notice:
+//! a rule whose absence nobody notices is not known to be needed, or not known to be tested.
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $variant:ident,)*) => {
+        /// A rule that the simulator can break.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Rule { $($(#[$doc])* $variant,)* }
+
+        impl Rule {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The rule of a name as printed by `Debug`.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|rule| format!("{rule:?}") == name)
+            }
+        }
+    };
+}
+
+rules! {
+    /// An append is acknowledged only once both members have fsynced it (invariant 1).
+    AckAfterBothFsyncs,
+    /// A fence is in the journal before it is answered (invariant 12).
+    FenceIsDurable,
+    /// A fence's length is taken after the fence's own fsync (invariant 13).
+    FenceBehindAppends,
+    /// A segment that this disk does not know has no length (invariant 18).
+    UnknownIsNotEmpty,
+    /// A disk that is not the one listed has no length (invariant 18).
+    IncarnationMustMatch,
+    /// A restarted leader never appends in its old epoch (invariant 14).
+    LeaderNeverResumes,
+    /// Partition records change by compare-and-swap (invariant 16).
+    CasOnRevision,
+    /// No append is accepted before the record names the segment (invariant 15).
+    ActivateAfterCas,
+    /// The survivor's tail above its watermark is carried to two disks before it is part of the log (invariant 9).
+    CarryTail,
+    /// What lies between the survivor's watermark and its end may have been acknowledged (invariant 2).
+    KeepTail,
+    /// A duplicate is answered only once its batch is below the watermark.
+    DuplicateWaitsForCommit,
+    /// Producer state is rolled back to the first free offset of the new segment.
+    ForgetAboveSeal,
+    /// A follower checks the chain hash, not the offset alone (invariant 7).
+    CheckChain,
+    /// A bad record below `durable_through` is damage, never a torn tail (invariant 27).
+    DamageIsNotTorn,
+    /// A bad record at or above `durable_through` is torn and is cut (invariant 27).
+    TornIsCut,
+    /// After the first failed write nothing is acknowledged (invariant 28).
+    StopAfterError,
+}
+
+/// Which rules hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules(u32);
+
+impl Rules {
+    /// The only value outside the simulator.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// All but one: for the simulator.
+    pub fn without(rule: Rule) -> Self {
+        Self(u32::MAX & !(1 << rule as u32))
+    }
+
+    pub fn holds(self, rule: Rule) -> bool {
+        self.0 & (1 << rule as u32) != 0
+    }
+}
+
+const _: () = assert!(Rule::ALL.len() <= 32);
