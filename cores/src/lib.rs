@@ -7,9 +7,11 @@
 //! - [`replica`]: one node's copy of one partition: fences, durable ends, watermarks.
 //! - [`partition`]: the owner of a partition on a node: its replica, and its leader while it has one.
 //! - [`failover`]: fence, decide, carry, open, compare-and-swap.
+//! - [`packing`]: how entries become one journal write.
 //! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
 
 pub mod failover;
+pub mod packing;
 pub mod partition;
 pub mod producers;
 pub mod recovery;

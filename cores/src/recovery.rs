@@ -6,12 +6,15 @@
 //! is *damage*; a hole at or above H belongs to the one write that was in flight, is *torn*, and that whole
 //! write is cut. Nothing of it was ever acknowledged.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use types::limits::JOURNAL_BLOCK_BYTES;
-use wire::journal::{FoundRecord, JournalEntry, NoRecord, parse_record};
+use types::{SegmentId, TopicPartition};
+use wire::journal::{AppendMeta, FoundRecord, JournalEntry, NoRecord, OpenMeta, parse_record};
 
+use crate::replica::Replica;
 use crate::{Rule, Rules};
 
 const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
@@ -149,6 +152,49 @@ fn cut(out: &mut Recovered, write_start: u64, hole: u64, whole: bool, files_end:
     out.entries.retain(|entry| entry.position < at);
     out.end = at.next_multiple_of(BLOCK);
     out.torn = Some(out.end..files_end).filter(|torn| torn.start < torn.end);
+}
+
+/// Rebuilds replicas from what was recovered, on top of what the catalogue restored into `replicas`.
+///
+/// A damaged range does not say whose it was. A segment is cleared of it only by a later entry of its own that
+/// follows without a gap, or by its seal; every other segment that was open then is quarantined. Returns those.
+pub fn replay(
+    recovered: &Recovered,
+    replicas: &mut BTreeMap<TopicPartition, Replica>,
+    rules: Rules,
+) -> Vec<SegmentId> {
+    let mut last: BTreeMap<SegmentId, u64> = BTreeMap::new();
+    for Replayed { position, entry, .. } in &recovered.entries {
+        let partition = match entry {
+            JournalEntry::Append { meta, .. } => meta.segment.partition,
+            JournalEntry::Open(open) => open.segment.partition,
+            JournalEntry::Fence { partition, .. } | JournalEntry::Delete { partition } => *partition,
+            JournalEntry::Seal { segment, .. } => segment.partition,
+            JournalEntry::Idle => continue,
+        };
+        if let JournalEntry::Append { meta: AppendMeta { segment, .. }, .. }
+        | JournalEntry::Open(OpenMeta { segment, .. }) = entry
+        {
+            last.insert(*segment, *position);
+        }
+        replicas.entry(partition).or_insert_with(|| Replica::new(partition, rules)).replay(entry);
+    }
+    let mut quarantined = Vec::new();
+    for replica in replicas.values_mut() {
+        let suspects: Vec<SegmentId> = replica
+            .segments()
+            .filter(|segment| segment.sealed.is_none())
+            .map(|segment| segment.open.segment)
+            .filter(|id| {
+                let position = last.get(id).copied().unwrap_or(0);
+                recovered.damage.iter().any(|damage| position < damage.start)
+            })
+            .collect();
+        suspects.iter().for_each(|id| replica.mark_damaged(id.nonce));
+        let damaged = replica.segments().filter(|segment| segment.is_damaged);
+        quarantined.extend(damaged.map(|segment| segment.open.segment));
+    }
+    quarantined
 }
 
 #[cfg(test)]

@@ -345,11 +345,14 @@ impl Segment {
     }
 
     fn seal(&mut self, end: Offset) {
-        assert!(end >= self.commit || end == self.open.base, "INVARIANT: a seal never cuts what is committed");
+        // A leader may know more to be committed than the survivor whose watermark became the seal: what lies
+        // between was carried, and is the next segment's. Its producer state stays above, and is not used again.
         while self.pending.back().is_some_and(|last| last.batch.end_offset() > end) {
             self.pending.pop_back();
         }
         self.chain = self.pending.back().map_or(self.chain, |last| last.chain_after);
+        // A copy that ends below its seal has lost something: a seal never lies above an intact member's end.
+        self.is_damaged |= self.end < end;
         self.end = self.end.min(end);
         self.durable = self.durable.map(|durable| durable.min(end));
         self.sealed = Some(end);

@@ -411,10 +411,11 @@ impl Leader {
         if node != self.follower().node {
             return;
         }
-        let Some(since) = self.follower_down_ms.take() else { return };
+        // The leader may be younger than the cut: it asks where the follower stands in any case.
+        let since = self.follower_down_ms.take();
         if matches!(self.phase, Phase::Opening { .. }) {
             out.push(Effect::Send { to: node, message: PeerMessage::Open(self.open.clone()) });
-        } else if now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS {
+        } else if since.is_some_and(|since| now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS) {
             out.push(Effect::RequestFailover { segment: self.segment() });
         }
         out.push(Effect::Send { to: node, message: PeerMessage::Resume { segment: self.segment() } });

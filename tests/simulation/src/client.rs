@@ -1,0 +1,118 @@
+//! A gateway as the cores see one: an ordered window of appends per partition, replayed in order until answered.
+
+use std::collections::VecDeque;
+
+use types::{AccountId, ClusterId, PrincipalId, Protocol, SegmentId, SessionId};
+use wire::compression::Codec;
+use wire::frame::{AppendRequest, Appended};
+use wire::records::{BatchBuilder, NewRecord};
+use wire::{Batch, DedupeKey};
+
+/// One batch on its way.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub number: u64,
+    pub batch: Batch,
+    pub records: i32,
+    /// Offset at which it was acknowledged.
+    pub acked: Option<Appended>,
+    /// How many batches of this client were acknowledged in order when this one was first sent.
+    pub acked_before: Option<u64>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Client {
+    pub id: u64,
+    session: SessionId,
+    /// Idempotent producers carry their own sequence; others use the gateway's.
+    is_idempotent: bool,
+    sequence: i32,
+    next_number: u64,
+    pub window: VecDeque<Outgoing>,
+    pub window_max: usize,
+    /// Where the window was last sent, and which of it.
+    pub sent_to: Option<SegmentId>,
+    pub sent: usize,
+    pub sent_at_ms: u64,
+    pub acked: u64,
+    pub target: u64,
+}
+
+impl Client {
+    pub fn new(id: u64, is_idempotent: bool, target: u64, window_max: usize) -> Self {
+        Self {
+            id,
+            session: SessionId(u128::from(id) + 1),
+            is_idempotent,
+            sequence: 0,
+            next_number: 0,
+            window: VecDeque::new(),
+            window_max,
+            sent_to: None,
+            sent: 0,
+            sent_at_ms: 0,
+            acked: 0,
+            target,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.acked == self.target
+    }
+
+    /// Fills the window with new batches.
+    pub fn fill(&mut self, records: i32, padding: usize) {
+        if self.window.len() >= self.window_max || self.next_number >= self.target {
+            return;
+        }
+        let mut builder = BatchBuilder::new();
+        if self.is_idempotent {
+            builder = builder.producer(self.id as i64 + 100, 0, self.sequence);
+        }
+        for record in 0..records {
+            let value = format!("client {} batch {} record {record} {}", self.id, self.next_number, "x".repeat(padding));
+            builder.push(NewRecord { key: None, value: Some(value.as_bytes()), timestamp: 1, headers: &[] });
+        }
+        let batch = builder.finish(Codec::None).expect("a small batch");
+        self.sequence += records;
+        let number = self.next_number;
+        self.window.push_back(Outgoing { number, batch, records, acked: None, acked_before: None });
+        self.next_number += 1;
+    }
+
+    /// The request of the batch at `index` of the window.
+    pub fn request(&mut self, index: usize, segment: SegmentId) -> AppendRequest {
+        let floor = self.window.front().map_or(self.next_number, |first| first.number);
+        let acked = self.acked;
+        let outgoing = &mut self.window[index];
+        outgoing.acked_before.get_or_insert(acked);
+        AppendRequest {
+            account: AccountId(1),
+            cluster: ClusterId(1),
+            segment,
+            principal: PrincipalId(0),
+            protocol: Protocol::Kafka,
+            dedupe: DedupeKey::Session { session: self.session, number: outgoing.number, floor },
+            encryption_key: 0,
+            log_append_time: false,
+            batch: outgoing.batch.clone(),
+        }
+    }
+
+    /// Takes an acknowledgement; the batches that are answered in order leave the window.
+    pub fn acknowledge(&mut self, number: u64, appended: Appended) -> Option<Batch> {
+        let outgoing = self.window.iter_mut().find(|outgoing| outgoing.number == number)?;
+        if outgoing.acked.is_some() {
+            return None;
+        }
+        outgoing.acked = Some(appended);
+        let batch = outgoing.batch.clone();
+        while self.window.front().is_some_and(|first| first.acked.is_some()) {
+            self.window.pop_front();
+            self.acked += 1;
+            self.sent = self.sent.saturating_sub(1);
+        }
+        Some(batch)
+    }
+}

@@ -1,0 +1,71 @@
+//! `cargo run --release -p simulation -- --seeds N [--seed S] [--plant RULE] [--verbose]`.
+
+use std::process::ExitCode;
+
+use cores::{Rule, Rules};
+use simulation::{Profile, run};
+
+const HELP: &str = "Runs the cores of Weir through simulated failures.
+
+Usage: simulation [--seeds N] [--seed S] [--plant RULE] [--verbose]
+
+  --seeds N     how many seeds to run (200)
+  --seed S      the first one (0)
+  --plant RULE  break a rule on purpose; RULE is one of those that --rules lists
+  --rules       list the rules
+  --verbose     print each event
+
+Example: simulation --seeds 5000
+";
+
+fn main() -> ExitCode {
+    let (mut seeds, mut first, mut rules, mut is_verbose) = (200, 0, Rules::ALL, false);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().and_then(|text| text.parse::<u64>().ok());
+        match arg.as_str() {
+            "--seeds" => match number() {
+                Some(n) => seeds = n,
+                None => return usage("--seeds takes a number"),
+            },
+            "--seed" => match number() {
+                Some(n) => first = n,
+                None => return usage("--seed takes a number"),
+            },
+            "--plant" => match args.next().as_deref().and_then(Rule::from_name) {
+                Some(rule) => rules = Rules::without(rule),
+                None => return usage("--plant takes a rule; --rules lists them"),
+            },
+            "--rules" => {
+                Rule::ALL.iter().for_each(|rule| println!("{rule:?}"));
+                return ExitCode::SUCCESS;
+            }
+            "--verbose" => is_verbose = true,
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return ExitCode::SUCCESS;
+            }
+            other => return usage(&format!("`{other}` is not known")),
+        }
+    }
+    let profile = Profile { rules, is_verbose };
+    let (mut acked, mut faults, mut events) = (0, 0, 0);
+    for seed in first..first + seeds {
+        let outcome = run(seed, profile);
+        acked += outcome.acked;
+        faults += outcome.faults;
+        events += outcome.events;
+        if let Some(violation) = outcome.violation {
+            println!("seed {seed}: {violation}");
+            println!("replay: cargo run --release -p simulation -- --seeds 1 --seed {seed} --verbose");
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("{seeds} seeds clean: {events} events, {faults} faults, {acked} acknowledged batches");
+    ExitCode::SUCCESS
+}
+
+fn usage(message: &str) -> ExitCode {
+    eprintln!("{message}\n\n{HELP}");
+    ExitCode::from(2)
+}

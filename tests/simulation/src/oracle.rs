@@ -1,0 +1,305 @@
+//! What must be true, whatever happens: the invariants of `docs/invariants.md`, by their numbers.
+//!
+//! The oracle sees everything: each fsync, each answer, each change of a partition's record. It keeps its own
+//! books and never asks a core what it believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{Epoch, Generation, Incarnation, NodeId, Nonce, Offset, PartitionRecord, Replica};
+use wire::Batch;
+use wire::journal::JournalEntry;
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+type Check = Result<(), Violation>;
+
+fn broken(text: String) -> Check {
+    Err(Violation(text))
+}
+
+/// The batches of one segment that one disk fsynced: base offset to (end, hash).
+type Copies = BTreeMap<Offset, (Offset, u32)>;
+
+/// See the module's text. One per partition.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// What each disk holds now, and what it ever held.
+    copies: BTreeMap<(Incarnation, Nonce), Copies>,
+    ever: BTreeMap<(Incarnation, Nonce), Copies>,
+    /// Base offset to (end, hash) of each acknowledged batch.
+    acked: BTreeMap<Offset, (Offset, u32)>,
+    read: BTreeMap<Offset, (Offset, u32)>,
+    fenced: BTreeMap<Incarnation, (Generation, Epoch)>,
+    fenced_at: BTreeMap<(Incarnation, Nonce), Offset>,
+    authors: BTreeMap<Nonce, (NodeId, u64)>,
+    published: BTreeMap<Nonce, [Replica; 2]>,
+    seals: BTreeMap<Nonce, Offset>,
+    visible: BTreeMap<(NodeId, u64, Nonce), Offset>,
+    last_leadership: (Generation, Epoch),
+    lost_disks: BTreeSet<Incarnation>,
+    /// First violation.
+    pub violation: Option<Violation>,
+}
+
+fn hash(batch: &Batch) -> u32 {
+    batch.header().crc
+}
+
+impl Oracle {
+    fn note(&mut self, check: Check) {
+        if let Err(violation) = check {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// A disk completed a write that holds this entry.
+    pub fn fsynced(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        let JournalEntry::Append { meta, batch } = entry else { return };
+        let check = self.check_fsynced(disk, meta.segment.nonce, meta.segment.leadership(), batch);
+        self.note(check);
+        let value = (batch.end_offset(), hash(batch));
+        self.copies.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);
+        self.ever.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);
+    }
+
+    fn check_fsynced(
+        &self,
+        disk: Incarnation,
+        nonce: Nonce,
+        leadership: (Generation, Epoch),
+        batch: &Batch,
+    ) -> Check {
+        if self.fenced.get(&disk).is_some_and(|fence| leadership < *fence) {
+            return broken(format!("12 FENCE-DURABLE: {batch:?} of {leadership:?} fsynced after a higher fence"));
+        }
+        if self.fenced_at.get(&(disk, nonce)).is_some_and(|end| batch.base_offset >= *end) {
+            return broken(format!("13 FENCE-COMPLETE: {batch:?} fsynced above the end in a fence's reply"));
+        }
+        for ((other, _), copies) in self.copies.iter().filter(|((other, n), _)| *n == nonce && *other != disk) {
+            if let Some((_, known)) = copies.get(&batch.base_offset)
+                && *known != hash(batch)
+            {
+                return broken(format!("7 PREFIX: {batch:?} differs from the copy on {other}"));
+            }
+        }
+        let own = self.copies.get(&(disk, nonce));
+        if let Some((end, _)) = own.and_then(|copies| copies.values().next_back())
+            && batch.base_offset != *end
+        {
+            return broken(format!("5 CONTIGUOUS: {batch:?} fsynced after {end}"));
+        }
+        Ok(())
+    }
+
+    /// A fence was answered with this end.
+    pub fn fence_answered(
+        &mut self,
+        disk: Incarnation,
+        leadership: (Generation, Epoch),
+        segment: Option<(Nonce, Offset)>,
+    ) {
+        let fence = self.fenced.entry(disk).or_insert(leadership);
+        *fence = (*fence).max(leadership);
+        if let Some((nonce, end)) = segment {
+            let known = self.fenced_at.entry((disk, nonce)).or_insert(end);
+            *known = (*known).min(end);
+        }
+    }
+
+    /// A leader journals a batch of its own segment, in this process lifetime.
+    pub fn authored(&mut self, node: NodeId, life: u64, nonce: Nonce) {
+        let author = *self.authors.entry(nonce).or_insert((node, life));
+        if author != (node, life) {
+            self.note(broken(format!("14 ONE-AUTHOR: {node}/{life} appends in a segment of {}/{}", author.0, author.1)));
+        }
+    }
+
+    /// A client was told that its batch is at `base`.
+    pub fn acknowledged(&mut self, base: Offset, batch: &Batch) {
+        let batch = batch.clone().placed_at(base, 0);
+        let check = self.check_acknowledged(&batch);
+        self.note(check);
+        self.acked.insert(base, (batch.end_offset(), hash(&batch)));
+    }
+
+    fn check_acknowledged(&self, batch: &Batch) -> Check {
+        let base = batch.base_offset;
+        if let Some((_, known)) = self.acked.get(&base)
+            && *known != hash(batch)
+        {
+            return broken(format!("4 UNIQUE-OFFSET: two batches acknowledged at {base}"));
+        }
+        let before = self.acked.range(..base).next_back();
+        if let Some((_, (end, _))) = before.filter(|(_, (end, _))| *end > base) {
+            return broken(format!("4 UNIQUE-OFFSET: a batch at {base} lies below the end {end} of another"));
+        }
+        if let Some((at, _)) = self.acked.iter().find(|(at, (_, known))| *known == hash(batch) && **at != base) {
+            return broken(format!("30 EXACTLY-ONCE: one batch acknowledged at {at} and {base}"));
+        }
+        let is_on_both = |(nonce, pair): (&Nonce, &[Replica; 2])| {
+            pair.iter().all(|member| {
+                let copies = self.ever.get(&(member.incarnation, *nonce));
+                copies.and_then(|copies| copies.get(&base)).is_some_and(|(_, known)| *known == hash(batch))
+            })
+        };
+        if !self.published.iter().any(is_on_both) {
+            let anywhere = self.ever.iter().any(|(_, copies)| copies.get(&base).is_some_and(|c| c.1 == hash(batch)));
+            let name = if anywhere { "1 ACKED-DURABLE or 15 CAS-FIRST" } else { "1 ACKED-DURABLE" };
+            return broken(format!("{name}: {batch:?} is not fsynced on both members of a published segment"));
+        }
+        Ok(())
+    }
+
+    /// Placement's record changed.
+    pub fn recorded(&mut self, record: &PartitionRecord) {
+        let check = self.check_recorded(record);
+        self.note(check);
+        for segment in &record.chain {
+            self.published.insert(segment.nonce, segment.replicas);
+            if let Some(end) = segment.end {
+                self.seals.insert(segment.nonce, end);
+            }
+        }
+        self.last_leadership = (record.generation, record.epoch);
+        let check = self.check_kept(record);
+        self.note(check);
+    }
+
+    fn check_recorded(&self, record: &PartitionRecord) -> Check {
+        if (record.generation, record.epoch) <= self.last_leadership {
+            return broken(format!("17 EPOCH-UP: {} after {:?}", record.epoch, self.last_leadership));
+        }
+        for pair in record.chain.windows(2) {
+            if pair[0].end != Some(pair[1].base) || pair[0].epoch >= pair[1].epoch {
+                return broken(format!("5 CONTIGUOUS: {pair:?}"));
+            }
+        }
+        for segment in &record.chain {
+            if let (Some(known), end) = (self.seals.get(&segment.nonce), segment.end)
+                && Some(*known) != end
+            {
+                return broken(format!("16 SEAL-ONCE: {known} became {end:?}"));
+            }
+        }
+        // 9 TAIL-CARRIED: all that may have been acknowledged above the seal is on both new members.
+        if let Some(open) = record.open() {
+            for (base, (_, known)) in self.acked.range(open.base..) {
+                for member in open.replicas {
+                    let copies = self.copies.get(&(member.incarnation, open.nonce));
+                    if copies.and_then(|c| c.get(base)).is_none_or(|(_, hash)| hash != known) {
+                        return broken(format!("9 TAIL-CARRIED: acknowledged {base} is not on {}", member.node));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// 2 ACKED-KEPT and 10 NO-RESET: every acknowledged batch is in the chain, on a disk that is listed.
+    pub fn check_kept(&self, record: &PartitionRecord) -> Check {
+        for (base, (end, known)) in &self.acked {
+            let Some(segment) = record.segment_of(*base) else {
+                return broken(format!("10 NO-RESET: no segment holds acknowledged {base}"));
+            };
+            if segment.end.is_some_and(|seal| seal < *end) {
+                return broken(format!("2 ACKED-KEPT: the seal cuts the batch at {base}"));
+            }
+            let is_there = segment.replicas.iter().any(|member| {
+                let copies = self.copies.get(&(member.incarnation, segment.nonce));
+                copies.and_then(|copies| copies.get(base)).is_some_and(|(_, hash)| hash == known)
+            });
+            if !is_there {
+                return broken(format!("2 ACKED-KEPT: no listed disk has acknowledged {base}"));
+            }
+        }
+        for (base, (_, known)) in &self.read {
+            let segment = record.segment_of(*base);
+            let is_there = segment.is_some_and(|segment| {
+                segment.replicas.iter().any(|member| {
+                    let copies = self.copies.get(&(member.incarnation, segment.nonce));
+                    copies.and_then(|copies| copies.get(base)).is_some_and(|(_, hash)| hash == known)
+                })
+            });
+            if !is_there {
+                return broken(format!("3 READ-STABLE: what was read at {base} is gone or changed"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn check_kept_at_end(&mut self, record: &PartitionRecord) {
+        let check = self.check_kept(record);
+        self.note(check);
+    }
+
+    /// A reader is shown everything of a segment below `visible` by this disk.
+    pub fn shown(&mut self, node: NodeId, life: u64, disk: Incarnation, nonce: Nonce, visible: Offset, is_open: bool) {
+        let before = self.visible.insert((node, life, nonce), visible);
+        if before.is_some_and(|before| before > visible) {
+            self.note(broken(format!("8 CW-BOUND: the watermark of {nonce} fell from {before:?} to {visible}")));
+        }
+        let copies = self.copies.get(&(disk, nonce)).cloned().unwrap_or_default();
+        for (base, (end, known)) in copies.range(..visible) {
+            if *end > visible {
+                break;
+            }
+            if is_open && !self.is_on_both(nonce, *base, *known) {
+                self.note(broken(format!("8 CW-BOUND: {base} is shown and not fsynced on both")));
+                return;
+            }
+            let seen = *self.read.entry(*base).or_insert((*end, *known));
+            if seen != (*end, *known) {
+                self.note(broken(format!("3 READ-STABLE: {base} was read as something else")));
+                return;
+            }
+        }
+    }
+
+    fn is_on_both(&self, nonce: Nonce, base: Offset, known: u32) -> bool {
+        let Some(pair) = self.published.get(&nonce) else { return false };
+        pair.iter().all(|member| {
+            let copies = self.ever.get(&(member.incarnation, nonce));
+            copies.and_then(|copies| copies.get(&base)).is_some_and(|(_, hash)| *hash == known)
+        })
+    }
+
+    /// A process recovered a segment with this end; `None` when it is quarantined.
+    pub fn recovered(&mut self, disk: Incarnation, nonce: Nonce, end: Option<Offset>, seal: Option<Offset>) {
+        let held = self.copies.get(&(disk, nonce)).and_then(|copies| copies.values().map(|(end, _)| *end).max());
+        let held = held.map(|held| seal.map_or(held, |seal| held.min(seal)));
+        if let (Some(held), Some(end)) = (held, end)
+            && end < held
+        {
+            self.note(broken(format!("27 NO-SILENT-TRUNCATION: {nonce} came back at {end}, fsynced to {held}")));
+        }
+    }
+
+    /// A torn write that reached the disk whole was never reported, yet it is there.
+    pub fn found(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        let JournalEntry::Append { meta, batch } = entry else { return };
+        let value = (batch.end_offset(), hash(batch));
+        self.copies.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);
+        self.ever.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);
+    }
+
+    /// A disk is gone for good.
+    pub fn disk_lost(&mut self, disk: Incarnation) {
+        self.lost_disks.insert(disk);
+        self.copies.retain(|(owner, _), _| *owner != disk);
+    }
+
+    /// A client's batch was acknowledged below one that it sent later.
+    pub fn out_of_order(&mut self, text: String) {
+        self.note(broken(format!("6 ORDER: {text}")));
+    }
+
+    pub fn fail(&mut self, text: String) {
+        self.note(broken(text));
+    }
+
+    pub fn acked_batches(&self) -> usize {
+        self.acked.len()
+    }
+}

@@ -1,0 +1,626 @@
+//! The world of one seed: nodes, network, placement, clients, and the events between them.
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt::Write as _;
+
+use cores::failover::{self, Candidate, Failover};
+use cores::partition::{Effect, Input, Now, Partition};
+use cores::recovery;
+use cores::replica::Replica as ReplicaCore;
+use cores::Rules;
+use types::{
+    AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PartitionRecord, Replica, TopicId,
+    TopicPartition,
+};
+use wire::frame::{Appended, MemberState, Refusal};
+use wire::journal::JournalEntry;
+
+use crate::client::Client;
+use crate::disk::Disk;
+use crate::oracle::Oracle;
+use crate::rng::Rng;
+
+mod faults;
+
+/// What a run is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile {
+    pub rules: Rules,
+    /// Print each event.
+    pub is_verbose: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub violation: Option<String>,
+    /// Equal for equal seeds, or the simulator is not deterministic.
+    pub trace_hash: u64,
+    pub events: u64,
+    pub acked: usize,
+    pub faults: u64,
+}
+
+const PARTITION: TopicPartition = TopicPartition { topic: TopicId(77), partition: 0 };
+/// Faults happen until here; after it everything heals and must finish.
+const FAULTS_END_MS: u64 = 4_000;
+const END_MS: u64 = 30_000;
+
+type Correlation = u64;
+
+#[derive(Debug)]
+enum Event {
+    ToNode { node: usize, life: u64, input: Input },
+    DiskDone { node: usize, life: u64 },
+    /// Placement's linearizable answer to a node's question.
+    RecordRead { node: usize, life: u64 },
+    ToActor { actor: u64, input: failover::Input },
+    Swap { actor: u64, revision: Option<u64>, record: Box<PartitionRecord> },
+    StartFailover { nonce: Option<Nonce> },
+    Register { node: usize, life: u64 },
+    Answer { client: usize, number: u64, attempt: u64, result: Result<Appended, Refusal> },
+    ClientTurn { client: usize },
+    Read,
+    Fault,
+    Restart { node: usize },
+    Reconnect { a: usize, b: usize, epoch: u64 },
+}
+
+#[derive(Debug)]
+struct Queued {
+    at_ms: u64,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at_ms, self.order) == (other.at_ms, other.order)
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at_ms, other.order).cmp(&(self.at_ms, self.order))
+    }
+}
+
+struct Node {
+    disk: Disk,
+    /// Counts process lifetimes; messages to an earlier one are lost.
+    life: u64,
+    is_up: bool,
+    core: Partition,
+    fences: BTreeMap<Correlation, (u64, wire::frame::FenceRequest)>,
+    opens: BTreeMap<Correlation, (u64, Nonce)>,
+    appends: BTreeMap<Correlation, (usize, u64, u64)>,
+}
+
+struct World {
+    rng: Rng,
+    now_ms: u64,
+    order: u64,
+    queue: BinaryHeap<Queued>,
+    nodes: Vec<Node>,
+    /// Cut pairs, and a counter of each pair's connections: what was under way on an old one is lost.
+    cuts: BTreeMap<(usize, usize), bool>,
+    connections: BTreeMap<(usize, usize), u64>,
+    /// Connections keep order: the time of the last message on each way.
+    ways: BTreeMap<(usize, usize), u64>,
+    record: PartitionRecord,
+    revision: u64,
+    actors: BTreeMap<u64, Failover>,
+    next_actor: u64,
+    next_token: u64,
+    clients: Vec<Client>,
+    attempts: u64,
+    oracle: Oracle,
+    profile: Profile,
+    trace_hash: u64,
+    faults: u64,
+    has_lost_data: bool,
+    disk_ms: u64,
+    net_ms: u64,
+    fault_every_ms: u64,
+}
+
+/// Runs one seed to its end. A core's own assertion counts as a violation.
+pub fn run(seed: u64, profile: Profile) -> Outcome {
+    std::panic::catch_unwind(|| run_to_end(seed, profile)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violation = format!("assertion: {}", text.unwrap_or_default());
+        Outcome { violation: Some(violation), trace_hash: 0, events: 0, acked: 0, faults: 0 }
+    })
+}
+
+fn run_to_end(seed: u64, profile: Profile) -> Outcome {
+    let mut world = World::new(seed, profile);
+    let mut events = 0;
+    while let Some(Queued { at_ms, event, .. }) = world.queue.pop() {
+        world.now_ms = at_ms;
+        events += 1;
+        world.trace(&event);
+        world.handle(event);
+        if world.oracle.violation.is_some() || world.is_finished() {
+            break;
+        }
+        if at_ms > END_MS {
+            world.not_live();
+            break;
+        }
+    }
+    if world.oracle.violation.is_none() {
+        let record = world.record.clone();
+        world.oracle.check_kept_at_end(&record);
+    }
+    Outcome {
+        violation: world.oracle.violation.clone().map(|violation| violation.0),
+        trace_hash: world.trace_hash,
+        events,
+        acked: world.oracle.acked_batches(),
+        faults: world.faults,
+    }
+}
+
+impl World {
+    fn new(seed: u64, profile: Profile) -> Self {
+        let mut rng = Rng::new(seed);
+        let count = 3 + rng.range(0, 2) as usize;
+        let nodes = (0..count)
+            .map(|index| {
+                let incarnation = Incarnation(rng.wide());
+                let me = Replica { node: NodeId(index as u32 + 1), incarnation };
+                Node {
+                    disk: Disk::new(incarnation),
+                    life: 1,
+                    is_up: true,
+                    core: Partition::new(PARTITION, me, profile.rules),
+                    fences: BTreeMap::new(),
+                    opens: BTreeMap::new(),
+                    appends: BTreeMap::new(),
+                }
+            })
+            .collect();
+        let clients = (0..2 + rng.range(0, 2))
+            .map(|id| {
+                let is_idempotent = rng.chance(50);
+                let window = 1 + rng.range(0, if is_idempotent { 5 } else { 12 }) as usize;
+                Client::new(id, is_idempotent, 20 + rng.range(0, 60), window)
+            })
+            .collect();
+        let mut world = Self {
+            now_ms: 0,
+            order: 0,
+            queue: BinaryHeap::new(),
+            nodes,
+            cuts: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            record: PartitionRecord {
+                account: AccountId(1),
+                cluster: ClusterId(1),
+                topic: PARTITION.topic,
+                partition: PARTITION.partition,
+                generation: Generation(1),
+                epoch: Epoch(0),
+                log_start: 0,
+                chain: Vec::new(),
+            },
+            revision: 1,
+            actors: BTreeMap::new(),
+            next_actor: 1,
+            next_token: 1,
+            clients,
+            attempts: 0,
+            oracle: Oracle::default(),
+            profile,
+            trace_hash: 0,
+            faults: 0,
+            has_lost_data: false,
+            disk_ms: 1 + rng.range(0, 12),
+            net_ms: 1 + rng.range(0, 12),
+            fault_every_ms: 60 + rng.range(0, 400),
+            rng,
+        };
+        world.at(0, Event::StartFailover { nonce: None });
+        for client in 0..world.clients.len() {
+            world.at(5, Event::ClientTurn { client });
+        }
+        world.at(20, Event::Read);
+        world.at(50, Event::Fault);
+        world
+    }
+
+    fn at(&mut self, after_ms: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Queued { at_ms: self.now_ms + after_ms, order: self.order, event });
+    }
+
+    fn trace(&mut self, event: &Event) {
+        let mut text = String::new();
+        let _ = write!(text, "{} {event:?}", self.now_ms);
+        for byte in text.bytes() {
+            self.trace_hash = wire::batch::mix(self.trace_hash, u64::from(byte));
+        }
+        if self.profile.is_verbose {
+            println!("{text}");
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.now_ms > FAULTS_END_MS && self.clients.iter().all(Client::is_done)
+    }
+
+    fn not_live(&mut self) {
+        let left: Vec<_> = self.clients.iter().map(|c| format!("{} of {}", c.acked, c.target)).collect();
+        let nodes: Vec<_> = self.nodes.iter().map(|n| n.core.leader().map(|l| l.is_active())).collect();
+        self.oracle.fail(format!(
+            "38 WRITE-LIVE or 27: not finished long after the last fault: acked {left:?}, leaders {nodes:?}, chain {:?}",
+            self.record.chain
+        ));
+    }
+
+    fn clock(&self) -> Now {
+        // The wall clock jumps with the node's lifetimes: safety must not care.
+        Now { monotonic_ms: self.now_ms, wall_ms: 1_000_000 + (self.now_ms as i64 / 700 % 3) * 5_000 }
+    }
+
+    fn link(a: usize, b: usize) -> (usize, usize) {
+        (a.min(b), a.max(b))
+    }
+
+    /// Sends between nodes, in order, if their connection stands; it may break before it arrives.
+    fn send(&mut self, from: usize, to: usize, input: Input) {
+        let link = Self::link(from, to);
+        if self.cuts.get(&link).copied().unwrap_or(false) || !self.nodes[to].is_up {
+            return;
+        }
+        let earliest = self.ways.get(&(from, to)).copied().unwrap_or(0);
+        let at = (self.now_ms + self.rng.range(0, self.net_ms)).max(earliest);
+        self.ways.insert((from, to), at);
+        let life = self.nodes[to].life;
+        self.at(at - self.now_ms, Event::ToNode { node: to, life, input });
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::ToNode { node, life, input } => {
+                if self.is_alive(node, life) {
+                    self.step(node, input);
+                }
+            }
+            Event::DiskDone { node, life } => self.disk_done(node, life),
+            Event::RecordRead { node, life } => {
+                if self.is_alive(node, life) {
+                    let record = Box::new(self.record.clone());
+                    let after = self.rng.range(0, self.net_ms);
+                    self.at(after, Event::ToNode { node, life, input: Input::Record(record) });
+                }
+            }
+            Event::ToActor { actor, input } => {
+                let now_ms = self.now_ms;
+                if let Some(failover) = self.actors.get_mut(&actor) {
+                    let effects = failover.step(now_ms, input);
+                    self.act(actor, effects);
+                }
+            }
+            Event::Swap { actor, revision, record } => {
+                let won = revision.is_none_or(|revision| revision == self.revision);
+                if won {
+                    self.revision += 1;
+                    self.record = *record;
+                    let record = self.record.clone();
+                    self.oracle.recorded(&record);
+                }
+                // One answer in ten is lost; the actor then never hears, and another must go on.
+                if !self.rng.chance(10) {
+                    let after = self.rng.range(0, self.net_ms);
+                    self.at(after, Event::ToActor { actor, input: failover::Input::Swapped { won } });
+                }
+                for node in 0..self.nodes.len() {
+                    let (life, after) = (self.nodes[node].life, self.rng.range(0, 3 * self.net_ms));
+                    self.at(after, Event::RecordRead { node, life });
+                }
+            }
+            Event::StartFailover { nonce } => self.start_failover(nonce),
+            Event::Register { node, life } => {
+                if self.is_alive(node, life) {
+                    let id = NodeId(node as u32 + 1);
+                    let open = self.record.open().filter(|open| open.replicas.iter().any(|r| r.node == id));
+                    if let Some(nonce) = open.map(|open| open.nonce) {
+                        self.at(0, Event::StartFailover { nonce: Some(nonce) });
+                    }
+                    self.at(1, Event::RecordRead { node, life });
+                }
+            }
+            Event::Answer { client, number, attempt, result } => self.answered(client, number, attempt, result),
+            Event::ClientTurn { client } => self.client_turn(client),
+            Event::Read => self.read(),
+            Event::Fault => self.fault(),
+            Event::Restart { node } => self.restart(node),
+            Event::Reconnect { a, b, epoch } => self.reconnect(a, b, epoch),
+        }
+    }
+
+    fn is_alive(&self, node: usize, life: u64) -> bool {
+        self.nodes[node].is_up && self.nodes[node].life == life
+    }
+
+    fn step(&mut self, node: usize, input: Input) {
+        let now = self.clock();
+        let effects = self.nodes[node].core.step(now, input);
+        self.carry_out(node, effects);
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+        let life = self.nodes[node].life;
+        let disk = self.nodes[node].disk.incarnation;
+        for effect in effects {
+            match effect {
+                Effect::Journal(entry) => {
+                    if let JournalEntry::Append { meta, .. } = &entry
+                        && self.nodes[node].core.leader().is_some_and(|l| l.segment() == meta.segment)
+                    {
+                        self.oracle.authored(NodeId(node as u32 + 1), life, meta.segment.nonce);
+                    }
+                    self.nodes[node].disk.queue(PARTITION, entry);
+                }
+                Effect::Send { to, message } => {
+                    let from = NodeId(node as u32 + 1);
+                    let to = to.0 as usize - 1;
+                    self.send(node, to, Input::Peer { from, message: Box::new(message) });
+                }
+                Effect::Reply { to, reply } => {
+                    let from = NodeId(node as u32 + 1);
+                    self.send(node, to.0 as usize - 1, Input::PeerReply { from, reply });
+                }
+                Effect::Answer { token, result } => {
+                    if let Some((client, number, attempt)) = self.nodes[node].appends.remove(&token) {
+                        if let Ok(appended) = &result {
+                            self.check_answer(client, number, *appended);
+                        }
+                        let after = self.rng.range(0, self.net_ms);
+                        self.at(after, Event::Answer { client, number, attempt, result });
+                    }
+                }
+                Effect::AnswerFence { token, result } => {
+                    if let Some((actor, request)) = self.nodes[node].fences.remove(&token) {
+                        if let Ok(reply) = &result {
+                            let end = match reply.state {
+                                MemberState::Known { durable, .. } => request.nonce.map(|nonce| (nonce, durable)),
+                                _ => None,
+                            };
+                            self.oracle.fence_answered(disk, (request.generation, request.epoch), end);
+                        }
+                        let after = self.rng.range(0, self.net_ms);
+                        let input = failover::Input::Fenced { node: NodeId(node as u32 + 1), result };
+                        self.at(after, Event::ToActor { actor, input });
+                    }
+                }
+                Effect::AnswerOpen { token, result } => {
+                    if let Some((actor, nonce)) = self.nodes[node].opens.remove(&token) {
+                        let after = self.rng.range(0, self.net_ms);
+                        self.at(after, Event::ToActor { actor, input: failover::Input::Opened { nonce, result } });
+                    }
+                }
+                Effect::AskPlacement => {
+                    let after = self.rng.range(0, self.net_ms);
+                    self.at(after, Event::RecordRead { node, life });
+                }
+                Effect::RequestFailover { segment } => {
+                    self.at(5, Event::StartFailover { nonce: Some(segment.nonce) });
+                }
+                Effect::Visible { .. } => {}
+                Effect::Wake { at_ms } => {
+                    let after = at_ms.saturating_sub(self.now_ms);
+                    self.at(after, Event::ToNode { node, life, input: Input::Tick });
+                }
+            }
+        }
+        if self.nodes[node].disk.start_write() {
+            let after = 1 + self.rng.range(0, self.disk_ms);
+            self.at(after, Event::DiskDone { node, life });
+        }
+    }
+
+    fn disk_done(&mut self, node: usize, life: u64) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        let has_failed = self.nodes[node].disk.has_failed;
+        let disk = self.nodes[node].disk.incarnation;
+        for queued in self.nodes[node].disk.finish_write() {
+            if !has_failed {
+                self.oracle.fsynced(disk, &queued.entry);
+            }
+            self.step(node, Input::JournalDurable);
+        }
+        self.carry_out(node, Vec::new());
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_up)
+            .map(|node| Candidate {
+                replica: Replica { node: NodeId(node as u32 + 1), incarnation: self.nodes[node].disk.incarnation },
+                az: format!("az-{}", node % 3),
+                address: String::new(),
+            })
+            .collect()
+    }
+
+    /// Begins an attempt if the record still needs one; sometimes two at once.
+    fn start_failover(&mut self, nonce: Option<Nonce>) {
+        if self.record.open().map(|open| open.nonce) != nonce {
+            return;
+        }
+        let times = if self.rng.chance(25) { 2 } else { 1 };
+        for _ in 0..times {
+            let actor = self.next_actor;
+            self.next_actor += 1;
+            let nonces = (0..4).map(|_| Nonce(self.rng.wide())).collect();
+            let (failover, effects) = Failover::begin(
+                self.now_ms,
+                self.record.clone(),
+                self.revision,
+                self.candidates(),
+                nonces,
+                self.profile.rules,
+            );
+            self.actors.insert(actor, failover);
+            self.act(actor, effects);
+        }
+    }
+
+    fn act(&mut self, actor: u64, effects: Vec<failover::Effect>) {
+        for effect in effects {
+            match effect {
+                failover::Effect::Fence { node: id, request } => {
+                    let node = id.0 as usize - 1;
+                    let after = self.rng.range(0, 2 * self.net_ms);
+                    if self.nodes[node].is_up {
+                        let token = self.next_token;
+                        self.next_token += 1;
+                        self.nodes[node].fences.insert(token, (actor, request));
+                        let life = self.nodes[node].life;
+                        self.at(after, Event::ToNode { node, life, input: Input::Fence { token, request } });
+                    } else {
+                        self.at(after, Event::ToActor { actor, input: failover::Input::Unreachable { node: id } });
+                    }
+                }
+                failover::Effect::Open { node: id, request } => {
+                    let node = id.0 as usize - 1;
+                    let token = self.next_token;
+                    self.next_token += 1;
+                    self.nodes[node].opens.insert(token, (actor, request.segment.nonce));
+                    let (life, after) = (self.nodes[node].life, self.rng.range(0, self.net_ms));
+                    self.at(after, Event::ToNode { node, life, input: Input::Open { token, request } });
+                }
+                failover::Effect::Swap { revision, record } => {
+                    let after = self.rng.range(0, 3 * self.net_ms);
+                    self.at(after, Event::Swap { actor, revision, record });
+                }
+                failover::Effect::Wake { after_ms } => {
+                    self.at(after_ms, Event::ToActor { actor, input: failover::Input::Tick });
+                }
+                failover::Effect::Done(result) => {
+                    self.actors.remove(&actor);
+                    if result.is_err() {
+                        let nonce = self.record.open().map(|open| open.nonce);
+                        let after = 100 + self.rng.range(0, 200);
+                        self.at(after, Event::StartFailover { nonce });
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_answer(&mut self, client: usize, number: u64, appended: Appended) {
+        if let Some(outgoing) = self.clients[client].window.iter().find(|o| o.number == number) {
+            let batch = outgoing.batch.clone();
+            self.oracle.acknowledged(appended.base_offset, &batch);
+        }
+    }
+
+    fn answered(&mut self, client: usize, number: u64, attempt: u64, result: Result<Appended, Refusal>) {
+        match result {
+            Ok(appended) => {
+                let before = self.clients[client].acked;
+                self.clients[client].acknowledge(number, appended);
+                if self.clients[client].acked > before {
+                    self.client_send(client);
+                }
+            }
+            Err(refusal) => {
+                use types::{ErrorCode, Retry};
+                if refusal.code.retry() == Retry::No && refusal.code != ErrorCode::OutOfOrderSequence {
+                    self.oracle.fail(format!("a client was told {refusal:?} for its batch {number}"));
+                }
+                if attempt == self.attempts || self.clients[client].sent_to.is_some() {
+                    self.clients[client].sent_to = None;
+                    self.at(30, Event::ClientTurn { client });
+                }
+            }
+        }
+    }
+
+    fn client_turn(&mut self, client: usize) {
+        if self.clients[client].is_done() {
+            return;
+        }
+        if self.now_ms.saturating_sub(self.clients[client].sent_at_ms) > 700 {
+            self.clients[client].sent_to = None;
+        }
+        self.client_send(client);
+        let after = 20 + self.rng.range(0, 60);
+        self.at(after, Event::ClientTurn { client });
+    }
+
+    /// Sends what is new, or, after a change of leader or a silence, the whole window again in order.
+    fn client_send(&mut self, client: usize) {
+        let Some(open) = self.record.open().cloned() else { return };
+        let segment = open.id(PARTITION);
+        if self.rng.chance(50) {
+            let (records, padding) = (1 + self.rng.range(0, 3) as i32, self.rng.range(0, 3) as usize * 2500);
+            self.clients[client].fill(records, padding);
+        }
+        if self.clients[client].sent_to != Some(segment) {
+            self.clients[client].sent_to = Some(segment);
+            self.clients[client].sent = 0;
+        }
+        let node = open.leader().node.0 as usize - 1;
+        while self.clients[client].sent < self.clients[client].window.len() {
+            let index = self.clients[client].sent;
+            self.clients[client].sent += 1;
+            self.clients[client].sent_at_ms = self.now_ms;
+            if self.clients[client].window[index].acked.is_some() || !self.nodes[node].is_up {
+                continue;
+            }
+            let request = self.clients[client].request(index, segment);
+            let token = self.next_token;
+            self.next_token += 1;
+            self.attempts += 1;
+            let number = self.clients[client].window[index].number;
+            self.nodes[node].appends.insert(token, (client, number, self.attempts));
+            let way = (100 + client, node);
+            let earliest = self.ways.get(&way).copied().unwrap_or(0);
+            let at = (self.now_ms + self.rng.range(0, self.net_ms)).max(earliest);
+            self.ways.insert(way, at);
+            let life = self.nodes[node].life;
+            let input = Input::Append { token, request: Box::new(request) };
+            self.at(at - self.now_ms, Event::ToNode { node, life, input });
+        }
+    }
+
+    /// Readers look at whatever each node would show them.
+    fn read(&mut self) {
+        for node in 0..self.nodes.len() {
+            if !self.nodes[node].is_up {
+                continue;
+            }
+            let (life, disk) = (self.nodes[node].life, self.nodes[node].disk.incarnation);
+            let shown: Vec<_> = self.nodes[node]
+                .core
+                .replica()
+                .segments()
+                .filter_map(|segment| {
+                    let nonce = segment.open.segment.nonce;
+                    let is_listed = self.record.chain.iter().any(|listed| listed.nonce == nonce);
+                    let visible = self.nodes[node].core.visible(nonce)?;
+                    is_listed.then_some((nonce, visible, segment.sealed.is_none()))
+                })
+                .collect();
+            for (nonce, visible, is_open) in shown {
+                self.oracle.shown(NodeId(node as u32 + 1), life, disk, nonce, visible, is_open);
+            }
+        }
+        let after = 5 + self.rng.range(0, 40);
+        self.at(after, Event::Read);
+    }
+}

@@ -1,0 +1,187 @@
+//! What goes wrong: crashes, power cuts, cut connections, one lost disk or one rotten bit per seed, failed writes.
+
+use super::*;
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        if self.now_ms >= FAULTS_END_MS {
+            return self.heal();
+        }
+        self.faults += 1;
+        let node = self.rng.range(0, self.nodes.len() as u64) as usize;
+        match self.rng.range(0, 100) {
+            0..=34 => {
+                let down_ms = self.rng.range(5, 500);
+                self.crash(node, down_ms);
+            }
+            35..=44 => {
+                // The power of all nodes at once.
+                for node in 0..self.nodes.len() {
+                    let down_ms = self.rng.range(5, 300);
+                    self.crash(node, down_ms);
+                }
+            }
+            45..=54 => {
+                // Both members of the open segment, a moment apart.
+                if let Some(open) = self.record.open().cloned() {
+                    for member in open.replicas {
+                        let down_ms = self.rng.range(5, 400);
+                        self.crash(member.node.0 as usize - 1, down_ms);
+                    }
+                }
+            }
+            55..=74 => {
+                let other = (node + 1 + self.rng.range(0, self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
+                let cut_ms = self.rng.range(1, 900);
+                self.disconnect(node, other, cut_ms);
+            }
+            75..=84 => {
+                // An operator or another placement process fails the partition over for no reason.
+                let nonce = self.record.open().map(|open| open.nonce);
+                self.at(0, Event::StartFailover { nonce });
+            }
+            85..=89 if !self.has_lost_data => {
+                self.has_lost_data = true;
+                self.lose_disk(node);
+            }
+            90..=94 if !self.has_lost_data => {
+                self.crash(node, 200);
+                if self.nodes[node].disk.rot(&mut self.rng) {
+                    self.has_lost_data = true;
+                }
+            }
+            95..=99 => {
+                let rules = self.profile.rules;
+                if self.nodes[node].is_up && self.nodes[node].disk.fail_next(rules) {
+                    // The process stops at once, as it must.
+                    self.crash(node, 300);
+                }
+            }
+            _ => {}
+        }
+        let after = self.fault_every_ms / 2 + self.rng.range(0, self.fault_every_ms);
+        self.at(after, Event::Fault);
+    }
+
+    /// Everything that is broken and may heal does.
+    fn heal(&mut self) {
+        let cut: Vec<_> = self.cuts.iter().filter(|(_, is_cut)| **is_cut).map(|(link, _)| *link).collect();
+        for (a, b) in cut {
+            let epoch = self.connections.get(&(a, b)).copied().unwrap_or(0);
+            self.at(1, Event::Reconnect { a, b, epoch });
+        }
+        // A process that a planted bug let live on a failed disk is ended.
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].disk.has_failed {
+                self.crash(node, 100);
+            }
+        }
+    }
+
+    fn crash(&mut self, node: usize, down_ms: u64) {
+        if !self.nodes[node].is_up {
+            return;
+        }
+        self.nodes[node].is_up = false;
+        self.nodes[node].disk.cut_power(&mut self.rng);
+        self.nodes[node].fences.clear();
+        self.nodes[node].opens.clear();
+        self.nodes[node].appends.clear();
+        for other in 0..self.nodes.len() {
+            if other != node {
+                self.tell_down(other, node);
+            }
+        }
+        self.at(down_ms, Event::Restart { node });
+    }
+
+    fn tell_down(&mut self, at: usize, gone: usize) {
+        if self.nodes[at].is_up {
+            self.step(at, Input::PeerDown { node: NodeId(gone as u32 + 1) });
+        }
+    }
+
+    fn lose_disk(&mut self, node: usize) {
+        self.crash(node, 250);
+        self.oracle.disk_lost(self.nodes[node].disk.incarnation);
+        self.nodes[node].disk = Disk::new(Incarnation(self.rng.wide()));
+    }
+
+    pub(super) fn restart(&mut self, node: usize) {
+        if self.nodes[node].is_up {
+            return;
+        }
+        let rules = self.profile.rules;
+        let recovered = self.nodes[node].disk.recover(rules);
+        let disk = self.nodes[node].disk.incarnation;
+        let mut replicas: BTreeMap<TopicPartition, ReplicaCore> = BTreeMap::new();
+        recovery::replay(&recovered, &mut replicas, rules);
+        let replica = replicas.remove(&PARTITION).unwrap_or_else(|| ReplicaCore::new(PARTITION, rules));
+        for segment in replica.segments() {
+            let end = (!segment.is_damaged).then_some(segment.end);
+            self.oracle.recovered(disk, segment.open.segment.nonce, end, segment.sealed);
+        }
+        for replayed in &recovered.entries {
+            self.oracle.found(disk, &replayed.entry);
+        }
+        let me = Replica { node: NodeId(node as u32 + 1), incarnation: disk };
+        let state = &mut self.nodes[node];
+        state.core = Partition::recovered(replica, me, rules);
+        state.life += 1;
+        state.is_up = true;
+        let life = state.life;
+        let after = self.rng.range(0, 40);
+        self.at(after, Event::Register { node, life });
+        for other in 0..self.nodes.len() {
+            if other != node && !self.cuts.get(&Self::link(node, other)).copied().unwrap_or(false) {
+                self.tell_up(other, node);
+            }
+        }
+    }
+
+    fn tell_up(&mut self, at: usize, back: usize) {
+        if self.nodes[at].is_up {
+            let (life, after) = (self.nodes[at].life, 1 + self.rng.range(0, self.net_ms));
+            let input = Input::PeerUp { node: NodeId(back as u32 + 1) };
+            self.at(after, Event::ToNode { node: at, life, input });
+        }
+    }
+
+    fn disconnect(&mut self, a: usize, b: usize, cut_ms: u64) {
+        let link = Self::link(a, b);
+        if self.cuts.insert(link, true) == Some(true) {
+            return;
+        }
+        let epoch = self.connections.entry(link).or_insert(0);
+        *epoch += 1;
+        let epoch = *epoch;
+        // What was under way is lost.
+        let (ida, idb) = (NodeId(a as u32 + 1), NodeId(b as u32 + 1));
+        let kept: Vec<Queued> = std::mem::take(&mut self.queue)
+            .into_vec()
+            .into_iter()
+            .filter(|queued| match &queued.event {
+                Event::ToNode { node, input: Input::Peer { from, .. } | Input::PeerReply { from, .. }, .. } => {
+                    !((*node == a && *from == idb) || (*node == b && *from == ida))
+                }
+                _ => true,
+            })
+            .collect();
+        self.queue = kept.into();
+        self.tell_down(a, b);
+        self.tell_down(b, a);
+        self.at(cut_ms, Event::Reconnect { a, b, epoch });
+    }
+
+    pub(super) fn reconnect(&mut self, a: usize, b: usize, epoch: u64) {
+        let link = Self::link(a, b);
+        if self.connections.get(&link).copied().unwrap_or(0) != epoch {
+            return;
+        }
+        self.cuts.insert(link, false);
+        if self.nodes[a].is_up && self.nodes[b].is_up {
+            self.tell_up(a, b);
+            self.tell_up(b, a);
+        }
+    }
+}
