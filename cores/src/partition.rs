@@ -217,6 +217,10 @@ impl Partition {
                     Some(state) if state.is_damaged || state.sealed.is_some() => ReplicaError::Closed,
                     Some(state) => ReplicaError::Gap { end: state.end, chain: state.chain },
                 };
+                if matches!(error, ReplicaError::Gap { .. }) {
+                    // The word of what is fsynced may have been lost with the connection.
+                    out.extend(self.durable_reply(segment).map(|reply| Effect::Reply { to: from, reply }));
+                }
                 self.reply_to(segment, error)
             }
         };
