@@ -1,1 +1,9 @@
-//! placeholder
+//! What the shells of the three services share: framed connections, the placement API, health, metrics, drain.
+
+pub mod api;
+pub mod clock;
+pub mod connection;
+pub mod drain;
+pub mod health;
+pub mod http;
+pub mod random;

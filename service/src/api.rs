@@ -1,0 +1,175 @@
+//! The placement API: its JSON messages and a typed client.
+//!
+//! | call | does |
+//! |---|---|
+//! | `POST /placement/v1/nodes` | registers a storage node for one process lifetime |
+//! | `POST /placement/v1/gateways` | registers a gateway, or says that it is alive |
+//! | `GET /placement/v1/map?after=N&wait_ms=M` | what changed after revision N, or all of it |
+//! | `GET /placement/v1/partitions/{topic}/{p}` | one record, linearizable |
+//! | `POST /placement/v1/partitions/{topic}/{p}/open` | opens the partition if no segment is open |
+//! | `POST /placement/v1/partitions/{topic}/{p}/failover` | fails it over if `nonce` is still the open segment |
+//! | `POST /placement/v1/topics`, `/topics/delete` | creates, deletes |
+//! | `POST /placement/v1/producer-ids` | a block of producer ids |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use types::{
+    AccountId, ClusterId, ErrorCode, GatewayRecord, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, TopicId,
+    TopicPartition, TopicRecord,
+};
+
+use crate::http::JsonClient;
+
+/// A refusal, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl ApiError {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code.name())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegisterNode {
+    pub name: String,
+    pub az: String,
+    pub address: String,
+    pub incarnation: Incarnation,
+    /// The id of an earlier registration, kept in the data directory.
+    pub id: Option<NodeId>,
+    /// True at the start of a process, false when it only says that it is alive.
+    pub is_start: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Registered {
+    pub id: NodeId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegisterGateway {
+    pub host: String,
+    pub port: u16,
+    pub az: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GatewayRegistered {
+    pub id: i32,
+    pub account: AccountId,
+    pub cluster: ClusterId,
+}
+
+/// What changed after a revision. Deleted topics are `None`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MapChanges {
+    pub revision: u64,
+    /// The receiver must forget what it had: this is all there is.
+    pub is_whole: bool,
+    pub topics: Vec<(TopicId, Option<TopicRecord>)>,
+    pub partitions: Vec<PartitionRecord>,
+    pub nodes: Vec<NodeRecord>,
+    pub gateways: Vec<GatewayRecord>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreateTopic {
+    pub account: AccountId,
+    pub cluster: ClusterId,
+    pub name: String,
+    pub partitions: i32,
+    pub replication_factor: i16,
+    pub configs: BTreeMap<String, String>,
+    /// Check only.
+    pub is_dry_run: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeleteTopic {
+    pub account: AccountId,
+    pub cluster: ClusterId,
+    pub topic: TopicId,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailoverRequest {
+    /// The open segment that cannot go on.
+    pub nonce: Nonce,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProducerIds {
+    pub first: i64,
+    pub count: i64,
+}
+
+/// An answer without content.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Done {}
+
+/// Talks to placement.
+#[derive(Debug, Clone)]
+pub struct PlacementClient(JsonClient);
+
+const CALL: Duration = Duration::from_secs(5);
+const OPEN: Duration = Duration::from_secs(15);
+
+impl PlacementClient {
+    pub fn new(urls: &[String]) -> Self {
+        Self(JsonClient::new(urls))
+    }
+
+    pub async fn register_node(&self, node: &RegisterNode) -> Result<Registered, ApiError> {
+        self.0.post("/placement/v1/nodes", node, CALL).await
+    }
+
+    pub async fn register_gateway(&self, gateway: &RegisterGateway) -> Result<GatewayRegistered, ApiError> {
+        self.0.post("/placement/v1/gateways", gateway, CALL).await
+    }
+
+    /// Waits up to `wait` for a change after `revision`.
+    pub async fn map(&self, after: u64, wait: Duration) -> Result<MapChanges, ApiError> {
+        let path = format!("/placement/v1/map?after={after}&wait_ms={}", wait.as_millis());
+        self.0.get(&path, wait + CALL).await
+    }
+
+    pub async fn partition(&self, id: TopicPartition) -> Result<PartitionRecord, ApiError> {
+        self.0.get(&format!("/placement/v1/partitions/{id}"), CALL).await
+    }
+
+    pub async fn open(&self, id: TopicPartition) -> Result<PartitionRecord, ApiError> {
+        self.0.post(&format!("/placement/v1/partitions/{id}/open"), &Done {}, OPEN).await
+    }
+
+    pub async fn failover(&self, id: TopicPartition, nonce: Nonce) -> Result<PartitionRecord, ApiError> {
+        let path = format!("/placement/v1/partitions/{id}/failover");
+        self.0.post(&path, &FailoverRequest { nonce }, OPEN).await
+    }
+
+    pub async fn create_topic(&self, topic: &CreateTopic) -> Result<TopicRecord, ApiError> {
+        self.0.post("/placement/v1/topics", topic, OPEN).await
+    }
+
+    pub async fn delete_topic(&self, topic: &DeleteTopic) -> Result<Done, ApiError> {
+        self.0.post("/placement/v1/topics/delete", topic, OPEN).await
+    }
+
+    pub async fn producer_ids(&self) -> Result<ProducerIds, ApiError> {
+        self.0.post("/placement/v1/producer-ids", &Done {}, CALL).await
+    }
+}

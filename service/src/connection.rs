@@ -1,0 +1,305 @@
+//! Framed connections on the data path.
+//!
+//! One task writes: it takes all that is queued at each wake-up and hands it to the socket in one vectored
+//! write. One task reads: each frame gets a buffer of its own, which travels to journal, peer and cache uncopied.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use types::limits::FRAME_BYTES_MAX;
+use wire::frame::{Frame, Refusal};
+
+/// Most chunks of one vectored write.
+const CHUNKS_MAX: usize = 64;
+/// Frames up to this size are read through a shared buffer, larger ones straight into their own.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+type Chunks = (Bytes, Option<Bytes>);
+
+/// The sending side of a connection; cheap to clone. Sending to a closed connection does nothing: whoever
+/// waits for an answer learns it from the connection's end.
+#[derive(Debug, Clone)]
+pub struct FrameSender(mpsc::UnboundedSender<Chunks>);
+
+impl FrameSender {
+    pub fn send(&self, frame: &Frame, correlation: u64) {
+        let _ = self.0.send(frame.encode(correlation));
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// Splits a socket: a sender with its writing task, and the reading side.
+pub fn start(stream: TcpStream) -> (FrameSender, FrameReader) {
+    let _ = stream.set_nodelay(true);
+    let (read, write) = stream.into_split();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(write_frames(write, receiver));
+    (FrameSender(sender), FrameReader { read, buffer: BytesMut::with_capacity(READ_BUFFER_BYTES) })
+}
+
+async fn write_frames(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Chunks>) {
+    let mut frames = Vec::with_capacity(CHUNKS_MAX);
+    let mut chunks: Vec<Bytes> = Vec::with_capacity(2 * CHUNKS_MAX);
+    while queue.recv_many(&mut frames, CHUNKS_MAX).await > 0 {
+        for (head, tail) in frames.drain(..) {
+            chunks.push(head);
+            chunks.extend(tail);
+        }
+        if write_all(&mut socket, &mut chunks).await.is_err() {
+            return;
+        }
+    }
+    let _ = socket.shutdown().await;
+}
+
+/// Writes all chunks with as few system calls as the socket allows; leaves `chunks` empty.
+pub async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, chunks: &mut Vec<Bytes>) -> std::io::Result<()> {
+    // Small neighbours are joined: a system call costs more than copying a few hundred bytes.
+    let mut at = 0;
+    while at < chunks.len() {
+        let slices: Vec<IoSlice<'_>> = chunks[at..].iter().take(CHUNKS_MAX).map(|c| IoSlice::new(c)).collect();
+        let mut written = socket.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while at < chunks.len() && written >= chunks[at].len() {
+            written -= chunks[at].len();
+            at += 1;
+        }
+        if written > 0 {
+            chunks[at].advance(written);
+        }
+    }
+    chunks.clear();
+    Ok(())
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct FrameReader {
+    read: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    /// The next frame; `None` at the end of the connection or at bytes that are no frame.
+    pub async fn next(&mut self) -> Option<(u64, Frame)> {
+        let bytes = read_length_prefixed(&mut self.read, &mut self.buffer, FRAME_BYTES_MAX).await.ok().flatten()?;
+        match Frame::decode(bytes) {
+            Ok(frame) => Some(frame),
+            Err(error) => {
+                tracing::warn!(%error, "a peer sent what is no frame");
+                None
+            }
+        }
+    }
+}
+
+/// Why a length-prefixed message could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("a message of {0} bytes is over the limit")]
+    TooLarge(u64),
+}
+
+/// Reads a u32 length and that many bytes; `None` at a clean end. Memory grows with the bytes that arrive, not
+/// with the length that was claimed.
+pub async fn read_length_prefixed<R: AsyncReadExt + Unpin>(
+    read: &mut R,
+    buffer: &mut BytesMut,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, ReadError> {
+    while buffer.len() < 4 {
+        if read_some(read, buffer, READ_BUFFER_BYTES).await? == 0 {
+            return if buffer.is_empty() { Ok(None) } else { Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()) };
+        }
+    }
+    let length = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]) as usize;
+    if length > bytes_max {
+        return Err(ReadError::TooLarge(length as u64));
+    }
+    if buffer.len() >= 4 + length {
+        buffer.advance(4);
+        return Ok(Some(buffer.split_to(length).freeze()));
+    }
+    if length <= READ_BUFFER_BYTES / 2 {
+        while buffer.len() < 4 + length {
+            if read_some(read, buffer, READ_BUFFER_BYTES).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        buffer.advance(4);
+        return Ok(Some(buffer.split_to(length).freeze()));
+    }
+    // A large message gets a buffer of exactly its size, grown in steps of at most 1 MiB.
+    buffer.advance(4);
+    let mut whole = BytesMut::with_capacity(length.min(1 << 20));
+    whole.extend_from_slice(buffer);
+    buffer.clear();
+    while whole.len() < length {
+        let left = length - whole.len();
+        if whole.capacity() == whole.len() {
+            whole.reserve(left.min(whole.len().max(1 << 20)));
+        }
+        let n = (&mut *read).take(left as u64).read_buf(&mut whole).await?;
+        if n == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+async fn read_some<R: AsyncReadExt + Unpin>(
+    read: &mut R,
+    buffer: &mut BytesMut,
+    bytes: usize,
+) -> std::io::Result<usize> {
+    if buffer.capacity() - buffer.len() < bytes / 4 {
+        buffer.reserve(bytes);
+    }
+    read.read_buf(buffer).await
+}
+
+type OnAnswer = Box<dyn FnOnce(Option<Frame>) + Send>;
+
+/// A connection on which we ask: each question's answer goes to its own callback, `None` if the connection ends.
+#[derive(Clone)]
+pub struct FrameClient {
+    sender: FrameSender,
+    shared: Arc<ClientShared>,
+}
+
+struct ClientShared {
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, OnAnswer>>,
+    is_closed: AtomicBool,
+}
+
+impl std::fmt::Debug for FrameClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameClient").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl FrameClient {
+    /// Connects; `unasked` gets the frames that answer nothing.
+    pub async fn connect(
+        address: &str,
+        timeout: Duration,
+        mut unasked: impl FnMut(Frame) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let connecting = tokio::time::timeout(timeout, TcpStream::connect(address));
+        let stream = connecting.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let (sender, mut reader) = start(stream);
+        let shared = Arc::new(ClientShared {
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        });
+        let client = Self { sender, shared: Arc::clone(&shared) };
+        tokio::spawn(async move {
+            while let Some((correlation, frame)) = reader.next().await {
+                let waiting = shared.waiting.lock().expect("no panic holds this lock").remove(&correlation);
+                match waiting {
+                    Some(answer) => answer(Some(frame)),
+                    None => unasked(frame),
+                }
+            }
+            let left = {
+                let mut waiting = shared.waiting.lock().expect("no panic holds this lock");
+                shared.is_closed.store(true, Ordering::Release);
+                std::mem::take(&mut *waiting)
+            };
+            left.into_values().for_each(|answer| answer(None));
+        });
+        Ok(client)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::Acquire) || self.sender.is_closed()
+    }
+
+    /// Sends without asking.
+    pub fn tell(&self, frame: &Frame) {
+        self.sender.send(frame, 0);
+    }
+
+    /// Asks; `answer` is called exactly once, on the connection's reading task.
+    pub fn ask_with(&self, frame: &Frame, answer: impl FnOnce(Option<Frame>) + Send + 'static) {
+        let correlation = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut waiting = self.shared.waiting.lock().expect("no panic holds this lock");
+            if !self.is_closed() {
+                waiting.insert(correlation, Box::new(answer));
+                drop(waiting);
+                return self.sender.send(frame, correlation);
+            }
+        }
+        answer(None);
+    }
+
+    /// Asks and waits; `None` when the connection ends or `timeout` passes.
+    pub async fn ask(&self, frame: &Frame, timeout: Duration) -> Option<Frame> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.ask_with(frame, move |answer| {
+            let _ = sender.send(answer);
+        });
+        tokio::time::timeout(timeout, receiver).await.ok()?.ok()?
+    }
+}
+
+/// The refusal for a connection that ended before it answered.
+pub fn connection_lost() -> Refusal {
+    Refusal {
+        code: types::ErrorCode::NotLeader,
+        message: "the connection to the storage node ended before it answered".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_claimed_length_allocates_nothing() {
+        let mut input: &[u8] = &[0x03, 0xff, 0xff, 0xff, 1, 2, 3];
+        let mut buffer = BytesMut::new();
+        let result = read_length_prefixed(&mut input, &mut buffer, FRAME_BYTES_MAX).await;
+        assert!(result.is_err());
+        let mut input: &[u8] = &[0x7f, 0xff, 0xff, 0xff];
+        let result = read_length_prefixed(&mut input, &mut BytesMut::new(), FRAME_BYTES_MAX).await;
+        assert!(matches!(result, Err(ReadError::TooLarge(_))));
+    }
+
+    #[tokio::test]
+    async fn messages_of_all_sizes_come_in_order() {
+        let sizes = [0_usize, 1, 100, 40_000, 70_000, 3_000_000, 5];
+        let mut input = Vec::new();
+        for (i, size) in sizes.iter().enumerate() {
+            input.extend_from_slice(&(*size as u32).to_be_bytes());
+            input.extend(std::iter::repeat_n(i as u8, *size));
+        }
+        let mut input = &input[..];
+        let mut buffer = BytesMut::new();
+        for (i, size) in sizes.iter().enumerate() {
+            let message = read_length_prefixed(&mut input, &mut buffer, FRAME_BYTES_MAX).await.expect("whole");
+            let message = message.expect("a message");
+            assert_eq!(message.len(), *size);
+            assert!(message.iter().all(|byte| *byte == i as u8));
+        }
+        assert!(read_length_prefixed(&mut input, &mut buffer, 10).await.expect("a clean end").is_none());
+    }
+}

@@ -1,0 +1,130 @@
+//! A small JSON client and the HTTP server loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use types::ErrorCode;
+
+use crate::api::ApiError;
+use crate::drain::Drain;
+
+/// Speaks JSON to one of several equal servers; goes on to the next when one does not answer.
+#[derive(Debug, Clone)]
+pub struct JsonClient {
+    urls: Arc<[String]>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl JsonClient {
+    pub fn new(urls: &[String]) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { urls: urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(), client }
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Result<T, ApiError> {
+        self.call(Method::GET, path, Bytes::new(), timeout).await
+    }
+
+    pub async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        timeout: Duration,
+    ) -> Result<T, ApiError> {
+        let body = serde_json::to_vec(body).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        self.call(Method::POST, path, body.into(), timeout).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<T, ApiError> {
+        let mut last = ApiError::new(ErrorCode::PlacementUnavailable, "no placement address is known".to_owned());
+        for url in &*self.urls {
+            match tokio::time::timeout(timeout, self.call_one(&method, url, path, body.clone())).await {
+                Ok(Ok((status, bytes))) if status.is_success() => {
+                    return serde_json::from_slice(&bytes).map_err(|error| {
+                        ApiError::new(ErrorCode::Internal, format!("`{url}{path}` answered what is not known: {error}"))
+                    });
+                }
+                Ok(Ok((status, bytes))) => {
+                    return Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+                        ApiError::new(ErrorCode::PlacementUnavailable, format!("`{url}{path}` answered {status}"))
+                    }));
+                }
+                Ok(Err(error)) => last = ApiError::new(ErrorCode::PlacementUnavailable, format!("`{url}`: {error}")),
+                Err(_) => last = ApiError::new(ErrorCode::PlacementUnavailable, format!("`{url}` did not answer")),
+            }
+        }
+        Err(last)
+    }
+
+    async fn call_one(
+        &self,
+        method: &Method,
+        url: &str,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(hyper::StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let request = Request::builder()
+            .method(method.clone())
+            .uri(format!("{url}{path}"))
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let response = self.client.request(request).await?;
+        let status = response.status();
+        Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+}
+
+/// Serves `router` over HTTP/1.1 and HTTP/2 (by prior knowledge) until the drain begins.
+pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {
+    let graceful = hyper_util::server::graceful::GracefulShutdown::new();
+    loop {
+        let (stream, _) = tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        let _ = stream.set_nodelay(true);
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http2()
+            .initial_stream_window_size(8 * 1024 * 1024)
+            .initial_connection_window_size(16 * 1024 * 1024);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "an HTTP connection ended");
+            }
+        });
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(5), graceful.shutdown()).await;
+}
