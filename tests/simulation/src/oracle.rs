@@ -187,9 +187,9 @@ impl Oracle {
         if let Some(open) = record.open() {
             for (base, (_, known)) in self.acked.range(open.base..) {
                 for member in open.replicas {
-                    let copies = self.copies.get(&(member.incarnation, open.nonce));
+                    let copies = self.ever.get(&(member.incarnation, open.nonce));
                     if copies.and_then(|c| c.get(base)).is_none_or(|(_, hash)| hash != known) {
-                        return broken(format!("9 TAIL-CARRIED: acknowledged {base} is not on {}", member.node));
+                        return broken(format!("9 TAIL-CARRIED: acknowledged {base} is not on {}, which has {:?}", member.node, copies.and_then(|c| c.get(base))));
                     }
                 }
             }
