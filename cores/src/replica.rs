@@ -255,6 +255,9 @@ impl Replica {
     pub fn replay(&mut self, entry: &JournalEntry) {
         match entry {
             JournalEntry::Open(open) => {
+                if self.segments.contains_key(&open.segment.nonce) {
+                    return; // The catalogue had it already, and more of it.
+                }
                 self.insert(open.clone());
                 if let Some(segment) = self.segments.get_mut(&open.segment.nonce) {
                     segment.durable = Some(open.base);

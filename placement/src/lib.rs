@@ -1,1 +1,43 @@
-//! placeholder
+//! Placement: who leads what.
+//!
+//! Holds the records of topics, partitions, nodes and gateways in a [`store::MetadataStore`], and runs the
+//! `cores::failover` machine against storage nodes. Any number of processes may do so: a record changes only by
+//! compare-and-swap on its revision.
+
+mod api;
+mod failover;
+mod members;
+mod records;
+pub mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use service::drain::Drain;
+use service::health::{self, Health};
+use tokio::net::TcpListener;
+
+use crate::members::Members;
+use crate::store::{MetadataStore, RedbStore, StoreError};
+
+/// What the tasks of a placement process share.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pub store: Arc<dyn MetadataStore>,
+    pub members: Members,
+    pub failovers: failover::Failovers,
+}
+
+/// Opens the store in `dir` and serves until the drain begins; returns when ready.
+pub async fn start(dir: PathBuf, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
+    let store: Arc<dyn MetadataStore> = Arc::new(RedbStore::open(&dir)?);
+    let health = Health::new();
+    let failovers = failover::Failovers::new(&health);
+    let placement = Arc::new(Placement { store, members: Members::default(), failovers });
+    records::ensure_default_cluster(&*placement.store).await?;
+    tokio::spawn(members::sweep(Arc::clone(&placement), drain.clone()));
+    let router = api::routes(placement).merge(health::routes(Arc::clone(&health)));
+    tokio::spawn(service::http::serve(listener, router, drain));
+    health.set_ready(true);
+    Ok(())
+}

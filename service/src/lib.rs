@@ -6,4 +6,5 @@ pub mod connection;
 pub mod drain;
 pub mod health;
 pub mod http;
+pub mod nodes;
 pub mod random;

@@ -1,1 +1,18 @@
-//! placeholder
+//! The storage node: keeps every record fsynced, here and on a second machine.
+//!
+//! The shell around `cores`: one [`owner`] task per partition steps the core and carries out its effects;
+//! [`journal`] is the one thread that writes; [`flush`] moves committed batches into files; [`peers`] are the
+//! connections to followers. Nothing here decides what the cores decide.
+
+mod admin;
+pub mod catalogue;
+pub mod files;
+pub mod flush;
+pub mod journal;
+mod listener;
+mod node;
+mod owner;
+mod peers;
+mod tail;
+
+pub use node::{Settings, StorageNode, StartError};

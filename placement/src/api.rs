@@ -1,0 +1,171 @@
+//! The placement API over HTTP and JSON; its messages are `service::api`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use service::api::{
+    ApiError, CreateTopic, DeleteTopic, Done, FailoverRequest, MapChanges, ProducerIds, RegisterGateway, RegisterNode,
+};
+use types::limits::PRODUCER_ID_BLOCK;
+use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
+
+use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
+use crate::{Placement, failover, members, records};
+
+type Shared = State<Arc<Placement>>;
+
+struct Failure(ApiError);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<crate::store::StoreError> for Failure {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.0.code {
+            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::TopicExists => StatusCode::CONFLICT,
+            code if code.retry() == types::Retry::Yes => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+pub(crate) fn routes(placement: Arc<Placement>) -> Router {
+    Router::new()
+        .route("/placement/v1/nodes", post(register_node))
+        .route("/placement/v1/gateways", post(register_gateway))
+        .route("/placement/v1/map", get(map))
+        .route("/placement/v1/partitions/{topic}/{partition}", get(partition))
+        .route("/placement/v1/partitions/{topic}/{partition}/open", post(open))
+        .route("/placement/v1/partitions/{topic}/{partition}/failover", post(fail_over))
+        .route("/placement/v1/topics", post(create_topic))
+        .route("/placement/v1/topics/delete", post(delete_topic))
+        .route("/placement/v1/producer-ids", post(producer_ids))
+        .with_state(placement)
+}
+
+async fn register_node(State(placement): Shared, Json(request): Json<RegisterNode>) -> Answer<impl Serialize> {
+    Ok(Json(members::register_node(&placement, request).await?))
+}
+
+async fn register_gateway(State(placement): Shared, Json(request): Json<RegisterGateway>) -> Answer<impl Serialize> {
+    Ok(Json(members::register_gateway(&placement, request).await?))
+}
+
+#[derive(Deserialize)]
+struct MapQuery {
+    after: u64,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// What changed after a revision; waits for a change of records or of who is alive.
+async fn map(State(placement): Shared, Query(query): Query<MapQuery>) -> Answer<MapChanges> {
+    let store = &*placement.store;
+    let mut revisions = store.revisions();
+    let mut versions = placement.members.versions();
+    versions.mark_unchanged();
+    let deadline = tokio::time::sleep(Duration::from_millis(query.wait_ms.min(60_000)));
+    tokio::pin!(deadline);
+    let mut changes = store.changes(query.after).await?;
+    while changes.keys.as_ref().is_some_and(Vec::is_empty) {
+        tokio::select! {
+            biased;
+            () = &mut deadline => break,
+            _ = revisions.changed() => {}
+            _ = versions.changed() => break,
+        }
+        // Let a burst of commits come together.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        changes = store.changes(query.after).await?;
+    }
+    let mut answer = MapChanges {
+        revision: changes.revision,
+        nodes: members::nodes(store).await?,
+        gateways: members::gateways(&placement).await?,
+        ..MapChanges::default()
+    };
+    match changes.keys.filter(|_| query.after > 0) {
+        Some(keys) => {
+            for key in keys.into_iter().collect::<BTreeSet<_>>() {
+                let entry = store.get(&key).await?;
+                if let Some(id) = key.strip_prefix(TOPICS).and_then(|id| id.parse::<TopicId>().ok()) {
+                    answer.topics.push((id, entry.as_ref().map(parse).transpose()?));
+                } else if let (true, Some(entry)) = (key.starts_with(PARTITIONS), &entry) {
+                    answer.partitions.push(parse(entry)?);
+                }
+            }
+        }
+        None => {
+            answer.is_whole = true;
+            let (revision, topics) = store.range(TOPICS).await?;
+            answer.revision = revision;
+            for (_, entry) in &topics {
+                let topic: types::TopicRecord = parse(entry)?;
+                answer.topics.push((topic.id, Some(topic)));
+            }
+            for (_, entry) in &store.range(PARTITIONS).await?.1 {
+                answer.partitions.push(parse(entry)?);
+            }
+        }
+    }
+    Ok(Json(answer))
+}
+
+fn id((topic, partition): (String, i32)) -> Result<TopicPartition, Failure> {
+    let topic = topic.parse().map_err(|_| ApiError::new(ErrorCode::InvalidRequest, "the topic is no UUID"))?;
+    Ok(TopicPartition { topic, partition })
+}
+
+async fn partition(State(placement): Shared, Path(path): Path<(String, i32)>) -> Answer<PartitionRecord> {
+    let id = id(path)?;
+    match placement.store.get(&partition_key(id)).await? {
+        Some(entry) => Ok(Json(parse(&entry)?)),
+        None => Err(ApiError::new(ErrorCode::UnknownPartition, format!("partition {id} does not exist")).into()),
+    }
+}
+
+async fn open(State(placement): Shared, Path(path): Path<(String, i32)>) -> Answer<PartitionRecord> {
+    Ok(Json(failover::run(&placement, id(path)?, None).await?))
+}
+
+async fn fail_over(
+    State(placement): Shared,
+    Path(path): Path<(String, i32)>,
+    Json(request): Json<FailoverRequest>,
+) -> Answer<PartitionRecord> {
+    Ok(Json(failover::run(&placement, id(path)?, Some(request.nonce)).await?))
+}
+
+async fn create_topic(State(placement): Shared, Json(request): Json<CreateTopic>) -> Answer<impl Serialize> {
+    Ok(Json(records::create_topic(&*placement.store, request).await?))
+}
+
+async fn delete_topic(State(placement): Shared, Json(request): Json<DeleteTopic>) -> Answer<Done> {
+    records::delete_topic(&*placement.store, request).await?;
+    Ok(Json(Done {}))
+}
+
+async fn producer_ids(State(placement): Shared) -> Answer<ProducerIds> {
+    let first = records::take_producer_ids(&*placement.store).await?;
+    Ok(Json(ProducerIds { first, count: PRODUCER_ID_BLOCK }))
+}

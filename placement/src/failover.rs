@@ -1,0 +1,241 @@
+//! The shell of `cores::failover`: carries its effects to storage nodes and to the store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cores::Rules;
+use cores::failover::{Candidate, Effect, Failover, Input};
+use service::api::ApiError;
+use service::health::{Health, Metric};
+use service::nodes::NodePool;
+use service::{clock, random};
+use tokio::sync::{Semaphore, mpsc, watch};
+use types::limits::OPEN_TIMEOUT_MS;
+use types::{ErrorCode, NodeId, NodeRecord, Nonce, PartitionRecord, Replica, TopicPartition};
+use wire::batch::mix;
+use wire::frame::{Frame, Refusal};
+
+use crate::records::{json, partition_key};
+use crate::store::{Outcome, Transaction};
+use crate::{Placement, members, records};
+
+/// Attempts under way in this process.
+const CONCURRENT_MAX: usize = 64;
+/// Openings that one attempt may try.
+const NONCES: usize = 4;
+/// How long an attempt waits for a member that is just starting.
+const MEMBER_WAIT: Duration = Duration::from_millis(1_500);
+const FENCE_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+type Running = HashMap<TopicPartition, watch::Receiver<bool>>;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Failovers {
+    pool: NodePool,
+    running: Mutex<Running>,
+    permits: Semaphore,
+    done: Arc<Metric>,
+    failed: Arc<Metric>,
+}
+
+impl Failovers {
+    pub fn new(health: &Health) -> Self {
+        Self {
+            pool: NodePool::default(),
+            running: Mutex::default(),
+            permits: Semaphore::new(CONCURRENT_MAX),
+            done: health.register(Metric::counter("weir_failovers_total", "Segments opened by this process.")),
+            failed: health.register(Metric::counter("weir_failovers_failed_total", "Attempts that opened nothing.")),
+        }
+    }
+}
+
+/// Fails a partition over if `nonce` is (still) its open segment; opens it if `nonce` is `None` and nothing is
+/// open. Returns the record as it is then. One attempt at a time per partition; others wait for it.
+pub(crate) async fn run(
+    placement: &Arc<Placement>,
+    id: TopicPartition,
+    nonce: Option<Nonce>,
+) -> Result<PartitionRecord, ApiError> {
+    loop {
+        let (record, revision) = records::partition(&*placement.store, id).await?;
+        if record.open().map(|open| open.nonce) != nonce {
+            return Ok(record);
+        }
+        let (begun, running) = watch::channel(false);
+        let other = {
+            let mut all = placement.failovers.running.lock().expect("no panic holds this lock");
+            let other = all.get(&id).cloned();
+            if other.is_none() {
+                all.insert(id, running);
+            }
+            other
+        };
+        if let Some(mut other) = other {
+            let _ = other.wait_for(|done| *done).await;
+            continue;
+        }
+        let task = Arc::clone(placement);
+        // On a task of its own: an asker that goes away must not leave an attempt half done.
+        let attempt = tokio::spawn(async move {
+            let result = attempt(&task, record, revision).await;
+            task.failovers.running.lock().expect("no panic holds this lock").remove(&id);
+            begun.send_replace(true);
+            result
+        });
+        match attempt.await {
+            Ok(Ok(())) => placement.failovers.done.add(1),
+            Ok(Err(refusal)) => {
+                placement.failovers.failed.add(1);
+                let (record, _) = records::partition(&*placement.store, id).await?;
+                if record.open().map(|open| open.nonce) == nonce {
+                    return Err(ApiError::new(refusal.code, refusal.message));
+                }
+            }
+            Err(error) => return Err(ApiError::new(ErrorCode::Internal, error.to_string())),
+        }
+    }
+}
+
+async fn attempt(placement: &Arc<Placement>, record: PartitionRecord, revision: u64) -> Result<(), Refusal> {
+    let unavailable = |error: String| Refusal { code: ErrorCode::PlacementUnavailable, message: error };
+    let _permit = placement.failovers.permits.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+    wait_for_members(placement, &record).await;
+    let nodes = members::nodes(&*placement.store).await.map_err(|error| unavailable(error.to_string()))?;
+    let addresses: HashMap<NodeId, String> = nodes.iter().map(|node| (node.id, node.address.clone())).collect();
+    let candidates = candidates(placement, nodes, record.id());
+    let nonces = (0..NONCES).map(|_| Nonce(random::wide())).collect();
+    let partition = record.id();
+    let (mut failover, effects) =
+        Failover::begin(clock::monotonic_ms(), record, revision, candidates, nonces, Rules::ALL);
+    let (inputs, mut received) = mpsc::unbounded_channel();
+    let shell = Shell { placement: Arc::clone(placement), partition, addresses, inputs };
+    let mut result = shell.act(effects);
+    while result.is_none() {
+        let Some(input) = received.recv().await else { break };
+        result = shell.act(failover.step(clock::monotonic_ms(), input));
+    }
+    let result = result.unwrap_or_else(|| Err(unavailable("the attempt was given up".into())));
+    match &result {
+        Ok(()) => tracing::info!(%partition, "a segment was opened"),
+        Err(refusal) => tracing::warn!(%partition, reason = refusal.message, "no segment was opened"),
+    }
+    result
+}
+
+/// Both members may be starting after a power cut: a moment's patience saves carrying a tail.
+async fn wait_for_members(placement: &Placement, record: &PartitionRecord) {
+    let Some(open) = record.open() else { return };
+    let began = clock::monotonic_ms();
+    while clock::monotonic_ms() - began < MEMBER_WAIT.as_millis() as u64 {
+        if open.replicas.iter().all(|replica| placement.members.is_node_alive(replica.node)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Nodes that are alive, in an order of the partition's own, so that leaders spread.
+fn candidates(placement: &Placement, nodes: Vec<NodeRecord>, partition: TopicPartition) -> Vec<Candidate> {
+    let seed = mix(partition.topic.0 as u64, partition.partition as u64);
+    let mut alive: Vec<NodeRecord> =
+        nodes.into_iter().filter(|node| placement.members.is_node_alive(node.id)).collect();
+    alive.sort_by_key(|node| mix(seed, u64::from(node.id.0)));
+    alive
+        .into_iter()
+        .map(|node| Candidate {
+            replica: Replica { node: node.id, incarnation: node.incarnation },
+            az: node.az,
+            address: node.address,
+        })
+        .collect()
+}
+
+struct Shell {
+    placement: Arc<Placement>,
+    partition: TopicPartition,
+    addresses: HashMap<NodeId, String>,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+impl Shell {
+    /// Starts what the effects ask for; the result once the attempt is over.
+    fn act(&self, effects: Vec<Effect>) -> Option<Result<(), Refusal>> {
+        for effect in effects {
+            let inputs = self.inputs.clone();
+            match effect {
+                Effect::Fence { node, request } => {
+                    let (pool, address) = (self.placement.failovers.pool.clone(), self.addresses.get(&node).cloned());
+                    tokio::spawn(async move {
+                        let answer = ask(&pool, address, &Frame::Fence(request), FENCE_TIMEOUT).await;
+                        let _ = inputs.send(match answer {
+                            Some(Frame::Fenced(result)) => Input::Fenced { node, result },
+                            _ => Input::Unreachable { node },
+                        });
+                    });
+                }
+                Effect::Open { node, request } => {
+                    let (pool, address) = (self.placement.failovers.pool.clone(), self.addresses.get(&node).cloned());
+                    tokio::spawn(async move {
+                        let nonce = request.segment.nonce;
+                        let timeout = Duration::from_millis(2 * OPEN_TIMEOUT_MS);
+                        if let Some(Frame::Opened(result)) = ask(&pool, address, &Frame::Open(request), timeout).await {
+                            let _ = inputs.send(Input::Opened { nonce, result });
+                        }
+                    });
+                }
+                Effect::Swap { revision, record } => {
+                    let (placement, key) = (Arc::clone(&self.placement), partition_key(self.partition));
+                    tokio::spawn(async move {
+                        let compares = revision.map(|revision| (key.clone(), revision)).into_iter().collect();
+                        let transaction =
+                            Transaction { compares, puts: vec![(key, json(&record))], ..Transaction::default() };
+                        let outcome = placement.store.transact(transaction).await;
+                        if let Err(error) = &outcome {
+                            tracing::error!(%error, "a compare-and-swap has no answer; its outcome is read by the next attempt");
+                        }
+                        let won = matches!(outcome, Ok(Outcome::Committed { .. }));
+                        let _ = inputs.send(Input::Swapped { won });
+                    });
+                }
+                Effect::Wake { after_ms } => {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                        let _ = inputs.send(Input::Tick);
+                    });
+                }
+                Effect::Done(result) => return Some(result),
+            }
+        }
+        None
+    }
+}
+
+async fn ask(pool: &NodePool, address: Option<String>, frame: &Frame, timeout: Duration) -> Option<Frame> {
+    let client = pool.get(&address?).await.ok()?;
+    client.ask(frame, timeout).await
+}
+
+/// A storage node began a new process lifetime: every open segment that it led or followed is failed over.
+pub(crate) async fn after_restart(placement: Arc<Placement>, node: NodeId) {
+    let rows = match placement.store.range(records::PARTITIONS).await {
+        Ok((_, rows)) => rows,
+        Err(error) => return tracing::error!(%error, "partitions cannot be read"),
+    };
+    for (_, entry) in rows {
+        let Ok(record) = records::parse::<PartitionRecord>(&entry) else { continue };
+        let open = record.open().filter(|open| open.replicas.iter().any(|replica| replica.node == node));
+        let Some(nonce) = open.map(|open| open.nonce) else { continue };
+        let placement = Arc::clone(&placement);
+        tokio::spawn(async move {
+            for wait_ms in [0, 500, 2_000, 5_000, 15_000] {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                if run(&placement, record.id(), Some(nonce)).await.is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! Storage nodes and gateways: who is registered, and who was heard of lately.
+//!
+//! Being alive is a hint for choosing pairs and for what clients are shown. It decides nothing about data.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use service::api::{ApiError, GatewayRegistered, RegisterGateway, RegisterNode, Registered};
+use service::clock;
+use service::drain::Drain;
+use tokio::sync::watch;
+use types::limits::HEARTBEAT_TIMEOUT_MS;
+use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord};
+
+use crate::Placement;
+use crate::records::{self, GATEWAYS, NODES, json, parse};
+use crate::store::{MetadataStore, Outcome, StoreError, Transaction};
+
+/// When each member was heard of; moves `version` when someone comes or goes.
+#[derive(Debug)]
+pub struct Members {
+    seen: Mutex<HashMap<String, u64>>,
+    version: watch::Sender<u64>,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { seen: Mutex::default(), version: watch::channel(0).0 }
+    }
+}
+
+impl Members {
+    fn note(&self, key: &str) {
+        let mut seen = self.seen.lock().expect("no panic holds this lock");
+        if seen.insert(key.to_owned(), clock::monotonic_ms()).is_none() {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    pub fn is_alive(&self, key: &str) -> bool {
+        let seen = self.seen.lock().expect("no panic holds this lock");
+        seen.get(key).is_some_and(|at| clock::monotonic_ms() - at < HEARTBEAT_TIMEOUT_MS)
+    }
+
+    pub fn is_node_alive(&self, node: NodeId) -> bool {
+        self.is_alive(&format!("{NODES}{node}"))
+    }
+
+    /// Moves when a member comes or goes.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+}
+
+/// Forgets members that fell silent.
+pub(crate) async fn sweep(placement: Arc<Placement>, mut drain: Drain) {
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let now = clock::monotonic_ms();
+        let mut seen = placement.members.seen.lock().expect("no panic holds this lock");
+        let before = seen.len();
+        seen.retain(|_, at| now - *at < HEARTBEAT_TIMEOUT_MS);
+        if seen.len() != before {
+            placement.members.version.send_modify(|version| *version += 1);
+        }
+    }
+}
+
+pub async fn nodes(store: &dyn MetadataStore) -> Result<Vec<NodeRecord>, StoreError> {
+    let (_, rows) = store.range(NODES).await?;
+    rows.iter().map(|(_, entry)| parse(entry)).collect()
+}
+
+pub async fn gateways(placement: &Placement) -> Result<Vec<GatewayRecord>, StoreError> {
+    let (_, rows) = placement.store.range(GATEWAYS).await?;
+    let alive = rows.iter().filter(|(key, _)| placement.members.is_alive(key));
+    alive.map(|(_, entry)| parse(entry)).collect()
+}
+
+/// Registers a storage node: a new one gets a number; a known one keeps it.
+pub(crate) async fn register_node(
+    placement: &Arc<Placement>,
+    request: RegisterNode,
+) -> Result<Registered, ApiError> {
+    let store = &*placement.store;
+    let id = match request.id {
+        Some(id) => id,
+        None => NodeId(records::take_numbers(store, "node", 1).await? as u32),
+    };
+    let key = format!("{NODES}{id}");
+    let entry = store.get(&key).await?;
+    let known: Option<NodeRecord> = entry.as_ref().map(parse).transpose()?;
+    if let Some(known) = known.as_ref().filter(|known| known.incarnation != request.incarnation && !request.is_start) {
+        let message = format!("node {id} is registered with disk {}, not {}", known.incarnation, request.incarnation);
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    }
+    let record = NodeRecord {
+        id,
+        name: request.name,
+        az: request.az,
+        address: request.address,
+        incarnation: request.incarnation,
+        registration: known.as_ref().map_or(0, |known| known.registration) + u64::from(request.is_start),
+    };
+    if known.as_ref() != Some(&record) {
+        let transaction = Transaction {
+            compares: vec![(key.clone(), entry.map_or(0, |entry| entry.revision))],
+            puts: vec![(key.clone(), json(&record))],
+            ..Transaction::default()
+        };
+        if store.transact(transaction).await? == Outcome::Conflict {
+            return Err(ApiError::new(ErrorCode::PlacementUnavailable, format!("node {id} registers twice at once")));
+        }
+    }
+    placement.members.note(&key);
+    if request.is_start && known.is_some() {
+        // A restarted process leads nothing, and whatever it followed must be sealed: see `failover`.
+        tokio::spawn(crate::failover::after_restart(Arc::clone(placement), id));
+    }
+    Ok(Registered { id })
+}
+
+/// Registers a gateway: its broker id belongs to its advertised address.
+pub(crate) async fn register_gateway(
+    placement: &Placement,
+    request: RegisterGateway,
+) -> Result<GatewayRegistered, ApiError> {
+    let store = &*placement.store;
+    let (_, rows) = store.range(GATEWAYS).await?;
+    let mut known = None;
+    for (_, entry) in &rows {
+        let gateway: GatewayRecord = parse(entry)?;
+        if (&gateway.host, gateway.port) == (&request.host, request.port) {
+            known = Some(gateway);
+        }
+    }
+    let gateway = match known {
+        Some(known) => known,
+        None => {
+            let id = records::take_numbers(store, "gateway", 1).await? as i32;
+            let gateway = GatewayRecord { id, host: request.host, port: request.port, az: request.az };
+            let puts = vec![(format!("{GATEWAYS}{id}"), json(&gateway))];
+            store.transact(Transaction { puts, ..Transaction::default() }).await?;
+            gateway
+        }
+    };
+    placement.members.note(&format!("{GATEWAYS}{}", gateway.id));
+    let cluster = records::default_cluster(store).await?;
+    Ok(GatewayRegistered { id: gateway.id, account: cluster.account, cluster: cluster.cluster })
+}

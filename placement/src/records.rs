@@ -1,0 +1,178 @@
+//! The keys of the store and what lies under them, as JSON.
+//!
+//! | key | value |
+//! |---|---|
+//! | `cluster` | account and cluster of the default tenant |
+//! | `topic/{id}` | a topic |
+//! | `name/{account}/{cluster}/{name}` | the id of the topic of that name |
+//! | `partition/{topic}/{p}` | a partition |
+//! | `node/{id}`, `gateway/{id}` | a member |
+//! | `next/{what}` | the next number to give |
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use service::api::ApiError;
+use service::random;
+use types::limits::{PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK};
+use types::{
+    AccountId, ClusterId, Epoch, ErrorCode, Generation, PartitionRecord, TopicId, TopicPartition, TopicRecord,
+    is_valid_topic_name,
+};
+
+use crate::store::{Entry, MetadataStore, Outcome, StoreError, Transaction};
+
+pub const TOPICS: &str = "topic/";
+pub const PARTITIONS: &str = "partition/";
+pub const NODES: &str = "node/";
+pub const GATEWAYS: &str = "gateway/";
+const CLUSTER: &str = "cluster";
+
+/// The tenant that exists from the start.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct DefaultCluster {
+    pub account: AccountId,
+    pub cluster: ClusterId,
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::new(ErrorCode::PlacementUnavailable, error.to_string())
+    }
+}
+
+pub fn parse<T: DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
+    serde_json::from_slice(&entry.value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records are plain data")
+}
+
+pub fn partition_key(id: TopicPartition) -> String {
+    format!("{PARTITIONS}{id}")
+}
+
+fn name_key(account: AccountId, cluster: ClusterId, name: &str) -> String {
+    format!("name/{}/{cluster}/{name}", account.digits())
+}
+
+pub async fn ensure_default_cluster(store: &dyn MetadataStore) -> Result<(), StoreError> {
+    let cluster = DefaultCluster { account: AccountId(0), cluster: ClusterId(random::wide()) };
+    let transaction = Transaction {
+        compares: vec![(CLUSTER.into(), 0)],
+        puts: vec![(CLUSTER.into(), json(&cluster))],
+        ..Transaction::default()
+    };
+    // A conflict means that it is there already.
+    store.transact(transaction).await.map(|_| ())
+}
+
+pub async fn default_cluster(store: &dyn MetadataStore) -> Result<DefaultCluster, StoreError> {
+    match store.get(CLUSTER).await? {
+        Some(entry) => parse(&entry),
+        None => Err(StoreError::Corrupt("no default cluster".into())),
+    }
+}
+
+/// A partition's record and its revision.
+pub async fn partition(store: &dyn MetadataStore, id: TopicPartition) -> Result<(PartitionRecord, u64), ApiError> {
+    match store.get(&partition_key(id)).await? {
+        Some(entry) => Ok((parse(&entry)?, entry.revision)),
+        None => Err(ApiError::new(ErrorCode::UnknownPartition, format!("partition {id} does not exist"))),
+    }
+}
+
+/// The next `count` numbers of a kind, by compare-and-swap.
+pub async fn take_numbers(store: &dyn MetadataStore, what: &str, count: i64) -> Result<i64, ApiError> {
+    let key = format!("next/{what}");
+    loop {
+        let entry = store.get(&key).await?;
+        let first: i64 = entry.as_ref().map(parse).transpose()?.unwrap_or(1);
+        let transaction = Transaction {
+            compares: vec![(key.clone(), entry.map_or(0, |entry| entry.revision))],
+            puts: vec![(key.clone(), json(&(first + count)))],
+            ..Transaction::default()
+        };
+        if let Outcome::Committed { .. } = store.transact(transaction).await? {
+            return Ok(first);
+        }
+    }
+}
+
+pub async fn take_producer_ids(store: &dyn MetadataStore) -> Result<i64, ApiError> {
+    take_numbers(store, "producer", PRODUCER_ID_BLOCK).await
+}
+
+/// Checks and creates a topic with its partitions, none of them open.
+pub async fn create_topic(
+    store: &dyn MetadataStore,
+    request: service::api::CreateTopic,
+) -> Result<TopicRecord, ApiError> {
+    let refuse = |code, message: String| Err(ApiError::new(code, message));
+    if !is_valid_topic_name(&request.name) {
+        let message = format!("`{}` is no topic name: 1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`", request.name);
+        return refuse(ErrorCode::InvalidTopicName, message);
+    }
+    if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&request.partitions) {
+        let message = format!("a topic has 1 to {PARTITIONS_PER_TOPIC_MAX} partitions, not {}", request.partitions);
+        return refuse(ErrorCode::InvalidPartitions, message);
+    }
+    if !(1..=3).contains(&request.replication_factor) {
+        let message = format!("replication factor {} is not 1 to 3", request.replication_factor);
+        return refuse(ErrorCode::InvalidReplicationFactor, message);
+    }
+    let name = name_key(request.account, request.cluster, &request.name);
+    if store.get(&name).await?.is_some() {
+        return refuse(ErrorCode::TopicExists, format!("topic `{}` exists already", request.name));
+    }
+    let topic = TopicRecord {
+        account: request.account,
+        cluster: request.cluster,
+        name: request.name,
+        id: TopicId(random::wide()),
+        partitions: request.partitions,
+        replication_factor: request.replication_factor,
+        configs: request.configs,
+    };
+    if request.is_dry_run {
+        return Ok(topic);
+    }
+    let mut puts = vec![(format!("{TOPICS}{}", topic.id), json(&topic)), (name.clone(), json(&topic.id))];
+    for partition in 0..topic.partitions {
+        let record = PartitionRecord {
+            account: topic.account,
+            cluster: topic.cluster,
+            topic: topic.id,
+            partition,
+            generation: Generation(1),
+            epoch: Epoch(0),
+            log_start: 0,
+            chain: Vec::new(),
+        };
+        puts.push((partition_key(record.id()), json(&record)));
+    }
+    let transaction = Transaction { compares: vec![(name, 0)], puts, ..Transaction::default() };
+    match store.transact(transaction).await? {
+        Outcome::Committed { .. } => Ok(topic),
+        Outcome::Conflict => refuse(ErrorCode::TopicExists, format!("topic `{}` exists already", topic.name)),
+    }
+}
+
+pub async fn delete_topic(store: &dyn MetadataStore, request: service::api::DeleteTopic) -> Result<(), ApiError> {
+    let key = format!("{TOPICS}{}", request.topic);
+    let unknown = || ApiError::new(ErrorCode::UnknownTopic, format!("topic {} does not exist", request.topic));
+    let entry = store.get(&key).await?.ok_or_else(unknown)?;
+    let topic: TopicRecord = parse(&entry)?;
+    if (topic.account, topic.cluster) != (request.account, request.cluster) {
+        return Err(unknown());
+    }
+    let mut deletes = vec![key.clone(), name_key(topic.account, topic.cluster, &topic.name)];
+    deletes.extend(
+        (0..topic.partitions).map(|partition| partition_key(TopicPartition { topic: topic.id, partition })),
+    );
+    let transaction = Transaction { compares: vec![(key, entry.revision)], deletes, ..Transaction::default() };
+    match store.transact(transaction).await? {
+        Outcome::Committed { .. } => Ok(()),
+        Outcome::Conflict => Err(unknown()),
+    }
+}

@@ -1,0 +1,207 @@
+//! What a node knows of its own files: extents, segments and floors as of the last flush, the checkpoint.
+//!
+//! Written only when batches leave the journal (a redb transaction per flush); everything since the checkpoint
+//! is in the journal.
+
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use types::{Epoch, Generation, Nonce, Offset, TopicPartition};
+use wire::DedupeSnapshot;
+use wire::codec::{DecodeError, Reader};
+use wire::journal::OpenMeta;
+use wire::layout::{Layout, decode, encode};
+
+const PARTITIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("partitions");
+const EXTENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("extents");
+const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
+const CHECKPOINT: &str = "checkpoint";
+const NEXT_FILE: &str = "next_file";
+
+/// A segment as of its last flush.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentImage {
+    pub open: OpenMeta,
+    /// Everything below is in extents, and is committed.
+    pub end: Offset,
+    pub chain: u64,
+    pub sealed: Option<Offset>,
+    pub is_damaged: bool,
+    /// Producer state at `end`.
+    pub producers: DedupeSnapshot,
+}
+
+/// A partition as of its last flush.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionImage {
+    pub partition: TopicPartition,
+    pub generation: Generation,
+    pub epoch: Epoch,
+    pub segments: Vec<SegmentImage>,
+}
+
+/// A run of batches in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub base: Offset,
+    pub end: Offset,
+    pub file: u64,
+    pub at: u64,
+    pub length: u64,
+}
+
+impl Layout for SegmentImage {
+    fn put(&self, out: &mut BytesMut) {
+        self.open.put(out);
+        self.end.put(out);
+        self.chain.put(out);
+        self.sealed.put(out);
+        self.is_damaged.put(out);
+        self.producers.put(out);
+    }
+
+    fn take(r: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            open: Layout::take(r)?,
+            end: Layout::take(r)?,
+            chain: Layout::take(r)?,
+            sealed: Layout::take(r)?,
+            is_damaged: Layout::take(r)?,
+            producers: Layout::take(r)?,
+        })
+    }
+}
+
+impl Layout for PartitionImage {
+    fn put(&self, out: &mut BytesMut) {
+        self.partition.put(out);
+        self.generation.put(out);
+        self.epoch.put(out);
+        self.segments.put(out);
+    }
+
+    fn take(r: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            partition: Layout::take(r)?,
+            generation: Layout::take(r)?,
+            epoch: Layout::take(r)?,
+            segments: Layout::take(r)?,
+        })
+    }
+}
+
+/// Why the catalogue cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("the catalogue: {0}")]
+    Store(#[from] redb::Error),
+    #[error("the catalogue holds what cannot be read: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+macro_rules! into_store_error {
+    ($($error:ty),*) => {
+        $(impl From<$error> for CatalogueError {
+            fn from(error: $error) -> Self {
+                Self::Store(error.into())
+            }
+        })*
+    };
+}
+into_store_error!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
+
+/// What one flush changes.
+#[derive(Debug, Default)]
+pub struct FlushRecord {
+    pub images: Vec<PartitionImage>,
+    pub extents: Vec<(Nonce, Extent)>,
+    pub checkpoint: Option<u64>,
+    pub next_file: u64,
+}
+
+/// Everything, at start-up.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub images: Vec<PartitionImage>,
+    pub extents: Vec<(Nonce, Extent)>,
+    pub checkpoint: u64,
+    pub next_file: u64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Catalogue(Database);
+
+impl Catalogue {
+    pub fn open(path: &Path) -> Result<Self, CatalogueError> {
+        let database = Database::create(path)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(PARTITIONS)?;
+        transaction.open_table(EXTENTS)?;
+        transaction.open_table(STATE)?;
+        transaction.commit()?;
+        Ok(Self(database))
+    }
+
+    /// Durable on return.
+    pub fn record(&self, flush: &FlushRecord) -> Result<(), CatalogueError> {
+        let transaction = self.0.begin_write()?;
+        {
+            let mut partitions = transaction.open_table(PARTITIONS)?;
+            for image in &flush.images {
+                partitions.insert(&encode(&image.partition)[..], &encode(image)[..])?;
+            }
+            let mut extents = transaction.open_table(EXTENTS)?;
+            for (nonce, extent) in &flush.extents {
+                let mut value = BytesMut::new();
+                extent.end.put(&mut value);
+                extent.file.put(&mut value);
+                extent.at.put(&mut value);
+                extent.length.put(&mut value);
+                extents.insert(&extent_key(*nonce, extent.base)[..], &value[..])?;
+            }
+            let mut state = transaction.open_table(STATE)?;
+            if let Some(checkpoint) = flush.checkpoint {
+                state.insert(CHECKPOINT, checkpoint)?;
+            }
+            state.insert(NEXT_FILE, flush.next_file)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub fn load(&self) -> Result<Loaded, CatalogueError> {
+        let transaction = self.0.begin_read()?;
+        let mut loaded = Loaded::default();
+        for row in transaction.open_table(PARTITIONS)?.iter()? {
+            let (_, value) = row?;
+            loaded.images.push(decode(Bytes::copy_from_slice(value.value()))?);
+        }
+        for row in transaction.open_table(EXTENTS)?.iter()? {
+            let (key, value) = row?;
+            let mut key = Reader::new(Bytes::copy_from_slice(key.value()));
+            let mut value = Reader::new(Bytes::copy_from_slice(value.value()));
+            let nonce = Nonce::take(&mut key)?;
+            let extent = Extent {
+                base: Layout::take(&mut key)?,
+                end: Layout::take(&mut value)?,
+                file: Layout::take(&mut value)?,
+                at: Layout::take(&mut value)?,
+                length: Layout::take(&mut value)?,
+            };
+            loaded.extents.push((nonce, extent));
+        }
+        let state = transaction.open_table(STATE)?;
+        loaded.checkpoint = state.get(CHECKPOINT)?.map_or(0, |value| value.value());
+        loaded.next_file = state.get(NEXT_FILE)?.map_or(1, |value| value.value());
+        Ok(loaded)
+    }
+}
+
+fn extent_key(nonce: Nonce, base: Offset) -> BytesMut {
+    let mut key = BytesMut::new();
+    nonce.put(&mut key);
+    base.put(&mut key);
+    key
+}

@@ -1,0 +1,195 @@
+//! Write-behind: committed batches leave the journal for segment and pack files, and its files are used again.
+//!
+//! One thread. A segment with at least 1 MiB to write gets a file of its own; smaller pieces of many segments go
+//! into one pack file. Files are fsynced before the catalogue names them, the catalogue is durable before the
+//! journal's checkpoint moves.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use types::limits::{SEGMENT_FILE_BYTES_MIN, TAIL_BUDGET_BYTES};
+use types::{Nonce, TopicPartition};
+use wire::Batch;
+use wire::journal::OpenMeta;
+use wire::segment::SegmentFileHeader;
+
+use crate::catalogue::{CatalogueError, Extent, FlushRecord, PartitionImage};
+use crate::files::FileWriter;
+use crate::node::Node;
+use crate::owner::{Mail, OwnerHandle};
+use crate::tail::lap_of;
+
+/// Journal files in use that start a checkpoint.
+const JOURNAL_FILES_MAX: u64 = 6;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What one owner hands over.
+pub struct FlushJob {
+    pub owner: OwnerHandle,
+    pub image: PartitionImage,
+    pub pieces: Vec<(OpenMeta, Vec<Batch>)>,
+    /// The lowest journal position that the partition still needs after this.
+    pub needed: Option<u64>,
+}
+
+/// An owner's answer to a checkpoint.
+pub enum FlushAnswer {
+    Job(Box<FlushJob>),
+    /// Nothing changed since the image that the catalogue has.
+    Clean,
+    /// A job of its own is under way and does not cover everything: no checkpoint this time.
+    Busy,
+}
+
+/// Where owners send what is large enough to be written at once.
+#[derive(Debug, Clone)]
+pub struct Flusher(mpsc::UnboundedSender<FlushJob>);
+
+/// The other end, for [`run`].
+pub type Jobs = mpsc::UnboundedReceiver<FlushJob>;
+
+impl Flusher {
+    pub fn new() -> (Self, Jobs) {
+        let (sender, jobs) = mpsc::unbounded_channel();
+        (Self(sender), jobs)
+    }
+
+    pub fn submit(&self, job: FlushJob) {
+        let _ = self.0.send(job);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FlushError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+}
+
+/// Runs until the node ends.
+pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut checkpoint: u64) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            count = jobs.recv_many(&mut batch, 64) => if count == 0 { return },
+            _ = ticks.tick() => {}
+        }
+        if !batch.is_empty() {
+            writer = write(&node, writer, batch, None).await;
+        }
+        let used = lap_of(node.journal.end()) - lap_of(checkpoint);
+        let is_memory_tight = node.budget.used() > TAIL_BUDGET_BYTES * 3 / 4;
+        if used >= JOURNAL_FILES_MAX || (is_memory_tight && used > 0) {
+            // Everything before the file that is being written.
+            let limit = lap_of(node.journal.end()) * types::limits::JOURNAL_FILE_BYTES;
+            let (answers, mut answered) = mpsc::unbounded_channel();
+            node.tell_all(|| Mail::Flush(answers.clone()));
+            drop(answers);
+            let mut all = Vec::new();
+            let mut is_complete = true;
+            while let Some(job) = answered.recv().await {
+                match job {
+                    FlushAnswer::Job(job) => all.push(*job),
+                    FlushAnswer::Clean => {}
+                    FlushAnswer::Busy => is_complete = false,
+                }
+            }
+            while let Ok(job) = jobs.try_recv() {
+                all.push(job);
+            }
+            let needed = all.iter().filter_map(|job| job.needed).min().unwrap_or(limit).min(limit);
+            let old = checkpoint;
+            if is_complete {
+                checkpoint = needed.max(checkpoint);
+            }
+            writer = write(&node, writer, all, is_complete.then_some(checkpoint)).await;
+            for lap in lap_of(old)..lap_of(checkpoint) {
+                if let Err(error) = node.journal_files.retire(lap) {
+                    tracing::warn!(%error, lap, "a journal file could not be retired");
+                }
+            }
+        }
+    }
+}
+
+async fn write(node: &Arc<Node>, writer: FileWriter, jobs: Vec<FlushJob>, checkpoint: Option<u64>) -> FileWriter {
+    let node = Arc::clone(node);
+    let mut writer = writer;
+    let result = tokio::task::spawn_blocking(move || {
+        loop {
+            match write_blocking(&node, &mut writer, &jobs, checkpoint) {
+                Ok(extents) => {
+                    for job in jobs {
+                        let own = extents.get(&job.image.partition).cloned().unwrap_or_default();
+                        job.owner.tell(Mail::Flushed(own));
+                    }
+                    return writer;
+                }
+                Err(error) => {
+                    // The journal still holds it all: nothing is lost, and nothing leaves the journal.
+                    tracing::warn!(%error, "batches could not be written to files; trying again");
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+            }
+        }
+    });
+    result.await.expect("the flusher does not panic")
+}
+
+type ByPartition = BTreeMap<TopicPartition, Vec<(Nonce, Extent)>>;
+
+fn write_blocking(
+    node: &Node,
+    writer: &mut FileWriter,
+    jobs: &[FlushJob],
+    checkpoint: Option<u64>,
+) -> Result<ByPartition, FlushError> {
+    let mut extents: ByPartition = BTreeMap::new();
+    let mut small: Vec<(TopicPartition, Nonce, &[Batch])> = Vec::new();
+    let mut bytes = 0;
+    for job in jobs {
+        for (open, batches) in &job.pieces {
+            let partition = job.image.partition;
+            let size: usize = batches.iter().map(Batch::len).sum();
+            bytes += size;
+            if size < SEGMENT_FILE_BYTES_MIN {
+                small.push((partition, open.segment.nonce, batches));
+                continue;
+            }
+            let header = SegmentFileHeader {
+                account: open.account,
+                cluster: open.cluster,
+                segment: open.segment,
+                base: open.base,
+                encryption_key: open.encryption_key,
+            };
+            let written = writer.write_segment(&header, batches)?;
+            let written = written.into_iter().map(|extent| (open.segment.nonce, extent));
+            extents.entry(partition).or_default().extend(written);
+        }
+    }
+    if !small.is_empty() {
+        let pieces: Vec<(Nonce, &[Batch])> = small.iter().map(|(_, nonce, batches)| (*nonce, *batches)).collect();
+        let owners: BTreeMap<Nonce, TopicPartition> =
+            small.iter().map(|(partition, nonce, _)| (*nonce, *partition)).collect();
+        for (nonce, extent) in writer.write_pack(&pieces)? {
+            extents.entry(owners[&nonce]).or_default().push((nonce, extent));
+        }
+    }
+    writer.sync()?;
+    let record = FlushRecord {
+        images: jobs.iter().map(|job| job.image.clone()).collect(),
+        extents: extents.values().flatten().copied().collect(),
+        checkpoint,
+        next_file: writer.next_file(),
+    };
+    node.catalogue.record(&record)?;
+    node.metrics.bytes_flushed.add(bytes as u64);
+    Ok(extents)
+}

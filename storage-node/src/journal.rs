@@ -1,0 +1,298 @@
+//! The journal: one thread, one write in flight, group commit over all partitions.
+//!
+//! What is queued while a write is in flight goes out together in the next one, so the number of device writes
+//! follows time, not tenants. After a failed write the process stops acknowledging at once and ends (invariant
+//! 28): what the kernel says about those pages afterwards cannot be trusted.
+
+mod direct;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use cores::packing::Cursor;
+use cores::recovery::Recovered;
+use types::limits::{JOURNAL_FILE_BYTES, JOURNAL_IDLE_MS, JOURNAL_WRITE_BYTES_MAX};
+use wire::journal::{EncodedEntry, JournalEntry};
+
+pub use direct::{AlignedBuffer, DirectFiles};
+
+/// The files of one journal. Each holds [`JOURNAL_FILE_BYTES`] and is named by its lap.
+pub trait JournalFiles: Send + Sync + 'static {
+    /// Makes the file of `lap` ready for writing: created and filled, or a recycled one renamed. Durable.
+    fn prepare(&self, lap: u64) -> io::Result<Box<dyn JournalFile>>;
+    /// The laps that exist, ascending.
+    fn laps(&self) -> io::Result<Vec<u64>>;
+    /// A whole file's bytes, past any cache that a failed write may have left.
+    fn read(&self, lap: u64) -> io::Result<Vec<u8>>;
+    /// Overwrites a range of a file with zeros, durably.
+    fn erase(&self, lap: u64, from: u64, to: u64) -> io::Result<()>;
+    /// The file of `lap` is not needed any more.
+    fn retire(&self, lap: u64) -> io::Result<()>;
+    /// Part of a file, for readers: any bytes that a completed write put there.
+    fn read_at(&self, lap: u64, at: u64, into: &mut [u8]) -> io::Result<()>;
+}
+
+/// One file.
+pub trait JournalFile: Send {
+    /// Writes whole blocks; durable on return.
+    fn write_at(&mut self, at: u64, blocks: &[u8]) -> io::Result<()>;
+}
+
+/// Told when an entry is durable, in the order of [`Journal::queue`].
+pub trait OnDurable: Send {
+    /// `position` is where the record starts.
+    fn durable(&self, position: u64);
+}
+
+/// An entry on its way to the disk.
+pub struct Request<O> {
+    pub encoded: EncodedEntry,
+    pub then: O,
+}
+
+/// Counts of what the journal did.
+#[derive(Debug, Default)]
+pub struct JournalStats {
+    pub writes: AtomicU64,
+    pub bytes: AtomicU64,
+    /// Sum of write times, in µs.
+    pub write_us: AtomicU64,
+}
+
+struct Shared<O> {
+    queue: Mutex<Queue<O>>,
+    wake: Condvar,
+    is_full: AtomicBool,
+    /// Where the next write goes.
+    end: AtomicU64,
+    stats: Arc<JournalStats>,
+}
+
+struct Queue<O> {
+    requests: Vec<Request<O>>,
+    is_closed: bool,
+}
+
+/// A handle on the journal thread; cheap to clone.
+pub struct Journal<O> {
+    shared: Arc<Shared<O>>,
+}
+
+impl<O> Clone for Journal<O> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<O> std::fmt::Debug for Journal<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").finish_non_exhaustive()
+    }
+}
+
+impl<O: OnDurable + 'static> Journal<O> {
+    /// Starts the thread after recovery. `failed` is called once, on the journal thread, when a write fails.
+    pub fn start(
+        files: Arc<dyn JournalFiles>,
+        recovered: &Recovered,
+        failed: impl FnOnce(io::Error) + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue { requests: Vec::new(), is_closed: false }),
+            wake: Condvar::new(),
+            is_full: AtomicBool::new(false),
+            end: AtomicU64::new(recovered.end),
+            stats: Arc::default(),
+        });
+        let cursor = Cursor {
+            file_bytes: JOURNAL_FILE_BYTES,
+            end: recovered.end,
+            write: recovered.next_write,
+            durable_through: recovered.end,
+        };
+        let writer = Writer {
+            spare: Spare::start(Arc::clone(&files), Arc::clone(&shared))?,
+            shared: Arc::clone(&shared),
+            cursor,
+            file: None,
+            buffer: AlignedBuffer::new(1 << 20),
+            is_vouched: true,
+        };
+        std::thread::Builder::new().name("journal".into()).spawn(move || {
+            if let Err(error) = writer.run() {
+                failed(error);
+            }
+        })?;
+        Ok(Self { shared })
+    }
+
+    /// Queues entries, in order.
+    pub fn queue(&self, requests: &mut Vec<Request<O>>) {
+        if requests.is_empty() {
+            return;
+        }
+        let mut queue = self.shared.queue.lock().expect("no panic holds this lock");
+        let was_empty = queue.requests.is_empty();
+        queue.requests.append(requests);
+        drop(queue);
+        if was_empty {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// True when there is no room for more appends; fences and seals still fit.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Where the next write goes.
+    pub fn end(&self) -> u64 {
+        self.shared.end.load(Ordering::Acquire)
+    }
+
+    pub fn stats(&self) -> Arc<JournalStats> {
+        Arc::clone(&self.shared.stats)
+    }
+
+    /// Writes what is queued, then ends the thread.
+    pub fn close(&self) {
+        self.shared.queue.lock().expect("no panic holds this lock").is_closed = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+/// Keeps the next file ready, so that no write waits for one to be filled.
+struct Spare {
+    ready: std::sync::mpsc::Receiver<io::Result<Box<dyn JournalFile>>>,
+    ask: std::sync::mpsc::Sender<u64>,
+    asked: Option<u64>,
+}
+
+impl Spare {
+    fn start<O: 'static>(files: Arc<dyn JournalFiles>, shared: Arc<Shared<O>>) -> io::Result<Self>
+    where
+        O: Send,
+    {
+        let (ask, asks) = std::sync::mpsc::channel::<u64>();
+        let (give, ready) = std::sync::mpsc::channel();
+        std::thread::Builder::new().name("journal-files".into()).spawn(move || {
+            while let Ok(lap) = asks.recv() {
+                loop {
+                    let result = files.prepare(lap);
+                    let is_full = matches!(&result, Err(e) if e.kind() == io::ErrorKind::StorageFull);
+                    shared.is_full.store(is_full, Ordering::Relaxed);
+                    if is_full {
+                        // Not a failed write: nothing was lost. Appends are refused until space is freed.
+                        tracing::warn!(lap, "the disk is full: appends are refused until space is freed");
+                        std::thread::sleep(Duration::from_millis(200));
+                        continue;
+                    }
+                    if give.send(result).is_err() {
+                        return;
+                    }
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { ready, ask, asked: None })
+    }
+
+    fn ask(&mut self, lap: u64) {
+        if self.asked.is_none() {
+            self.asked = Some(lap);
+            let _ = self.ask.send(lap);
+        }
+    }
+
+    fn take(&mut self, lap: u64) -> io::Result<Box<dyn JournalFile>> {
+        self.ask(lap);
+        assert_eq!(self.asked.take(), Some(lap), "INVARIANT: laps are used in order");
+        self.ready.recv().map_err(|_| io::Error::other("the journal's file thread is gone"))?
+    }
+}
+
+struct Writer<O> {
+    shared: Arc<Shared<O>>,
+    cursor: Cursor,
+    file: Option<(u64, Box<dyn JournalFile>)>,
+    spare: Spare,
+    buffer: AlignedBuffer,
+    /// The last record on disk says that everything before it is complete.
+    is_vouched: bool,
+}
+
+impl<O: OnDurable> Writer<O> {
+    fn run(mut self) -> io::Result<()> {
+        let mut queued: VecDeque<Request<O>> = VecDeque::new();
+        loop {
+            let is_closed = self.collect(&mut queued);
+            if queued.is_empty() {
+                if is_closed {
+                    return Ok(());
+                }
+                // A silence: vouch for the last write, so that only a write in flight can look torn.
+                self.write(&[JournalEntry::Idle.encode()])?;
+                self.is_vouched = true;
+                continue;
+            }
+            let (count, _) = self.cursor.plan(queued.iter().map(|request| &request.encoded));
+            let batch: Vec<Request<O>> = queued.drain(..count).collect();
+            let encoded: Vec<EncodedEntry> = batch.iter().map(|request| request.encoded.clone()).collect();
+            let positions = self.write(&encoded)?;
+            self.is_vouched = false;
+            for (request, position) in batch.iter().zip(positions) {
+                request.then.durable(position);
+            }
+        }
+    }
+
+    /// Waits for requests; returns with none after the idle time if the last write is not vouched for yet.
+    fn collect(&self, queued: &mut VecDeque<Request<O>>) -> bool {
+        let mut queue = self.shared.queue.lock().expect("no panic holds this lock");
+        while queue.requests.is_empty() && queued.is_empty() && !queue.is_closed {
+            if self.is_vouched {
+                queue = self.shared.wake.wait(queue).expect("no panic holds this lock");
+            } else {
+                let idle = Duration::from_millis(JOURNAL_IDLE_MS);
+                let (guard, timeout) = self.shared.wake.wait_timeout(queue, idle).expect("no panic holds this lock");
+                queue = guard;
+                if timeout.timed_out() {
+                    break;
+                }
+            }
+        }
+        queued.extend(queue.requests.drain(..));
+        queue.is_closed
+    }
+
+    fn write(&mut self, entries: &[EncodedEntry]) -> io::Result<Vec<u64>> {
+        let (count, bytes) = self.cursor.plan(entries.iter());
+        assert_eq!(count, entries.len(), "INVARIANT: the caller planned this write");
+        debug_assert!(bytes <= JOURNAL_WRITE_BYTES_MAX);
+        let at = self.cursor.end;
+        let lap = at / JOURNAL_FILE_BYTES;
+        if self.file.as_ref().is_none_or(|(open, _)| *open != lap) {
+            self.file = Some((lap, self.spare.take(lap)?));
+        }
+        if at % JOURNAL_FILE_BYTES > JOURNAL_FILE_BYTES / 2 {
+            self.spare.ask(lap + 1);
+        }
+        let out = self.buffer.bytes_mut(bytes);
+        let positions = self.cursor.pack(entries, out);
+        let began = std::time::Instant::now();
+        let Some((_, file)) = &mut self.file else { unreachable!("opened above") };
+        file.write_at(at % JOURNAL_FILE_BYTES, self.buffer.bytes_mut(bytes))?;
+        self.cursor.durable_through = self.cursor.end;
+        self.shared.end.store(self.cursor.end, Ordering::Release);
+        let stats = &self.shared.stats;
+        stats.writes.fetch_add(1, Ordering::Relaxed);
+        stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        stats.write_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+        Ok(positions)
+    }
+}

@@ -1,0 +1,103 @@
+//! The data-path listener: hands each frame to the owner of its partition.
+
+use std::sync::Arc;
+
+use cores::Rules;
+use cores::replica::Replica;
+use service::connection;
+use service::drain::Drain;
+use tokio::net::{TcpListener, TcpStream};
+use types::{ErrorCode, NodeId, TopicPartition};
+use wire::frame::{FenceReply, Frame, MemberState, PeerMessage, PeerReply, Refusal};
+
+use crate::node::Node;
+use crate::owner::{self, Mail};
+
+/// Accepts connections until the drain begins.
+pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(serve_connection(Arc::clone(&node), stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
+    let (sender, mut reader) = connection::start(stream);
+    let mut peer: Option<NodeId> = None;
+    while let Some((correlation, frame)) = reader.next().await {
+        let asker = || (sender.clone(), correlation);
+        match frame {
+            Frame::Hello { node: id, .. } => {
+                peer = Some(id);
+                node.peers.leader_connected(id, sender.clone());
+            }
+            Frame::Append(request) => {
+                let partition = request.segment.partition;
+                match node.owner(partition) {
+                    Some(owner) => owner.tell(Mail::Append(asker(), request)),
+                    None => sender.send(&Frame::Appended(Err(not_here(partition))), correlation),
+                }
+            }
+            Frame::Fetch(request) => {
+                let partition = request.segment.partition;
+                match node.owner(partition) {
+                    Some(owner) => owner.tell(Mail::Fetch(asker(), Box::new(request))),
+                    None => sender.send(&Frame::Fetched(Err(not_here(partition))), correlation),
+                }
+            }
+            Frame::Peer(message) => {
+                let Some(from) = peer else { return };
+                let segment = match &*message {
+                    PeerMessage::Open(open) => open.segment,
+                    PeerMessage::Append { meta, .. } => meta.segment,
+                    PeerMessage::Commit { segment, .. } | PeerMessage::Resume { segment } => *segment,
+                };
+                let is_opening = matches!(*message, PeerMessage::Open(_));
+                match node.owner(segment.partition) {
+                    Some(owner) => owner.tell(Mail::Peer(from, message)),
+                    None if is_opening => begin(&node, segment.partition).tell(Mail::Peer(from, message)),
+                    None => sender.send(&Frame::PeerReply(PeerReply::Unknown { segment }), 0),
+                }
+            }
+            Frame::Fence(request) => match node.owner(request.partition) {
+                Some(owner) => owner.tell(Mail::Fence(asker(), Box::new(request))),
+                None => {
+                    // Nothing of this partition was ever here: absence is an answer of its own, never a length.
+                    let reply = FenceReply { incarnation: node.me().incarnation, state: MemberState::Unknown };
+                    sender.send(&Frame::Fenced(Ok(reply)), correlation);
+                }
+            },
+            Frame::Open(request) => {
+                node.peers.learn(request.follower.node, &request.follower_address);
+                let partition = request.segment.partition;
+                let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
+                owner.tell(Mail::Open(asker(), request));
+            }
+            Frame::Hint { partition } => node.ask_placement(partition),
+            other => {
+                tracing::warn!(frame = ?std::mem::discriminant(&other), "an answer came where only questions do");
+                return;
+            }
+        }
+    }
+}
+
+fn begin(node: &Arc<Node>, partition: TopicPartition) -> owner::OwnerHandle {
+    node.owner_or(partition, || owner::start(node, Replica::new(partition, Rules::ALL), Vec::new(), Vec::new()))
+}
+
+fn not_here(partition: TopicPartition) -> Refusal {
+    Refusal { code: ErrorCode::NotLeader, message: format!("{partition} is not on this storage node") }
+}

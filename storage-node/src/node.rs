@@ -1,0 +1,413 @@
+//! A storage node's life: recovery, registration, serving, drain.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cores::Rules;
+use cores::recovery::{self, JournalFile};
+use dashmap::DashMap;
+use service::api::{PlacementClient, RegisterNode};
+use service::drain::Drain;
+use service::health::{self, Health};
+use service::random;
+use tokio::net::TcpListener;
+use types::limits::{HEARTBEAT_MS, JOURNAL_FILE_BYTES};
+use types::{Incarnation, NodeId, Nonce, Replica, TopicPartition};
+use wire::Batch;
+use wire::frame::{PeerMessage, PeerReply};
+use wire::journal::JournalEntry;
+
+use crate::admin::Metrics;
+use crate::catalogue::{Catalogue, CatalogueError, Extent};
+use crate::files::{FileWriter, Files};
+use crate::flush::{self, Flusher};
+use crate::journal::{DirectFiles, Journal, JournalFiles};
+use crate::owner::{self, Mail, OwnerHandle, TellOwner};
+use crate::peers::{self, Peers};
+use crate::{listener, tail::TailBudget};
+
+/// What a user may set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub name: String,
+    pub az: String,
+    pub data: PathBuf,
+    /// Where others reach the data-path listener.
+    pub advertise: String,
+    pub placement: Vec<String>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("data directory `{dir}`: {source}")]
+    Data { dir: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    #[error("a journal record has version {0}, which only a newer release can read")]
+    Newer(u8),
+    #[error("placement did not register this node: {0}")]
+    Placement(String),
+}
+
+/// What the tasks of a node share.
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    me: Replica,
+    owners: DashMap<TopicPartition, OwnerHandle>,
+    pub journal: Journal<TellOwner>,
+    pub journal_files: Arc<dyn JournalFiles>,
+    pub catalogue: Catalogue,
+    pub files: Arc<Files>,
+    pub budget: Arc<TailBudget>,
+    pub flusher: Flusher,
+    pub peers: Peers,
+    pub placement: PlacementClient,
+    pub metrics: Metrics,
+}
+
+impl std::fmt::Debug for OwnerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnerHandle")
+    }
+}
+
+impl std::fmt::Debug for dyn JournalFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JournalFiles")
+    }
+}
+
+impl Node {
+    /// This node's disk, as records name it.
+    pub fn me(&self) -> Replica {
+        self.me
+    }
+
+    pub fn owner(&self, partition: TopicPartition) -> Option<OwnerHandle> {
+        self.owners.get(&partition).map(|owner| owner.clone())
+    }
+
+    /// The owner, or the one that `start` makes; never two.
+    pub fn owner_or(&self, partition: TopicPartition, start: impl FnOnce() -> OwnerHandle) -> OwnerHandle {
+        self.owners.entry(partition).or_insert_with(start).clone()
+    }
+
+    pub fn tell(&self, partition: TopicPartition, mail: Mail) {
+        if let Some(owner) = self.owners.get(&partition) {
+            owner.tell(mail);
+        }
+    }
+
+    pub fn tell_all(&self, mail: impl Fn() -> Mail) {
+        self.owners.iter().for_each(|owner| owner.tell(mail()));
+    }
+
+    pub fn send_to_follower(self: &Arc<Self>, to: NodeId, message: PeerMessage) {
+        peers::send(self, to, message);
+    }
+
+    pub fn reply_to_leader(&self, to: NodeId, reply: PeerReply) {
+        self.peers.reply(to, reply);
+    }
+
+    pub fn ask_placement(self: &Arc<Self>, partition: TopicPartition) {
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Ok(record) = node.placement.partition(partition).await {
+                node.tell(partition, Mail::Record(Box::new(record)));
+            }
+        });
+    }
+}
+
+/// A running storage node.
+#[derive(Debug)]
+pub struct StorageNode {
+    node: Arc<Node>,
+    is_direct: bool,
+    flush_us: u64,
+}
+
+impl StorageNode {
+    /// Recovers, registers and serves; returns when the node is ready.
+    pub async fn start(
+        settings: Settings,
+        listener: TcpListener,
+        admin: TcpListener,
+        drain: Drain,
+    ) -> Result<Self, StartError> {
+        let data = settings.data.clone();
+        let in_data = |source| StartError::Data { dir: data.clone(), source };
+        fs::create_dir_all(&data).map_err(in_data)?;
+        let incarnation = identity(&data).map_err(in_data)?;
+        let health = Health::new();
+        let metrics = Metrics::new(&health);
+        let placement = PlacementClient::new(&settings.placement);
+        let direct = DirectFiles::new(&data.join("journal")).map_err(in_data)?;
+        let is_direct = direct.is_direct();
+        let flush_us = direct.measure_us().map_err(in_data)?;
+        let journal_files: Arc<dyn JournalFiles> = Arc::new(direct);
+        let files = Arc::new(Files::new(&data.join("segments")).map_err(in_data)?);
+        let catalogue = Catalogue::open(&data.join("catalogue.redb"))?;
+
+        let state = Recovering::read(&catalogue, &*journal_files).map_err(|error| match error {
+            RecoveryError::Io(source) => in_data(source),
+            RecoveryError::Catalogue(error) => StartError::Catalogue(error),
+            RecoveryError::Newer(version) => StartError::Newer(version),
+        })?;
+        let disk = data.display().to_string();
+        let failed = move |error: io::Error| {
+            tracing::error!(%error, disk, "the journal cannot be written: this process acknowledges nothing more and ends");
+            std::process::exit(1);
+        };
+        let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, failed).map_err(in_data)?;
+        let id = register(&placement, &settings, &data, incarnation, true).await?;
+        let (flusher, jobs) = Flusher::new();
+        let node = Arc::new(Node {
+            name: settings.name.clone(),
+            me: Replica { node: id, incarnation },
+            owners: DashMap::new(),
+            journal,
+            journal_files,
+            catalogue,
+            budget: Arc::default(),
+            flusher,
+            peers: Peers::default(),
+            placement,
+            metrics,
+            files: Arc::clone(&files),
+        });
+        node.metrics.damaged.set(state.quarantined as u64);
+        let checkpoint = state.checkpoint;
+        let writer = FileWriter::new(files, state.next_file);
+        state.start_owners(&node);
+        tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
+        tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
+        tokio::spawn(follow_map(Arc::clone(&node), drain.clone()));
+        tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
+        tokio::spawn(count(Arc::clone(&node)));
+        tokio::spawn(service::http::serve(admin, health::routes(Arc::clone(&health)), drain));
+        health.set_ready(true);
+        Ok(Self { node, is_direct, flush_us })
+    }
+
+    /// Whether the journal is written past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// Measured time of one durable write, in µs.
+    pub fn flush_us(&self) -> u64 {
+        self.flush_us
+    }
+
+    /// Writes what is queued and ends the journal.
+    pub fn close(&self) {
+        self.node.journal.close();
+    }
+}
+
+/// The incarnation of a data directory; a new directory gets a new one.
+fn identity(data: &Path) -> io::Result<Incarnation> {
+    let path = data.join("incarnation");
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|_| io::Error::other("`incarnation` holds no UUID")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let incarnation = Incarnation(random::wide());
+            write_durably(&path, &incarnation.to_string())?;
+            Ok(incarnation)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::File::open(&new)?.sync_all()?;
+    fs::rename(&new, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+enum RecoveryError {
+    Io(io::Error),
+    Catalogue(CatalogueError),
+    Newer(u8),
+}
+
+/// What start-up found on disk.
+struct Recovering {
+    recovered: recovery::Recovered,
+    replicas: BTreeMap<TopicPartition, cores::replica::Replica>,
+    extents: HashMap<TopicPartition, Vec<(Nonce, Extent)>>,
+    checkpoint: u64,
+    next_file: u64,
+    quarantined: usize,
+}
+
+impl Recovering {
+    fn read(catalogue: &Catalogue, files: &dyn JournalFiles) -> Result<Self, RecoveryError> {
+        let loaded = catalogue.load().map_err(RecoveryError::Catalogue)?;
+        let mut replicas: BTreeMap<_, _> = loaded.images.into_iter().map(owner::restored).collect();
+        let mut owner_of: HashMap<Nonce, TopicPartition> = HashMap::new();
+        for replica in replicas.values() {
+            owner_of.extend(replica.segments().map(|s| (s.open.segment.nonce, s.open.segment.partition)));
+        }
+        let mut extents: HashMap<TopicPartition, Vec<(Nonce, Extent)>> = HashMap::new();
+        for (nonce, extent) in loaded.extents {
+            if let Some(partition) = owner_of.get(&nonce) {
+                extents.entry(*partition).or_default().push((nonce, extent));
+            }
+        }
+        let mut found = Vec::new();
+        let io = RecoveryError::Io;
+        for lap in files.laps().map_err(io)? {
+            if (lap + 1) * JOURNAL_FILE_BYTES <= loaded.checkpoint {
+                files.retire(lap).map_err(io)?;
+            } else {
+                found.push(JournalFile { lap, bytes: files.read(lap).map_err(io)?.into() });
+            }
+        }
+        let recovered = recovery::recover(&found, JOURNAL_FILE_BYTES, loaded.checkpoint, Rules::ALL);
+        if let Some(version) = recovered.newer {
+            return Err(RecoveryError::Newer(version));
+        }
+        // Before anything is reported: a torn write is erased, and what survived in the page cache alone is
+        // written again (invariant 27; the tail may have been read from memory).
+        if let Some(torn) = &recovered.torn {
+            for file in &found {
+                let start = file.lap * JOURNAL_FILE_BYTES;
+                let from = torn.start.clamp(start, start + JOURNAL_FILE_BYTES) - start;
+                let to = torn.end.clamp(start, start + JOURNAL_FILE_BYTES) - start;
+                let is_blank = file.bytes[from as usize..to as usize].iter().all(|byte| *byte == 0);
+                if from < to && !is_blank {
+                    files.erase(file.lap, from, to).map_err(io)?;
+                }
+            }
+        }
+        let quarantined = recovery::replay(&recovered, &mut replicas, Rules::ALL);
+        for damage in &recovered.damage {
+            tracing::error!(from = damage.start, to = damage.end, "the journal is damaged: what was complete cannot be read");
+        }
+        for segment in &quarantined {
+            tracing::error!(?segment, "a segment is quarantined: this copy of it counts as damaged");
+        }
+        let (checkpoint, next_file) = (loaded.checkpoint, loaded.next_file);
+        Ok(Self { recovered, replicas, extents, checkpoint, next_file, quarantined: quarantined.len() })
+    }
+
+    fn start_owners(mut self, node: &Arc<Node>) {
+        let mut batches: HashMap<TopicPartition, Vec<(Nonce, Batch, u64)>> = HashMap::new();
+        for replayed in self.recovered.entries {
+            if let JournalEntry::Append { meta, batch } = replayed.entry {
+                let segment = meta.segment;
+                batches.entry(segment.partition).or_default().push((segment.nonce, batch, replayed.position));
+            }
+        }
+        for (partition, replica) in self.replicas {
+            let batches = batches.remove(&partition).unwrap_or_default();
+            let extents = self.extents.remove(&partition).unwrap_or_default();
+            node.owner_or(partition, || owner::start(node, replica, batches, extents));
+        }
+    }
+}
+
+async fn register(
+    placement: &PlacementClient,
+    settings: &Settings,
+    data: &Path,
+    incarnation: Incarnation,
+    is_start: bool,
+) -> Result<NodeId, StartError> {
+    let path = data.join("node-id");
+    let id = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).map(NodeId);
+    let request = RegisterNode {
+        name: settings.name.clone(),
+        az: settings.az.clone(),
+        address: settings.advertise.clone(),
+        incarnation,
+        id,
+        is_start,
+    };
+    let mut waited = false;
+    loop {
+        match placement.register_node(&request).await {
+            Ok(registered) => {
+                write_durably(&path, &registered.id.to_string())
+                    .map_err(|source| StartError::Data { dir: data.to_owned(), source })?;
+                return Ok(registered.id);
+            }
+            Err(error) if error.code == types::ErrorCode::PlacementUnavailable => {
+                if !std::mem::replace(&mut waited, true) {
+                    tracing::info!(%error, "waiting for placement");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(StartError::Placement(error.to_string())),
+        }
+    }
+}
+
+async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain: Drain) {
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
+        }
+        if let Err(error) = register(&node.placement, &settings, &data, node.me.incarnation, false).await {
+            tracing::warn!(%error, "placement refuses this node");
+        }
+    }
+}
+
+/// Hears of changed partition records; only a hint, each owner decides by what the record says.
+async fn follow_map(node: Arc<Node>, mut drain: Drain) {
+    let mut revision = 0;
+    loop {
+        let changes = tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            changes = node.placement.map(revision, Duration::from_secs(20)) => changes,
+        };
+        match changes {
+            Ok(changes) => {
+                revision = changes.revision;
+                for other in &changes.nodes {
+                    node.peers.learn(other.id, &other.address);
+                }
+                for record in changes.partitions {
+                    node.tell(record.id(), Mail::Record(Box::new(record)));
+                }
+                for (topic, record) in changes.topics {
+                    if record.is_none() {
+                        let ours = node.owners.iter().filter(|owner| owner.key().topic == topic);
+                        ours.for_each(|owner| owner.tell(Mail::Deleted));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the map could not be read");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn count(node: Arc<Node>) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let stats = node.journal.stats();
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        node.metrics.journal_writes.set(stats.writes.load(Relaxed));
+        node.metrics.journal_bytes.set(stats.bytes.load(Relaxed));
+        node.metrics.tail_bytes.set(node.budget.used() as u64);
+        node.metrics.partitions.set(node.owners.len() as u64);
+    }
+}

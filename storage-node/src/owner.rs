@@ -1,0 +1,412 @@
+//! The owner task of one partition: steps the core, carries out its effects, serves its readers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cores::Rules;
+use cores::partition::{Effect, Input, Now, Partition, Token};
+use cores::replica::Replica;
+use service::connection::FrameSender;
+use service::{clock, random};
+use tokio::sync::mpsc;
+use types::{ErrorCode, NodeId, Nonce, Offset, PartitionRecord, TopicPartition};
+use wire::Batch;
+use wire::frame::{
+    AppendRequest, FenceRequest, FetchReply, FetchRequest, Frame, OpenRequest, PeerMessage, PeerReply, Refusal,
+};
+use wire::journal::JournalEntry;
+
+use crate::catalogue::{Extent, PartitionImage, SegmentImage};
+use crate::flush::{FlushAnswer, FlushJob};
+use crate::journal::{OnDurable, Request};
+use crate::node::Node;
+use crate::tail::Tail;
+
+/// Who asked, and under which correlation id.
+pub type Asker = (FrameSender, u64);
+
+/// What an owner is told.
+pub enum Mail {
+    Append(Asker, Box<AppendRequest>),
+    Peer(NodeId, Box<PeerMessage>),
+    PeerReply(NodeId, PeerReply),
+    PeerUp(NodeId),
+    PeerDown(NodeId),
+    Fence(Asker, Box<FenceRequest>),
+    Open(Asker, Box<OpenRequest>),
+    Record(Box<PartitionRecord>),
+    Deleted,
+    Durable(u64),
+    Fetch(Asker, Box<FetchRequest>),
+    /// Hand over what can leave the journal.
+    Flush(mpsc::UnboundedSender<FlushAnswer>),
+    Flushed(Vec<(Nonce, Extent)>),
+}
+
+/// A handle on an owner; cheap to clone.
+#[derive(Clone)]
+pub struct OwnerHandle(mpsc::UnboundedSender<Mail>);
+
+impl OwnerHandle {
+    pub fn tell(&self, mail: Mail) {
+        let _ = self.0.send(mail);
+    }
+}
+
+/// Tells an owner that its next entry is durable.
+pub struct TellOwner(OwnerHandle);
+
+impl OnDurable for TellOwner {
+    fn durable(&self, position: u64) {
+        self.0.tell(Mail::Durable(position));
+    }
+}
+
+/// What the journal owes this owner, in order.
+enum Owed {
+    Batch { nonce: Nonce, base: Offset },
+    Other,
+}
+
+struct Parked {
+    asker: Asker,
+    request: Box<FetchRequest>,
+    until_ms: u64,
+}
+
+struct Owner {
+    node: Arc<Node>,
+    handle: OwnerHandle,
+    core: Partition,
+    tail: Tail,
+    askers: HashMap<Token, Asker>,
+    next_token: Token,
+    owed: VecDeque<Owed>,
+    journal: Vec<Request<TellOwner>>,
+    parked: Vec<Parked>,
+    wakes: BTreeSet<u64>,
+    /// Something changed since the last image went to the catalogue.
+    is_dirty: bool,
+    /// A flush is under way: extents are on their way back.
+    is_flushing: bool,
+}
+
+/// Most mails taken at one wake-up.
+const MAILS_MAX: usize = 256;
+/// Committed bytes that an owner sends to the flusher without being asked.
+const FLUSH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Starts the owner of a partition that recovery, or an opening, brought here.
+pub fn start(node: &Arc<Node>, replica: Replica, batches: Vec<(Nonce, Batch, u64)>, extents: Vec<(Nonce, Extent)>) -> OwnerHandle {
+    let (sender, mails) = mpsc::unbounded_channel();
+    let handle = OwnerHandle(sender);
+    let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
+    extents.into_iter().for_each(|(nonce, extent)| tail.restore(nonce, extent));
+    batches.into_iter().for_each(|(nonce, batch, position)| tail.push(nonce, batch, Some(position)));
+    let owner = Owner {
+        core: Partition::recovered(replica, node.me(), Rules::ALL),
+        node: Arc::clone(node),
+        handle: handle.clone(),
+        tail,
+        askers: HashMap::new(),
+        next_token: 1,
+        owed: VecDeque::new(),
+        journal: Vec::new(),
+        parked: Vec::new(),
+        wakes: BTreeSet::new(),
+        is_dirty: true,
+        is_flushing: false,
+    };
+    tokio::spawn(owner.run(mails));
+    handle
+}
+
+fn now() -> Now {
+    Now { monotonic_ms: clock::monotonic_ms(), wall_ms: clock::wall_ms() }
+}
+
+impl Owner {
+    async fn run(mut self, mut mails: mpsc::UnboundedReceiver<Mail>) {
+        let mut taken = Vec::new();
+        loop {
+            let due = self.wakes.first().copied().into_iter().chain(self.parked.iter().map(|p| p.until_ms)).min();
+            let wait = due.map(|due| Duration::from_millis(due.saturating_sub(clock::monotonic_ms())));
+            tokio::select! {
+                biased;
+                count = mails.recv_many(&mut taken, MAILS_MAX) => if count == 0 { return },
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+            for mail in taken.drain(..) {
+                self.handle_mail(mail);
+            }
+            self.on_time();
+            self.node.journal.queue(&mut self.journal);
+            if taken.capacity() > 16 && self.owed.is_empty() {
+                // An idle partition holds no memory that it does not need.
+                taken.shrink_to(0);
+            }
+            if self.tail.unflushed_bytes() > FLUSH_BYTES && !self.is_flushing {
+                let job = self.flush_job();
+                self.node.flusher.submit(job);
+            }
+            self.tail.evict();
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now_ms = clock::monotonic_ms();
+        if self.wakes.first().is_some_and(|due| *due <= now_ms) {
+            self.wakes = self.wakes.split_off(&(now_ms + 1));
+            self.step(Input::Tick);
+        }
+        let (due, left) = std::mem::take(&mut self.parked).into_iter().partition(|p: &Parked| p.until_ms <= now_ms);
+        self.parked = left;
+        let due: Vec<Parked> = due;
+        due.into_iter().for_each(|parked| self.answer_fetch(parked.asker, &parked.request, true));
+    }
+
+    fn token(&mut self, asker: Asker) -> Token {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.askers.insert(token, asker);
+        token
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Append(asker, request) => {
+                if self.node.journal.is_full() {
+                    let refusal = Refusal {
+                        code: ErrorCode::StorageFull,
+                        message: format!("the disk of storage node `{}` is full", self.node.name),
+                    };
+                    return asker.0.send(&Frame::Appended(Err(refusal)), asker.1);
+                }
+                let token = self.token(asker);
+                self.step(Input::Append { token, request });
+            }
+            Mail::Peer(from, message) => self.step(Input::Peer { from, message }),
+            Mail::PeerReply(from, reply) => self.step(Input::PeerReply { from, reply }),
+            Mail::PeerUp(node) => self.step(Input::PeerUp { node }),
+            Mail::PeerDown(node) => self.step(Input::PeerDown { node }),
+            Mail::Fence(asker, request) => {
+                let token = self.token(asker);
+                self.step(Input::Fence { token, request: *request });
+            }
+            Mail::Open(asker, request) => {
+                let token = self.token(asker);
+                self.step(Input::Open { token, request });
+            }
+            Mail::Record(record) => self.step(Input::Record(record)),
+            Mail::Deleted => {
+                self.step(Input::Deleted);
+                self.tail = Tail::new(Arc::clone(&self.node.budget), Arc::clone(&self.node.files));
+            }
+            Mail::Durable(position) => {
+                if let Some(Owed::Batch { nonce, base }) = self.owed.pop_front() {
+                    self.tail.durable(nonce, base, position);
+                }
+                self.step(Input::JournalDurable);
+            }
+            Mail::Fetch(asker, request) => self.answer_fetch(asker, &request, false),
+            Mail::Flush(to) => {
+                let answer = match (self.is_dirty, self.is_flushing) {
+                    (false, _) => FlushAnswer::Clean,
+                    (true, true) => FlushAnswer::Busy,
+                    (true, false) => FlushAnswer::Job(Box::new(self.flush_job())),
+                };
+                let _ = to.send(answer);
+            }
+            Mail::Flushed(extents) => {
+                self.is_flushing = false;
+                let mut by_segment: BTreeMap<Nonce, Vec<Extent>> = BTreeMap::new();
+                for (nonce, extent) in extents {
+                    by_segment.entry(nonce).or_default().push(extent);
+                }
+                by_segment.iter().for_each(|(nonce, extents)| self.tail.flushed(*nonce, extents));
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        for effect in self.core.step(now(), input) {
+            match effect {
+                Effect::Journal(entry) => self.write(entry),
+                Effect::Send { to, message } => self.node.send_to_follower(to, message),
+                Effect::Reply { to, reply } => self.node.reply_to_leader(to, reply),
+                Effect::Answer { token, result } => self.answer(token, &Frame::Appended(result)),
+                Effect::AnswerFence { token, result } => self.answer(token, &Frame::Fenced(result)),
+                Effect::AnswerOpen { token, result } => self.answer(token, &Frame::Opened(result)),
+                Effect::AskPlacement => self.ask_placement(),
+                Effect::RequestFailover { segment } => self.request_failover(segment.nonce),
+                Effect::Visible { nonce, offset } => {
+                    if self.core.replica().segment(nonce).is_some_and(|s| s.sealed.is_some()) {
+                        self.tail.truncate(nonce, offset);
+                    }
+                    self.wake_readers(nonce);
+                }
+                Effect::Wake { at_ms } => {
+                    self.wakes.insert(at_ms);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, entry: JournalEntry) {
+        self.is_dirty = true;
+        self.owed.push_back(match &entry {
+            JournalEntry::Append { meta, batch } => {
+                self.tail.push(meta.segment.nonce, batch.clone(), None);
+                Owed::Batch { nonce: meta.segment.nonce, base: batch.base_offset }
+            }
+            _ => Owed::Other,
+        });
+        self.journal.push(Request { encoded: entry.encode(), then: TellOwner(self.handle.clone()) });
+    }
+
+    fn answer(&mut self, token: Token, frame: &Frame) {
+        if let Some((sender, correlation)) = self.askers.remove(&token) {
+            sender.send(frame, correlation);
+        }
+    }
+
+    fn ask_placement(&self) {
+        let (placement, handle) = (self.node.placement.clone(), self.handle.clone());
+        let partition = self.core.replica().partition();
+        tokio::spawn(async move {
+            match placement.partition(partition).await {
+                Ok(record) => handle.tell(Mail::Record(Box::new(record))),
+                Err(error) => tracing::debug!(%error, %partition, "placement did not answer for a partition"),
+            }
+        });
+    }
+
+    fn request_failover(&self, nonce: Nonce) {
+        let (placement, handle) = (self.node.placement.clone(), self.handle.clone());
+        let partition = self.core.replica().partition();
+        tokio::spawn(async move {
+            // Spread the askers a little: many partitions lose one follower at once.
+            tokio::time::sleep(Duration::from_millis((random::wide() % 50) as u64)).await;
+            match placement.failover(partition, nonce).await {
+                Ok(record) => handle.tell(Mail::Record(Box::new(record))),
+                Err(error) => tracing::warn!(%error, %partition, "a failover was asked for and did not happen"),
+            }
+        });
+    }
+
+    fn wake_readers(&mut self, nonce: Nonce) {
+        let (due, left) =
+            std::mem::take(&mut self.parked).into_iter().partition(|p: &Parked| p.request.segment.nonce == nonce);
+        self.parked = left;
+        let due: Vec<Parked> = due;
+        due.into_iter().for_each(|parked| self.retry_fetch(parked));
+    }
+
+    fn retry_fetch(&mut self, parked: Parked) {
+        let is_over = parked.until_ms <= clock::monotonic_ms();
+        let visible = self.core.visible(parked.request.segment.nonce);
+        if !is_over && visible.is_some_and(|visible| visible <= parked.request.offset) {
+            self.parked.push(parked);
+        } else {
+            self.answer_fetch(parked.asker, &parked.request, true);
+        }
+    }
+
+    /// Answers, or parks the reader until there is something to see.
+    fn answer_fetch(&mut self, asker: Asker, request: &FetchRequest, is_last: bool) {
+        let result = self.fetch(request);
+        let is_empty = matches!(&result, Ok(reply) if reply.batches.is_empty());
+        let is_sealed = self.core.replica().segment(request.segment.nonce).is_some_and(|s| s.sealed.is_some());
+        if is_empty && !is_last && !is_sealed && request.wait_ms > 0 {
+            let until_ms = clock::monotonic_ms() + u64::from(request.wait_ms);
+            self.parked.push(Parked { asker, request: Box::new(*request), until_ms });
+            return;
+        }
+        asker.0.send(&Frame::Fetched(result), asker.1);
+    }
+
+    fn fetch(&self, request: &FetchRequest) -> Result<FetchReply, Refusal> {
+        let refuse = |code, message: String| Err(Refusal { code, message });
+        let nonce = request.segment.nonce;
+        if self.core.account().is_some_and(|account| account != request.account) {
+            return refuse(ErrorCode::TenantMismatch, "the partition belongs to another account".into());
+        }
+        let Some(segment) = self.core.replica().segment(nonce) else {
+            return refuse(ErrorCode::NotLeader, format!("storage node `{}` has no such segment", self.node.name));
+        };
+        if segment.is_damaged {
+            let message = format!("the copy of {} on storage node `{}` is damaged", request.segment.partition, self.node.name);
+            return refuse(ErrorCode::Damaged, message);
+        }
+        // A reader that knows the seal may read a sealed copy before this node has heard of it.
+        let sealed = request.sealed_end.and_then(|end| segment.durable.map(|durable| durable.min(end)));
+        let Some(visible) = self.core.visible(nonce).or(sealed) else {
+            return refuse(ErrorCode::NotLeader, format!("storage node `{}` does not lead the segment", self.node.name));
+        };
+        let bytes_max = (request.bytes_max as usize).min(types::limits::FETCH_BYTES_MAX);
+        match self.tail.read(nonce, request.offset, visible, bytes_max) {
+            Ok(batches) => {
+                self.node.metrics.bytes_read.add(batches.len() as u64);
+                Ok(FetchReply { visible, batches })
+            }
+            Err(error) => {
+                tracing::error!(%error, partition = %request.segment.partition, "stored batches cannot be read");
+                refuse(ErrorCode::Damaged, format!("stored batches cannot be read: {error}"))
+            }
+        }
+    }
+
+    /// Everything committed that is in no file yet, and the state that goes with it.
+    fn flush_job(&mut self) -> FlushJob {
+        self.is_dirty = false;
+        self.is_flushing = true;
+        let replica = self.core.replica();
+        let (generation, epoch) = replica.floor();
+        let mut ends = BTreeMap::new();
+        let mut pieces = Vec::new();
+        let mut segments = Vec::new();
+        for segment in replica.segments() {
+            let Some(durable) = segment.durable else { continue };
+            let nonce = segment.open.segment.nonce;
+            let end = segment.sealed.unwrap_or(segment.commit).min(durable);
+            let Some(producers) = segment.producers_at(end.max(segment.commit)) else { continue };
+            ends.insert(nonce, end);
+            let batches = self.tail.unflushed(nonce, end);
+            if !batches.is_empty() {
+                pieces.push((segment.open.clone(), batches));
+            }
+            segments.push(SegmentImage {
+                open: segment.open.clone(),
+                end,
+                chain: segment.chain_at(end),
+                sealed: segment.sealed,
+                is_damaged: segment.is_damaged,
+                producers: producers.snapshot(),
+            });
+        }
+        let needed = self.tail.journal_needed(&ends);
+        self.is_dirty |= needed.is_some();
+        FlushJob {
+            owner: self.handle.clone(),
+            image: PartitionImage { partition: replica.partition(), generation, epoch, segments },
+            pieces,
+            needed,
+        }
+    }
+}
+
+/// The replica and extents of one partition as the catalogue had them.
+pub fn restored(image: PartitionImage) -> (TopicPartition, Replica) {
+    let mut replica = Replica::new(image.partition, Rules::ALL);
+    let segments = image.segments.into_iter().map(|stored| {
+        let producers = cores::producers::ProducerState::from_snapshot(&stored.producers);
+        let mut segment =
+            cores::replica::Segment::stored(stored.open, stored.end, stored.chain, stored.sealed, producers);
+        segment.is_damaged = stored.is_damaged;
+        segment
+    });
+    let segments: Vec<_> = segments.collect();
+    replica.restore((image.generation, image.epoch), segments);
+    (image.partition, replica)
+}

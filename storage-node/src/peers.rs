@@ -1,0 +1,109 @@
+//! Connections to followers: one per node, opened when first needed and kept open.
+//!
+//! A leader's messages to a follower that is not connected are dropped: the leader learns of the connection's
+//! end and of the next one, and then asks where the follower stands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use service::connection::{self, FrameSender};
+use tokio::net::TcpStream;
+use types::NodeId;
+use wire::frame::{Frame, PeerMessage, PeerReply};
+
+use crate::node::Node;
+use crate::owner::Mail;
+
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_LAST: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+struct Link {
+    address: String,
+    sender: Option<FrameSender>,
+    is_connecting: bool,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Peers {
+    followers: DashMap<NodeId, Link>,
+    leaders: DashMap<NodeId, FrameSender>,
+}
+
+impl Peers {
+    /// Notes where a node listens.
+    pub fn learn(&self, node: NodeId, address: &str) {
+        let mut link = self.followers.entry(node).or_insert_with(|| Link {
+            address: address.to_owned(),
+            sender: None,
+            is_connecting: false,
+        });
+        if link.address != address {
+            link.address = address.to_owned();
+        }
+    }
+
+    /// A leader's connection began: replies to it go there.
+    pub fn leader_connected(&self, node: NodeId, sender: FrameSender) {
+        self.leaders.insert(node, sender);
+    }
+
+    pub fn reply(&self, to: NodeId, reply: PeerReply) {
+        if let Some(sender) = self.leaders.get(&to) {
+            sender.send(&Frame::PeerReply(reply), 0);
+        }
+    }
+}
+
+/// Sends to a follower, or begins to connect to it.
+pub fn send(node: &Arc<Node>, to: NodeId, message: PeerMessage) {
+    let Some(mut link) = node.peers.followers.get_mut(&to) else { return };
+    match &link.sender {
+        Some(sender) if !sender.is_closed() => sender.send(&Frame::Peer(Box::new(message)), 0),
+        _ if !link.is_connecting => {
+            link.is_connecting = true;
+            drop(link);
+            tokio::spawn(keep_connected(Arc::clone(node), to));
+        }
+        _ => {}
+    }
+}
+
+async fn keep_connected(node: Arc<Node>, to: NodeId) {
+    let mut wait = RETRY_FIRST;
+    loop {
+        let Some(address) = node.peers.followers.get(&to).map(|link| link.address.clone()) else { return };
+        let connecting = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(&address));
+        let Ok(Ok(stream)) = connecting.await else {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_LAST);
+            continue;
+        };
+        wait = RETRY_FIRST;
+        let (sender, mut reader) = connection::start(stream);
+        let me = node.me();
+        sender.send(&Frame::Hello { node: me.node, incarnation: me.incarnation }, 0);
+        if let Some(mut link) = node.peers.followers.get_mut(&to) {
+            link.sender = Some(sender.clone());
+        }
+        node.tell_all(|| Mail::PeerUp(to));
+        while let Some((_, frame)) = reader.next().await {
+            if let Frame::PeerReply(reply) = frame {
+                let segment = match reply {
+                    PeerReply::Durable { segment, .. }
+                    | PeerReply::Gap { segment, .. }
+                    | PeerReply::Fenced { segment }
+                    | PeerReply::Unknown { segment } => segment,
+                };
+                node.tell(segment.partition, Mail::PeerReply(to, reply));
+            }
+        }
+        if let Some(mut link) = node.peers.followers.get_mut(&to) {
+            link.sender = None;
+        }
+        tracing::info!(follower = %to, "the connection to a follower ended; connecting again");
+        node.tell_all(|| Mail::PeerDown(to));
+    }
+}

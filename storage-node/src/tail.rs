@@ -1,0 +1,221 @@
+//! Where each batch of a partition is: in memory, in the journal, or in an extent.
+//!
+//! Recent batches stay in memory within a node-wide budget, so consumers that keep up never touch the disk.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use types::limits::{JOURNAL_FILE_BYTES, TAIL_BUDGET_BYTES};
+use types::{Nonce, Offset};
+use wire::Batch;
+
+use crate::catalogue::Extent;
+use crate::files::Files;
+
+/// Bytes of batches in memory over all partitions of a node.
+#[derive(Debug, Default)]
+pub struct TailBudget(AtomicUsize);
+
+impl TailBudget {
+    pub fn used(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.used() > TAIL_BUDGET_BYTES
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    batch: Batch,
+    /// Start of its journal record, once durable.
+    position: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct SegmentTail {
+    /// In offset order; a suffix of the segment. The first `flushed` of them are in extents as well.
+    entries: VecDeque<Entry>,
+    flushed: usize,
+    extents: Vec<Extent>,
+}
+
+/// See the module's text. One per partition.
+#[derive(Debug)]
+pub struct Tail {
+    segments: BTreeMap<Nonce, SegmentTail>,
+    budget: Arc<TailBudget>,
+    files: Arc<Files>,
+    unflushed_bytes: usize,
+}
+
+impl Tail {
+    pub fn new(budget: Arc<TailBudget>, files: Arc<Files>) -> Self {
+        Self { segments: BTreeMap::new(), budget, files, unflushed_bytes: 0 }
+    }
+
+    /// Extents known from the catalogue, in offset order.
+    pub fn restore(&mut self, nonce: Nonce, extent: Extent) {
+        self.segments.entry(nonce).or_default().extents.push(extent);
+    }
+
+    /// Takes a batch that was given to the journal, or that recovery read from it at `position`.
+    pub fn push(&mut self, nonce: Nonce, batch: Batch, position: Option<u64>) {
+        let segment = self.segments.entry(nonce).or_default();
+        let end = segment.entries.back().map(|entry| entry.batch.end_offset());
+        let end = end.or(segment.extents.last().map(|extent| extent.end));
+        if end.is_some_and(|end| batch.base_offset < end) {
+            return; // Recovery meets again what an extent holds already.
+        }
+        self.budget.0.fetch_add(batch.len(), Ordering::Relaxed);
+        self.unflushed_bytes += batch.len();
+        segment.entries.push_back(Entry { batch, position });
+    }
+
+    /// The next batch of the segment that had no position yet is durable there.
+    pub fn durable(&mut self, nonce: Nonce, base: Offset, position: u64) {
+        if let Some(segment) = self.segments.get_mut(&nonce)
+            && let Ok(at) = segment.entries.binary_search_by_key(&base, |entry| entry.batch.base_offset)
+        {
+            segment.entries[at].position = Some(position);
+        }
+    }
+
+    /// Bytes that are in no extent yet.
+    pub fn unflushed_bytes(&self) -> usize {
+        self.unflushed_bytes
+    }
+
+    /// Batches below `end` that are in no extent yet.
+    pub fn unflushed(&self, nonce: Nonce, end: Offset) -> Vec<Batch> {
+        let Some(segment) = self.segments.get(&nonce) else { return Vec::new() };
+        let entries = segment.entries.iter().skip(segment.flushed);
+        entries.take_while(|entry| entry.batch.end_offset() <= end).map(|entry| entry.batch.clone()).collect()
+    }
+
+    /// The lowest journal position that a batch outside all extents needs, if those below `ends` are flushed.
+    pub fn journal_needed(&self, ends: &BTreeMap<Nonce, Offset>) -> Option<u64> {
+        let needed = self.segments.iter().flat_map(|(nonce, segment)| {
+            let end = ends.get(nonce).copied().unwrap_or(0);
+            let left = segment.entries.iter().skip(segment.flushed);
+            left.filter(move |entry| entry.batch.end_offset() > end).filter_map(|entry| entry.position)
+        });
+        needed.min()
+    }
+
+    /// These extents now hold what they say.
+    pub fn flushed(&mut self, nonce: Nonce, extents: &[Extent]) {
+        let (Some(segment), Some(last)) = (self.segments.get_mut(&nonce), extents.last()) else { return };
+        segment.extents.extend_from_slice(extents);
+        while segment.entries.get(segment.flushed).is_some_and(|entry| entry.batch.end_offset() <= last.end) {
+            self.unflushed_bytes -= segment.entries[segment.flushed].batch.len();
+            segment.flushed += 1;
+        }
+    }
+
+    /// Lets go of memory while the node is over its budget: what extents hold, oldest first.
+    pub fn evict(&mut self) {
+        for segment in self.segments.values_mut() {
+            while self.budget.is_over() && segment.flushed > 0 {
+                let Some(entry) = segment.entries.pop_front() else { break };
+                self.budget.0.fetch_sub(entry.batch.len(), Ordering::Relaxed);
+                segment.flushed -= 1;
+            }
+        }
+    }
+
+    /// A segment ends at `end`: what lies above is not part of the log.
+    pub fn truncate(&mut self, nonce: Nonce, end: Offset) {
+        let Some(segment) = self.segments.get_mut(&nonce) else { return };
+        while segment.entries.back().is_some_and(|entry| entry.batch.end_offset() > end) {
+            let Some(entry) = segment.entries.pop_back() else { break };
+            self.budget.0.fetch_sub(entry.batch.len(), Ordering::Relaxed);
+            if segment.entries.len() < segment.flushed {
+                segment.flushed = segment.entries.len();
+            } else {
+                self.unflushed_bytes -= entry.batch.len();
+            }
+        }
+    }
+
+    /// Batches from the one that holds `offset` on, below `visible`, about `bytes_max` of them, at least one.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or what it holds is damaged (invariant 29).
+    pub fn read(&self, nonce: Nonce, offset: Offset, visible: Offset, bytes_max: usize) -> io::Result<Bytes> {
+        let Some(segment) = self.segments.get(&nonce) else { return Ok(Bytes::new()) };
+        let in_memory = segment.entries.front().map(|entry| entry.batch.base_offset);
+        if in_memory.is_none_or(|base| offset < base) {
+            let at = segment.extents.partition_point(|extent| extent.end <= offset);
+            if let Some(extent) = segment.extents.get(at) {
+                return self.read_extents(&segment.extents[at..], extent, offset, visible, bytes_max);
+            }
+        }
+        let at = segment.entries.partition_point(|entry| entry.batch.end_offset() <= offset);
+        let mut count = 0;
+        let mut bytes = 0;
+        for entry in segment.entries.iter().skip(at) {
+            let is_too_much = count > 0 && bytes + entry.batch.len() > bytes_max;
+            if entry.batch.end_offset() > visible || is_too_much {
+                break;
+            }
+            count += 1;
+            bytes += entry.batch.len();
+        }
+        let mut out = BytesMut::with_capacity(bytes);
+        for entry in segment.entries.iter().skip(at).take(count) {
+            out.put_slice(&entry.batch.prefix());
+            out.put_slice(entry.batch.body());
+        }
+        Ok(out.freeze())
+    }
+
+    fn read_extents(
+        &self,
+        extents: &[Extent],
+        first: &Extent,
+        offset: Offset,
+        visible: Offset,
+        bytes_max: usize,
+    ) -> io::Result<Bytes> {
+        let mut out = BytesMut::with_capacity(first.length as usize);
+        'extents: for extent in extents {
+            if !out.is_empty() && out.len() + extent.length as usize > bytes_max {
+                break;
+            }
+            let mut bytes = self.files.read(extent)?;
+            while !bytes.is_empty() {
+                let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{extent:?}: {error}"));
+                let batch = Batch::split_from(&mut bytes).map_err(damaged)?;
+                batch.verify().map_err(damaged)?;
+                if batch.end_offset() <= offset {
+                    continue;
+                }
+                let is_too_much = !out.is_empty() && out.len() + batch.len() > bytes_max;
+                if batch.end_offset() > visible || is_too_much {
+                    break 'extents;
+                }
+                out.put_slice(&batch.prefix());
+                out.put_slice(batch.body());
+            }
+        }
+        Ok(out.freeze())
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let held: usize =
+            self.segments.values().flat_map(|segment| &segment.entries).map(|entry| entry.batch.len()).sum();
+        self.budget.0.fetch_sub(held, Ordering::Relaxed);
+    }
+}
+
+/// The lap of a journal position.
+pub fn lap_of(position: u64) -> u64 {
+    position / JOURNAL_FILE_BYTES
+}
