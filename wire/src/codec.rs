@@ -140,10 +140,14 @@ impl Reader {
     }
 }
 
-/// Writes a frame. A thin cover over `BytesMut` with Kafka's encodings.
+/// Slices at least this long are passed on instead of copied.
+const SPLICE_BYTES: usize = 4096;
+
+/// Writes a frame. A thin cover over `BytesMut` with Kafka's encodings; large slices are shared, not copied.
 #[derive(Debug, Default)]
 pub struct Writer {
     pub buffer: BytesMut,
+    chunks: Vec<Bytes>,
 }
 
 impl Writer {
@@ -152,7 +156,25 @@ impl Writer {
     }
 
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { buffer: BytesMut::with_capacity(bytes) }
+        Self { buffer: BytesMut::with_capacity(bytes), chunks: Vec::new() }
+    }
+
+    /// Adds `bytes`, by reference when that is cheaper.
+    pub fn splice(&mut self, bytes: &Bytes) {
+        if bytes.len() < SPLICE_BYTES {
+            self.buffer.put_slice(bytes);
+        } else {
+            self.chunks.push(self.buffer.split().freeze());
+            self.chunks.push(bytes.clone());
+        }
+    }
+
+    /// What was written, in order.
+    pub fn into_chunks(mut self) -> Vec<Bytes> {
+        if !self.buffer.is_empty() {
+            self.chunks.push(self.buffer.freeze());
+        }
+        self.chunks
     }
 
     pub fn unsigned_varint(&mut self, mut value: u32) {
@@ -176,8 +198,14 @@ impl Writer {
         self.varlong(i64::from(value));
     }
 
+    /// What was written, in one piece.
     pub fn freeze(self) -> Bytes {
-        self.buffer.freeze()
+        if self.chunks.is_empty() {
+            return self.buffer.freeze();
+        }
+        let mut whole = BytesMut::new();
+        self.into_chunks().iter().for_each(|chunk| whole.put_slice(chunk));
+        whole.freeze()
     }
 }
 

@@ -1,0 +1,129 @@
+//! Request headers and ApiVersions (key 18), the one API whose encoding must work before anything is agreed.
+
+use bytes::Bytes;
+
+use super::{Field, Message, Version, message};
+use crate::codec::{DecodeError, Reader};
+
+/// The APIs that Weir knows, by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i16)]
+pub enum ApiKey {
+    Produce = 0,
+    Fetch = 1,
+    ListOffsets = 2,
+    Metadata = 3,
+    FindCoordinator = 10,
+    ApiVersions = 18,
+    CreateTopics = 19,
+    DeleteTopics = 20,
+    InitProducerId = 22,
+}
+
+/// An API with the versions that are offered: advertised from `min`, accepted from `accepted`.
+#[derive(Debug, Clone, Copy)]
+pub struct Offered {
+    pub key: ApiKey,
+    pub min: i16,
+    pub max: i16,
+    /// Lower versions are advertised but refused: old clients look for them to find other features (KAFKA-18659).
+    pub accepted: i16,
+    /// First version whose request header is flexible.
+    pub flexible: i16,
+}
+
+/// Everything that is offered; ApiVersions answers this.
+pub const OFFERED: &[Offered] = &[
+    Offered { key: ApiKey::Produce, min: 0, max: 11, accepted: 3, flexible: 9 },
+    Offered { key: ApiKey::Fetch, min: 4, max: 12, accepted: 4, flexible: 12 },
+    Offered { key: ApiKey::ListOffsets, min: 1, max: 9, accepted: 1, flexible: 6 },
+    Offered { key: ApiKey::Metadata, min: 0, max: 12, accepted: 0, flexible: 9 },
+    Offered { key: ApiKey::FindCoordinator, min: 0, max: 4, accepted: 0, flexible: 3 },
+    Offered { key: ApiKey::ApiVersions, min: 0, max: 4, accepted: 0, flexible: 3 },
+    Offered { key: ApiKey::CreateTopics, min: 2, max: 7, accepted: 2, flexible: 5 },
+    Offered { key: ApiKey::DeleteTopics, min: 1, max: 6, accepted: 1, flexible: 4 },
+    Offered { key: ApiKey::InitProducerId, min: 0, max: 4, accepted: 0, flexible: 2 },
+];
+
+impl Offered {
+    /// The API of a key, if it is offered.
+    pub fn of(key: i16) -> Option<&'static Self> {
+        OFFERED.iter().find(|offered| offered.key as i16 == key)
+    }
+}
+
+/// What stands before each request's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHeader {
+    pub key: i16,
+    pub version: i16,
+    pub correlation: i32,
+    pub client_id: Option<String>,
+}
+
+impl RequestHeader {
+    /// Splits a request into its header and body.
+    pub fn split(frame: Bytes) -> Result<(Self, Bytes), DecodeError> {
+        let mut reader = Reader::new(frame);
+        let rigid = Version { number: 0, is_flexible: false };
+        let header = Self {
+            key: reader.i16("api key")?,
+            version: reader.i16("api version")?,
+            correlation: reader.i32("correlation id")?,
+            client_id: Field::read(&mut reader, rigid)?,
+        };
+        // The client id keeps its old encoding in flexible headers (KIP-511); only the tags are new.
+        let is_flexible = Offered::of(header.key).is_some_and(|offered| header.version >= offered.flexible);
+        super::skip_tags(&mut reader, Version { number: 0, is_flexible })?;
+        Ok((header, reader.rest()))
+    }
+}
+
+message! {
+    struct ApiVersionsRequest flexible 3 {
+        client_software_name: String [3..],
+        client_software_version: String [3..],
+    }
+
+    struct ApiVersion {
+        key: i16 [0..],
+        min: i16 [0..],
+        max: i16 [0..],
+    }
+
+    struct ApiVersionsResponse flexible 3 {
+        error: i16 [0..],
+        apis: Vec<ApiVersion> [0..],
+        throttle_ms: i32 [1..],
+    }
+}
+
+impl ApiVersionsResponse {
+    /// The offer, with an error for a version that is not known (then in version 0, KIP-511).
+    pub fn offer(error: i16) -> Self {
+        let apis = OFFERED
+            .iter()
+            .map(|offered| ApiVersion { key: offered.key as i16, min: offered.min, max: offered.max })
+            .collect();
+        Self { error, apis, throttle_ms: 0 }
+    }
+}
+
+/// Whether responses of this API and version have a flexible header. ApiVersions never has (KIP-511).
+pub fn has_flexible_response_header(offered: &Offered, version: i16) -> bool {
+    offered.key != ApiKey::ApiVersions && version >= offered.flexible
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < OFFERED.len() {
+        assert!(OFFERED[i].min <= OFFERED[i].accepted && OFFERED[i].accepted <= OFFERED[i].max);
+        i += 1;
+    }
+};
+
+/// Keeps the trait in scope of the declarations above.
+const _: fn() = || {
+    fn is_message<T: Message>() {}
+    is_message::<ApiVersionsRequest>();
+};
