@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use types::SessionId;
 use types::limits::{DEDUPE_EXPIRY_MS, PRODUCER_BATCHES, SESSION_WINDOW_MAX};
+use wire::dedupe::sequence_plus;
 use wire::{Batch, DedupeKey, DedupeSnapshot, ProducerEntry, RememberedBatch, SessionEntry};
 
 /// What an append is, in the light of those before it.
@@ -32,22 +33,6 @@ pub struct ProducerState {
     log_time: i64,
     /// Log time of the last sweep: not part of the state that is compared or stored.
     swept: i64,
-}
-
-/// The key that a batch carries itself, where an idempotent producer built it.
-pub fn producer_key(batch: &Batch) -> Option<DedupeKey> {
-    let header = batch.header();
-    (header.producer_id >= 0 && header.base_sequence >= 0).then(|| DedupeKey::Producer {
-        id: header.producer_id,
-        epoch: header.producer_epoch,
-        base_sequence: header.base_sequence,
-        last_sequence: sequence_plus(header.base_sequence, header.last_offset_delta),
-    })
-}
-
-/// Sequences count from 0 to `i32::MAX` and begin again (KIP-98).
-fn sequence_plus(sequence: i32, by: i32) -> i32 {
-    ((i64::from(sequence) + i64::from(by)) % (i64::from(i32::MAX) + 1)) as i32
 }
 
 impl ProducerState {

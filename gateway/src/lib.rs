@@ -1,1 +1,166 @@
-//! placeholder
+//! The gateway: speaks Kafka and HTTP to clients, routes to storage nodes, keeps nothing that matters.
+//!
+//! Life of a batch: `kafka/produce.rs` or `http/produce.rs` validates it once; `lane.rs` keeps the order of its
+//! partition and places it with the leader, again and again if it must, never twice in the log.
+
+mod error;
+mod fetch;
+mod http;
+mod kafka;
+mod lane;
+mod map;
+mod tenant;
+mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use service::api::{ApiError, PlacementClient, RegisterGateway};
+use service::drain::Drain;
+use service::health::{self, Health, Metric};
+use service::nodes::NodePool;
+use tokio::net::TcpListener;
+use types::limits::HEARTBEAT_MS;
+use types::{ErrorCode, Offset, TopicPartition};
+
+use crate::lane::LaneHandle;
+use crate::map::Map;
+use crate::tenant::Tenant;
+
+/// What a user may set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub az: Option<String>,
+    /// Where Kafka clients are told to connect.
+    pub advertise_host: String,
+    pub advertise_port: u16,
+    pub placement: Vec<String>,
+}
+
+/// What a gateway counts.
+#[derive(Debug)]
+struct Metrics {
+    produced_bytes: Arc<Metric>,
+    fetched_bytes: Arc<Metric>,
+    kafka_requests: Arc<Metric>,
+    kafka_connections: Arc<Metric>,
+    http_requests: Arc<Metric>,
+    appends_replayed: Arc<Metric>,
+}
+
+impl Metrics {
+    fn new(health: &Health) -> Self {
+        let counter = |name, help| health.register(Metric::counter(name, help));
+        Self {
+            produced_bytes: counter("weir_gateway_produced_bytes_total", "Bytes of batches acknowledged to clients."),
+            fetched_bytes: counter("weir_gateway_fetched_bytes_total", "Bytes of batches given to clients."),
+            kafka_requests: counter("weir_gateway_kafka_requests_total", "Kafka requests."),
+            kafka_connections: health
+                .register(Metric::gauge("weir_gateway_kafka_connections", "Open Kafka connections.")),
+            http_requests: counter("weir_gateway_http_requests_total", "HTTP requests to /v1."),
+            appends_replayed: counter("weir_gateway_appends_replayed_total", "Appends sent again after a change of leader."),
+        }
+    }
+}
+
+/// What the tasks of a gateway share.
+#[derive(Debug)]
+struct Gateway {
+    id: i32,
+    /// The only tenant until there are identities: everyone is an admin of its `default` cluster.
+    tenant: Tenant,
+    map: Map,
+    placement: PlacementClient,
+    pool: NodePool,
+    lanes: DashMap<TopicPartition, LaneHandle>,
+    /// The highest watermark seen of each partition: what a client is told never falls.
+    watermarks: DashMap<TopicPartition, Offset>,
+    producer_ids: tokio::sync::Mutex<std::ops::Range<i64>>,
+    sticky: AtomicI64,
+    metrics: Metrics,
+}
+
+impl Gateway {
+    /// The highest watermark that was seen of a partition, now that `visible` was.
+    fn watermark(&self, partition: TopicPartition, visible: Offset) -> Offset {
+        let mut known = self.watermarks.entry(partition).or_insert(visible);
+        *known = (*known).max(visible);
+        *known
+    }
+
+    /// A producer id that nobody had before.
+    async fn producer_id(&self) -> Result<i64, ApiError> {
+        let mut ids = self.producer_ids.lock().await;
+        if ids.is_empty() {
+            let block = self.placement.producer_ids().await?;
+            *ids = block.first..block.first + block.count;
+        }
+        ids.next().ok_or_else(|| ApiError::new(ErrorCode::Internal, "placement gave an empty block of producer ids"))
+    }
+
+    /// A number that moves on with each request, for records without a key.
+    fn next_sticky(&self) -> i64 {
+        self.sticky.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Registers, reads the map and serves; returns when the gateway is ready.
+pub async fn start(
+    settings: Settings,
+    kafka: TcpListener,
+    http: TcpListener,
+    drain: Drain,
+) -> Result<(), ApiError> {
+    let health = Health::new();
+    let placement = PlacementClient::new(&settings.placement);
+    let register = RegisterGateway {
+        host: settings.advertise_host,
+        port: settings.advertise_port,
+        az: settings.az,
+    };
+    let registered = loop {
+        match placement.register_gateway(&register).await {
+            Ok(registered) => break registered,
+            Err(error) if error.code == ErrorCode::PlacementUnavailable => {
+                tracing::info!(%error, "waiting for placement");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let gateway = Arc::new(Gateway {
+        id: registered.id,
+        tenant: Tenant { account: registered.account, cluster: registered.cluster },
+        map: Map::default(),
+        placement,
+        pool: NodePool::default(),
+        lanes: DashMap::new(),
+        watermarks: DashMap::new(),
+        producer_ids: tokio::sync::Mutex::new(0..0),
+        sticky: AtomicI64::new(0),
+        metrics: Metrics::new(&health),
+    });
+    map::read_once(&gateway).await;
+    tokio::spawn(map::follow(Arc::clone(&gateway), drain.clone()));
+    tokio::spawn(heartbeat(Arc::clone(&gateway), register, drain.clone()));
+    tokio::spawn(kafka::serve(Arc::clone(&gateway), kafka, drain.clone()));
+    let router = http::routes(Arc::clone(&gateway)).merge(health::routes(Arc::clone(&health)));
+    tokio::spawn(service::http::serve(http, router, drain));
+    health.set_ready(true);
+    Ok(())
+}
+
+async fn heartbeat(gateway: Arc<Gateway>, register: RegisterGateway, mut drain: Drain) {
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
+        }
+        if let Err(error) = gateway.placement.register_gateway(&register).await {
+            tracing::debug!(%error, "placement did not hear that this gateway is alive");
+        }
+    }
+}

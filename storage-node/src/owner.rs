@@ -318,7 +318,7 @@ impl Owner {
         let result = self.fetch(request);
         let is_empty = matches!(&result, Ok(reply) if reply.batches.is_empty());
         let is_sealed = self.core.replica().segment(request.segment.nonce).is_some_and(|s| s.sealed.is_some());
-        if is_empty && !is_last && !is_sealed && request.wait_ms > 0 {
+        if is_empty && !is_last && !is_sealed && request.wait_ms > 0 && request.bytes_max > 0 {
             let until_ms = clock::monotonic_ms() + u64::from(request.wait_ms);
             self.parked.push(Parked { asker, request: Box::new(*request), until_ms });
             return;
@@ -344,6 +344,16 @@ impl Owner {
         let Some(visible) = self.core.visible(nonce).or(sealed) else {
             return refuse(ErrorCode::NotLeader, format!("storage node `{}` does not lead the segment", self.node.name));
         };
+        if request.bytes_max == 0 {
+            // Only the watermark was asked for.
+            return Ok(FetchReply { visible, batches: bytes::Bytes::new() });
+        }
+        if segment.sealed.is_none() && request.offset > segment.end {
+            // Above everything that was ever given an offset here. Between the watermark and that end the answer
+            // is empty, never out of range (invariant 10).
+            let message = format!("the segment ends at {}", segment.end);
+            return refuse(ErrorCode::OffsetOutOfRange, message);
+        }
         let bytes_max = (request.bytes_max as usize).min(types::limits::FETCH_BYTES_MAX);
         match self.tail.read(nonce, request.offset, visible, bytes_max) {
             Ok(batches) => {

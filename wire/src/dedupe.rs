@@ -2,6 +2,7 @@
 
 use types::SessionId;
 
+use crate::batch::Batch;
 use crate::layout::layout;
 
 /// Names one append across retries, failovers and restarts.
@@ -14,6 +15,24 @@ pub enum DedupeKey {
     /// The gateway's: its session and a number that counts up per partition from 0.
     /// `floor` is the lowest number that the gateway may still send again; below it the leader forgets.
     Session { session: SessionId, number: u64, floor: u64 },
+}
+
+impl DedupeKey {
+    /// The key that an idempotent producer's batch carries itself (KIP-98); `None` where it has none.
+    pub fn of_producer(batch: &Batch) -> Option<Self> {
+        let header = batch.header();
+        (header.producer_id >= 0 && header.base_sequence >= 0).then(|| Self::Producer {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            last_sequence: sequence_plus(header.base_sequence, header.last_offset_delta),
+        })
+    }
+}
+
+/// Sequences count from 0 to `i32::MAX` and begin again (KIP-98).
+pub fn sequence_plus(sequence: i32, by: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(by)) % (i64::from(i32::MAX) + 1)) as i32
 }
 
 /// An append that is in the log, as its retry must be answered.

@@ -16,7 +16,7 @@ use wire::journal::{AppendMeta, OpenMeta};
 use wire::{Batch, DedupeKey};
 
 use super::{Effect, Now, Token, refusal};
-use crate::producers::{ProducerState, Verdict, producer_key};
+use crate::producers::{ProducerState, Verdict};
 use crate::replica::{Replica, Segment};
 use crate::{Rule, Rules};
 
@@ -198,7 +198,7 @@ impl Leader {
         replica: &mut Replica,
         out: &mut Vec<Effect>,
     ) {
-        let dedupe = producer_key(&request.batch).unwrap_or(request.dedupe);
+        let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.dedupe);
         let refuse = |out: &mut Vec<Effect>, code, message: &str| {
             out.push(Effect::Answer { token, result: Err(refusal(code, message)) });
         };
@@ -441,7 +441,7 @@ impl Leader {
             progress = false;
             for _ in 0..self.early.len() {
                 let Some(Early { token, request, until_ms }) = self.early.pop_front() else { break };
-                let dedupe = producer_key(&request.batch).unwrap_or(request.dedupe);
+                let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.dedupe);
                 let verdict = self.producers.judge(&dedupe);
                 if verdict != Verdict::Gap {
                     self.admit(now, token, request, replica, out);

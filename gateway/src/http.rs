@@ -1,0 +1,38 @@
+//! HTTP: one router for HTTP/1.1 and HTTP/2, `/v1`.
+
+mod problem;
+mod produce;
+mod read;
+mod record;
+mod topics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use types::ErrorCode;
+use types::limits::HTTP_BODY_BYTES_MAX;
+
+use crate::Gateway;
+use crate::error::refuse;
+use crate::http::problem::Problem;
+
+pub fn routes(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/v1/topics", get(topics::list).post(topics::create))
+        .route("/v1/topics/{topic}", get(topics::describe).delete(topics::delete))
+        .route("/v1/topics/{topic}/records", post(produce::produce))
+        .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read))
+        .fallback(|| async { Problem(refuse(ErrorCode::NotFound, "there is nothing at this path")).into_response() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), count))
+        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
+        .with_state(gateway)
+}
+
+async fn count(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    gateway.metrics.http_requests.add(1);
+    next.run(request).await
+}

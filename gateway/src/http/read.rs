@@ -1,0 +1,169 @@
+//! `GET /v1/topics/{topic}/partitions/{partition}/records`: a page of records, waiting for it if asked to.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use types::limits::{BATCH_BYTES_MAX, FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX};
+use types::{ErrorCode, Offset, TopicPartition};
+use wire::Batch;
+use wire::frame::Refusal;
+use wire::records::{Record, read_records};
+
+use super::problem::{Problem, problem};
+use super::record;
+use crate::Gateway;
+use crate::error::refuse;
+use crate::fetch::{Fetched, fetch, latest};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// `earliest`, `latest` or a number.
+    #[serde(default)]
+    offset: Option<String>,
+    #[serde(default)]
+    max_records: Option<usize>,
+    #[serde(default)]
+    max_bytes: Option<usize>,
+    #[serde(default)]
+    wait_ms: Option<u64>,
+    /// Accepted: without transactions both levels are the same.
+    #[serde(default)]
+    isolation: Option<String>,
+}
+
+/// Bytes of batches that one page reads unless asked otherwise.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// What one compressed batch may unpack to.
+const UNPACKED_BYTES_MAX: usize = 16 * BATCH_BYTES_MAX;
+
+pub async fn read(
+    State(gateway): State<Arc<Gateway>>,
+    Path((topic, partition)): Path<(String, i32)>,
+    Query(params): Query<Params>,
+    headers: HeaderMap,
+) -> Response {
+    let is_ndjson = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/x-ndjson"));
+    match try_read(&gateway, &topic, partition, &params).await {
+        Ok(page) => page.respond(partition, is_ndjson),
+        Err(refusal) => Problem(refusal).into_response(),
+    }
+}
+
+struct Page {
+    records: Vec<Record>,
+    next_offset: Offset,
+    high_watermark: Offset,
+    log_start: Offset,
+    /// The offset asked for cannot be read.
+    refusal: Option<Refusal>,
+}
+
+async fn try_read(gateway: &Arc<Gateway>, topic: &str, partition: i32, params: &Params) -> Result<Page, Refusal> {
+    let record = gateway
+        .map
+        .topic(gateway.tenant, topic)
+        .ok_or_else(|| refuse(ErrorCode::UnknownTopic, format!("topic `{topic}` does not exist")))?;
+    if !(0..record.partitions).contains(&partition) {
+        let message = format!("topic `{topic}` has partitions 0 to {}", record.partitions - 1);
+        return Err(refuse(ErrorCode::UnknownPartition, message));
+    }
+    if params.isolation.as_deref().is_some_and(|level| level != "read_committed" && level != "read_uncommitted") {
+        return Err(refuse(ErrorCode::InvalidRequest, "`isolation` is read_committed or read_uncommitted"));
+    }
+    let wait_ms = params.wait_ms.unwrap_or(0);
+    if wait_ms > FETCH_WAIT_MS_MAX {
+        return Err(refuse(ErrorCode::InvalidRequest, format!("`wait_ms` is at most {FETCH_WAIT_MS_MAX}")));
+    }
+    let id = TopicPartition { topic: record.id, partition };
+    let offset = match params.offset.as_deref().unwrap_or("latest") {
+        "earliest" => latest(gateway, id).await?.log_start,
+        "latest" => latest(gateway, id).await?.high_watermark,
+        text if text.starts_with('@') => {
+            return Err(refuse(ErrorCode::Unsupported, "offsets by time are not built yet"));
+        }
+        text => text.parse().ok().filter(|offset| *offset >= 0).ok_or_else(|| {
+            refuse(ErrorCode::InvalidRequest, format!("`offset` is earliest, latest or a number, not `{text}`"))
+        })?,
+    };
+    let bytes_max = params.max_bytes.unwrap_or(PAGE_BYTES).clamp(1, HTTP_BODY_BYTES_MAX) as u32;
+    match fetch(gateway, id, offset, bytes_max, wait_ms).await {
+        Ok(fetched) => page(gateway, &fetched, offset, params.max_records.unwrap_or(usize::MAX)),
+        Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
+            let bounds = latest(gateway, id).await?;
+            let (high_watermark, log_start) = (bounds.high_watermark, bounds.log_start);
+            Ok(Page { records: Vec::new(), next_offset: offset, high_watermark, log_start, refusal: Some(refusal) })
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn page(gateway: &Gateway, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
+    gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
+    let damaged = |error: String| refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
+    let mut bytes: Bytes = fetched.batches.clone();
+    let mut records = Vec::new();
+    let mut next_offset = offset;
+    while !bytes.is_empty() && records.len() < records_max {
+        let batch = Batch::split_from(&mut bytes).map_err(|error| damaged(error.to_string()))?;
+        let end = batch.end_offset();
+        if !batch.header().is_control() {
+            let read = read_records(&batch, UNPACKED_BYTES_MAX).map_err(|error| damaged(error.to_string()))?;
+            records.extend(read.into_iter().filter(|record| record.offset >= offset));
+        }
+        next_offset = end;
+    }
+    if records.len() > records_max {
+        records.truncate(records_max);
+        next_offset = records.last().map_or(offset, |last| last.offset + 1);
+    }
+    let (high_watermark, log_start) = (fetched.high_watermark, fetched.log_start);
+    Ok(Page { records, next_offset, high_watermark, log_start, refusal: None })
+}
+
+impl Page {
+    fn respond(self, partition: i32, is_ndjson: bool) -> Response {
+        let bounds = json!({
+            "next_offset": self.next_offset,
+            "high_watermark": self.high_watermark,
+            "log_start_offset": self.log_start,
+        });
+        if let Some(refusal) = self.refusal {
+            let mut body = problem(&refusal);
+            if let (Some(body), Some(bounds)) = (body.as_object_mut(), bounds.as_object()) {
+                body.extend(bounds.iter().filter(|(key, _)| *key != "next_offset").map(|(k, v)| (k.clone(), v.clone())));
+            }
+            let headers = [(header::CONTENT_TYPE, "application/problem+json")];
+            return (StatusCode::RANGE_NOT_SATISFIABLE, headers, body.to_string()).into_response();
+        }
+        let size: usize = self.records.iter().map(|r| r.value.as_ref().map_or(0, Bytes::len) + 100).sum();
+        let mut out = Vec::with_capacity(size + size / 8);
+        if is_ndjson {
+            for one in &self.records {
+                record::write(&mut out, partition, one);
+                out.push(b'\n');
+            }
+            out.extend_from_slice(bounds.to_string().as_bytes());
+            out.push(b'\n');
+            return ([(header::CONTENT_TYPE, "application/x-ndjson")], out).into_response();
+        }
+        out.extend_from_slice(b"{\"records\":[");
+        for (i, one) in self.records.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            record::write(&mut out, partition, one);
+        }
+        out.extend_from_slice(b"],");
+        out.extend_from_slice(&bounds.to_string().as_bytes()[1..]);
+        ([(header::CONTENT_TYPE, "application/json")], out).into_response()
+    }
+}

@@ -1,0 +1,208 @@
+//! The Kafka listener: frames in, one handler file per API key, answers out in the order of the requests.
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod fetch;
+mod find_coordinator;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use service::connection::{ReadError, read_length_prefixed, write_all};
+use service::drain::Drain;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use types::limits::KAFKA_FRAME_BYTES_MAX;
+use wire::codec::{DecodeError, Writer};
+use wire::kafka::{
+    ApiKey, ApiVersionsResponse, KafkaError, Message, Offered, RequestHeader, has_flexible_response_header,
+};
+
+use crate::Gateway;
+
+/// Requests of one connection that may be under way; more are read only as these are answered.
+const PIPELINE_MAX: usize = 64;
+
+/// An answer that is there, or that will be. `None`: the request wants no answer (`acks=0`).
+type Pending = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
+
+/// Accepts connections until the drain begins.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut drain: Drain) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let gateway = Arc::clone(&gateway);
+                let drain = drain.clone();
+                tokio::spawn(async move {
+                    gateway.metrics.kafka_connections.add(1);
+                    serve_connection(&gateway, stream, drain).await;
+                    gateway.metrics.kafka_connections.sub(1);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a Kafka connection could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: Drain) {
+    let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
+    let (mut read, write) = stream.into_split();
+    let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
+    let writer = tokio::spawn(write_answers(write, answers));
+    let mut buffer = BytesMut::with_capacity(16 * 1024);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            frame = read_length_prefixed(&mut read, &mut buffer, KAFKA_FRAME_BYTES_MAX) => frame,
+        };
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(ReadError::TooLarge(bytes)) => {
+                // No header to answer to: what follows the length cannot be told apart from data.
+                tracing::warn!(peer, bytes, "a Kafka request is larger than {KAFKA_FRAME_BYTES_MAX} bytes; closing");
+                break;
+            }
+            Err(ReadError::Io(error)) => {
+                tracing::debug!(peer, %error, "a Kafka connection ended");
+                break;
+            }
+        };
+        gateway.metrics.kafka_requests.add(1);
+        match dispatch(gateway, frame) {
+            Ok(pending) => {
+                if pipeline.send(pending).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(peer, %error, "a Kafka request cannot be read; closing");
+                break;
+            }
+        }
+    }
+    drop(pipeline);
+    let _ = writer.await;
+}
+
+/// Writes answers in order; what is ready at one wake-up goes out together.
+async fn write_answers(mut socket: OwnedWriteHalf, mut answers: mpsc::Receiver<Pending>) {
+    let mut chunks = Vec::new();
+    while let Some(pending) = answers.recv().await {
+        chunks.extend(pending.await.into_iter().flatten());
+        while chunks.len() < 64
+            && let Ok(mut pending) = answers.try_recv()
+        {
+            match futures_ready(&mut pending) {
+                Some(answer) => chunks.extend(answer.into_iter().flatten()),
+                None => {
+                    if write_all(&mut socket, &mut chunks).await.is_err() {
+                        return;
+                    }
+                    chunks.extend(pending.await.into_iter().flatten());
+                }
+            }
+        }
+        if write_all(&mut socket, &mut chunks).await.is_err() {
+            return;
+        }
+    }
+    let _ = socket.shutdown().await;
+}
+
+/// The answer if it is there already.
+fn futures_ready(pending: &mut Pending) -> Option<Option<Vec<Bytes>>> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match pending.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(answer) => Some(answer),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// Reads a request and begins it. What must happen in order (placing batches) has begun when this returns.
+fn dispatch(gateway: &Arc<Gateway>, frame: Bytes) -> Result<Pending, DecodeError> {
+    let (header, body) = RequestHeader::split(frame)?;
+    let Some(offered) = Offered::of(header.key) else {
+        return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
+    };
+    let reply = Reply { correlation: header.correlation, offered, version: header.version };
+    if !(offered.accepted..=offered.max).contains(&header.version) {
+        return unsupported(reply, header.version);
+    }
+    let gateway = Arc::clone(gateway);
+    Ok(match offered.key {
+        ApiKey::Produce => produce::begin(gateway, reply, Message::decode(body, header.version)?),
+        ApiKey::Fetch => answer(reply, fetch::handle(gateway, Message::decode(body, header.version)?)),
+        ApiKey::ListOffsets => answer(reply, list_offsets::handle(gateway, Message::decode(body, header.version)?)),
+        ApiKey::Metadata => {
+            answer(reply, metadata::handle(gateway, header.version, Message::decode(body, header.version)?))
+        }
+        ApiKey::FindCoordinator => answer(reply, find_coordinator::handle(Message::decode(body, header.version)?)),
+        ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, header.version)?)),
+        ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, header.version)?)),
+        ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, header.version)?)),
+        ApiKey::InitProducerId => {
+            answer(reply, init_producer_id::handle(gateway, Message::decode(body, header.version)?))
+        }
+    })
+}
+
+/// A version that is not accepted gets an error that its client can read where the protocol has one for it.
+fn unsupported(reply: Reply, version: i16) -> Result<Pending, DecodeError> {
+    let error = KafkaError::UnsupportedVersion as i16;
+    match reply.offered.key {
+        // KIP-511: version 0 with the error, so that the client may choose again.
+        ApiKey::ApiVersions => {
+            let reply = Reply { version: 0, ..reply };
+            Ok(answer(reply, std::future::ready(ApiVersionsResponse::offer(error))))
+        }
+        ApiKey::Produce => Ok(answer(reply, std::future::ready(produce::unsupported_version()))),
+        // Nothing of the body is known: even the shape of the answer is a guess.
+        _ => Err(DecodeError::Value { what: "api version", value: i64::from(version) }),
+    }
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, Copy)]
+struct Reply {
+    correlation: i32,
+    offered: &'static Offered,
+    version: i16,
+}
+
+impl Reply {
+    fn encode<M: Message>(self, message: &M) -> Vec<Bytes> {
+        let mut writer = Writer::with_capacity(256);
+        writer.buffer.put_i32(self.correlation);
+        if has_flexible_response_header(self.offered, self.version) {
+            writer.unsigned_varint(0);
+        }
+        message.encode(&mut writer, self.version);
+        let mut chunks = writer.into_chunks();
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        chunks.insert(0, Bytes::copy_from_slice(&(length as u32).to_be_bytes()));
+        chunks
+    }
+}
+
+fn answer<M: Message + Send>(reply: Reply, message: impl Future<Output = M> + Send + 'static) -> Pending {
+    Box::pin(async move { Some(reply.encode(&message.await)) })
+}

@@ -1,0 +1,113 @@
+//! Fetch (key 1), versions 4 to 12.
+//!
+//! No fetch sessions: each request names its partitions (session id 0, KIP-227). `preferred_read_replica` is -1.
+//! A fetch inside a batch gets the whole batch. The last stable offset is the watermark: there are no
+//! transactions yet.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use service::clock;
+use types::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
+use types::{ErrorCode, TopicPartition};
+use wire::frame::Refusal;
+use wire::kafka::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse, KafkaError};
+
+use crate::Gateway;
+use crate::error::{kafka_code, refuse};
+use crate::fetch::{Fetched, fetch};
+
+/// Waits between two looks at many partitions at once, in ms.
+const LOOK_AGAIN_MS: u64 = 10;
+
+pub async fn handle(gateway: Arc<Gateway>, request: FetchRequest) -> FetchResponse {
+    if request.session_id != 0 {
+        // We never gave one.
+        return FetchResponse { error: KafkaError::InvalidRequest as i16, ..FetchResponse::default() };
+    }
+    let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(FETCH_WAIT_MS_MAX);
+    let deadline = clock::monotonic_ms() + wait_ms;
+    let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let min_bytes = request.min_bytes.max(0) as usize;
+    let bytes_max = (request.max_bytes.max(0) as usize).min(FETCH_BYTES_MAX);
+    loop {
+        let left = deadline.saturating_sub(clock::monotonic_ms());
+        // One partition waits where its data is; several are looked at together.
+        let wait = if asked == 1 { left } else { 0 };
+        let topics = read_all(&gateway, &request, bytes_max, wait).await;
+        let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        let bytes: usize = partitions.clone().filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
+        let is_enough = bytes >= min_bytes.max(1) || partitions.clone().any(|p| p.error != 0);
+        let left = deadline.saturating_sub(clock::monotonic_ms());
+        if is_enough || left == 0 || asked == 0 && wait_ms == 0 {
+            gateway.metrics.fetched_bytes.add(bytes as u64);
+            return FetchResponse { topics, ..FetchResponse::default() };
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(LOOK_AGAIN_MS.min(left))).await;
+    }
+}
+
+async fn read_all(
+    gateway: &Arc<Gateway>,
+    request: &FetchRequest,
+    bytes_max: usize,
+    wait_ms: u64,
+) -> Vec<FetchTopicResponse> {
+    let mut left = bytes_max;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let reading = topic.partitions.iter().map(|partition| {
+            let gateway = Arc::clone(gateway);
+            let id = record.as_ref().map(|record| (record.id, record.partitions));
+            let (index, offset) = (partition.index, partition.fetch_offset);
+            let bytes = (partition.max_bytes.max(1) as usize).min(left.max(1)) as u32;
+            tokio::spawn(async move {
+                let (topic, count) = id.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+                if !(0..count).contains(&index) {
+                    return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
+                }
+                fetch(&gateway, TopicPartition { topic, partition: index }, offset, bytes, wait_ms).await
+            })
+        });
+        let reading: Vec<_> = reading.collect();
+        let mut partitions = Vec::with_capacity(reading.len());
+        for (task, partition) in reading.into_iter().zip(&topic.partitions) {
+            let result = task.await.unwrap_or_else(|error| Err(refuse(ErrorCode::Internal, error.to_string())));
+            let answer = answer(partition, result, left, bytes_max);
+            left = left.saturating_sub(answer.records.as_ref().map_or(0, Bytes::len));
+            partitions.push(answer);
+        }
+        topics.push(FetchTopicResponse { name: topic.name.clone(), partitions });
+    }
+    topics
+}
+
+/// The first batch of a response goes out whatever its size (KIP-74); later partitions stay within the bound.
+fn answer(
+    partition: &FetchPartition,
+    result: Result<Fetched, Refusal>,
+    left: usize,
+    bytes_max: usize,
+) -> FetchPartitionResponse {
+    let index = partition.index;
+    match result {
+        Ok(fetched) => {
+            let is_over = fetched.batches.len() > left && left < bytes_max;
+            FetchPartitionResponse {
+                index,
+                high_watermark: fetched.high_watermark,
+                last_stable_offset: fetched.high_watermark,
+                log_start_offset: fetched.log_start,
+                records: Some(if is_over { Bytes::new() } else { fetched.batches }),
+                ..FetchPartitionResponse::default()
+            }
+        }
+        Err(refusal) => FetchPartitionResponse {
+            index,
+            error: kafka_code(refusal.code),
+            records: Some(Bytes::new()),
+            ..FetchPartitionResponse::default()
+        },
+    }
+}

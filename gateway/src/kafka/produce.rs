@@ -1,0 +1,150 @@
+//! Produce (key 0), versions 3 to 11; 0 to 2 are refused.
+//!
+//! Each batch is checked once (layout, CRC-32C, size) and passed on byte for byte. `acks=1` is answered as
+//! `acks=all`: there is no acknowledgement on one copy; `acks=0` gets no answer, as the protocol says.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
+use wire::batch::BatchError;
+use wire::frame::{Appended, Refusal};
+use wire::kafka::{
+    KafkaError, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
+};
+use wire::Batch;
+
+use super::{Pending, Reply};
+use crate::Gateway;
+use crate::error::{kafka_code, refuse};
+use crate::lane::{self, NewAppend};
+use crate::topics::{bytes_max, is_log_append_time};
+
+type Outcome = tokio::sync::oneshot::Receiver<Result<Appended, Refusal>>;
+
+enum Begun {
+    Waiting(Outcome),
+    Refused(Refusal),
+}
+
+struct BegunPartition {
+    index: i32,
+    log_append_time: bool,
+    state: Begun,
+}
+
+/// Hands every batch to its lane before it returns, so that a connection's order is kept.
+pub fn begin(gateway: Arc<Gateway>, reply: Reply, request: ProduceRequest) -> Pending {
+    let acks = request.acks;
+    let is_transactional = request.transactional_id.is_some();
+    let mut begun = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let partitions: Vec<BegunPartition> = topic
+            .partitions
+            .into_iter()
+            .map(|partition| {
+                let log_append_time = record.as_deref().is_some_and(is_log_append_time);
+                let state = match check(record.as_deref(), acks, is_transactional, partition.index, partition.records) {
+                    Ok((id, batch)) => {
+                        let new = NewAppend {
+                            batch,
+                            principal: PrincipalId(0),
+                            protocol: Protocol::Kafka,
+                            log_append_time,
+                        };
+                        Begun::Waiting(lane::append(&gateway, id, new))
+                    }
+                    Err(refusal) => Begun::Refused(refusal),
+                };
+                BegunPartition { index: partition.index, log_append_time, state }
+            })
+            .collect();
+        begun.push((topic.name, partitions));
+    }
+    Box::pin(async move {
+        let mut topics = Vec::with_capacity(begun.len());
+        for (name, partitions) in begun {
+            let mut answers = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                answers.push(finish(partition).await);
+            }
+            topics.push(ProduceTopicResponse { name, partitions: answers });
+        }
+        (acks != 0).then(|| reply.encode(&ProduceResponse { topics, throttle_ms: 0 }))
+    })
+}
+
+async fn finish(partition: BegunPartition) -> ProducePartitionResponse {
+    let index = partition.index;
+    let result = match partition.state {
+        Begun::Refused(refusal) => Err(refusal),
+        Begun::Waiting(outcome) => outcome.await.unwrap_or_else(|_| Err(refuse(ErrorCode::LeaderNotAvailable, "try again"))),
+    };
+    match result {
+        Ok(appended) => ProducePartitionResponse {
+            index,
+            base_offset: appended.base_offset,
+            log_append_time_ms: if partition.log_append_time { appended.append_time } else { -1 },
+            log_start_offset: 0,
+            ..ProducePartitionResponse::default()
+        },
+        Err(refusal) => ProducePartitionResponse {
+            index,
+            error: kafka_code(refusal.code),
+            error_message: Some(refusal.message),
+            ..ProducePartitionResponse::default()
+        },
+    }
+}
+
+fn check(
+    topic: Option<&TopicRecord>,
+    acks: i16,
+    is_transactional: bool,
+    index: i32,
+    records: Option<Bytes>,
+) -> Result<(TopicPartition, Batch), Refusal> {
+    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+    if !(0..topic.partitions).contains(&index) {
+        let message = format!("topic `{}` has partitions 0 to {}", topic.name, topic.partitions - 1);
+        return Err(refuse(ErrorCode::UnknownPartition, message));
+    }
+    if !matches!(acks, -1..=1) {
+        return Err(refuse(ErrorCode::InvalidRequest, format!("acks {acks} is not -1, 0 or 1")));
+    }
+    let records = records.unwrap_or_default();
+    let bytes_max = bytes_max(topic);
+    if records.len() > bytes_max {
+        let message = format!("a batch of {} bytes is over max.message.bytes = {bytes_max}", records.len());
+        return Err(refuse(ErrorCode::BatchTooLarge, message));
+    }
+    let batch = Batch::parse_one(records).map_err(|error| match error {
+        BatchError::Magic(magic) => {
+            let message = format!("record format {magic} is not supported: only format 2 is (Kafka 0.11 and later)");
+            refuse(ErrorCode::InvalidRecord, message)
+        }
+        error => refuse(ErrorCode::CorruptBatch, error.to_string()),
+    })?;
+    if batch.header().is_control() {
+        return Err(refuse(ErrorCode::InvalidRecord, "a client may not write control records"));
+    }
+    if is_transactional || batch.header().is_transactional() {
+        return Err(refuse(ErrorCode::Unsupported, "transactions are not built yet"));
+    }
+    if batch.header().compression() > 4 {
+        return Err(refuse(ErrorCode::InvalidRecord, format!("compression codec {} is unknown", batch.header().compression())));
+    }
+    Ok((TopicPartition { topic: topic.id, partition: index }, batch))
+}
+
+/// Versions below 3 are refused; no topic is named, since nothing of the request was read.
+pub fn unsupported_version() -> ProduceResponse {
+    let partition = ProducePartitionResponse {
+        error: KafkaError::UnsupportedVersion as i16,
+        ..ProducePartitionResponse::default()
+    };
+    let topic = ProduceTopicResponse { name: String::new(), partitions: vec![partition] };
+    ProduceResponse { topics: vec![topic], throttle_ms: 0 }
+}
+

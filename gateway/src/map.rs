@@ -1,0 +1,179 @@
+//! The gateway's copy of the map: topics, partitions, nodes, gateways. A cache, never authority: a storage node
+//! that disagrees is right, and the record is read again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use service::api::MapChanges;
+use service::drain::Drain;
+use tokio::sync::watch;
+use types::{GatewayRecord, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
+use wire::batch::mix;
+
+use crate::Gateway;
+use crate::tenant::Tenant;
+
+#[derive(Debug, Default)]
+struct State {
+    topics: HashMap<TopicId, Arc<TopicRecord>>,
+    names: HashMap<(u64, u128, String), TopicId>,
+    partitions: HashMap<TopicPartition, Arc<PartitionRecord>>,
+    nodes: HashMap<NodeId, NodeRecord>,
+    gateways: Vec<GatewayRecord>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Map {
+    state: RwLock<State>,
+    revision: watch::Sender<u64>,
+}
+
+impl Default for Map {
+    fn default() -> Self {
+        Self { state: RwLock::default(), revision: watch::channel(0).0 }
+    }
+}
+
+fn name_of(topic: &TopicRecord) -> (u64, u128, String) {
+    (topic.account.0, topic.cluster.0, topic.name.clone())
+}
+
+impl Map {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().expect("no panic holds this lock")
+    }
+
+    /// The topic of a tenant's name.
+    pub fn topic(&self, tenant: Tenant, name: &str) -> Option<Arc<TopicRecord>> {
+        let state = self.read();
+        let id = state.names.get(&(tenant.account.0, tenant.cluster.0, name.to_owned()))?;
+        state.topics.get(id).cloned()
+    }
+
+    /// The topic of an id, if it is this tenant's.
+    pub fn topic_by_id(&self, tenant: Tenant, id: TopicId) -> Option<Arc<TopicRecord>> {
+        let topic = self.read().topics.get(&id).cloned()?;
+        (topic.account == tenant.account && topic.cluster == tenant.cluster).then_some(topic)
+    }
+
+    /// A tenant's topics by name.
+    pub fn topics(&self, tenant: Tenant) -> Vec<Arc<TopicRecord>> {
+        let state = self.read();
+        let own = state.topics.values().filter(|t| t.account == tenant.account && t.cluster == tenant.cluster);
+        let mut topics: Vec<_> = own.cloned().collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+
+    pub fn partition(&self, id: TopicPartition) -> Option<Arc<PartitionRecord>> {
+        self.read().partitions.get(&id).cloned()
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<NodeRecord> {
+        self.read().nodes.get(&id).cloned()
+    }
+
+    /// Gateways that are alive, by id.
+    pub fn gateways(&self) -> Vec<GatewayRecord> {
+        self.read().gateways.clone()
+    }
+
+    /// Takes a record read from placement, unless a newer one is known.
+    pub fn learn(&self, record: PartitionRecord) {
+        let mut state = self.state.write().expect("no panic holds this lock");
+        let known = state.partitions.get(&record.id());
+        if known.is_none_or(|known| (known.generation, known.epoch) <= (record.generation, record.epoch)) {
+            state.partitions.insert(record.id(), Arc::new(record));
+        }
+        drop(state);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// Takes a topic that was just created here.
+    pub fn learn_topic(&self, topic: TopicRecord) {
+        let mut state = self.state.write().expect("no panic holds this lock");
+        state.names.insert(name_of(&topic), topic.id);
+        state.topics.insert(topic.id, Arc::new(topic));
+    }
+
+    pub fn forget_topic(&self, id: TopicId) {
+        let mut state = self.state.write().expect("no panic holds this lock");
+        if let Some(topic) = state.topics.remove(&id) {
+            state.names.remove(&name_of(&topic));
+            state.partitions.retain(|partition, _| partition.topic != id);
+        }
+    }
+
+    /// Moves whenever something changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    fn apply(&self, changes: MapChanges) {
+        let mut state = self.state.write().expect("no panic holds this lock");
+        if changes.is_whole {
+            *state = State::default();
+        }
+        for (id, topic) in changes.topics {
+            if let Some(old) = state.topics.remove(&id) {
+                state.names.remove(&name_of(&old));
+            }
+            match topic {
+                Some(topic) => {
+                    state.names.insert(name_of(&topic), id);
+                    state.topics.insert(id, Arc::new(topic));
+                }
+                None => state.partitions.retain(|partition, _| partition.topic != id),
+            }
+        }
+        for record in changes.partitions {
+            state.partitions.insert(record.id(), Arc::new(record));
+        }
+        state.nodes = changes.nodes.into_iter().map(|node| (node.id, node)).collect();
+        state.gateways = changes.gateways;
+        state.gateways.sort_by_key(|gateway| gateway.id);
+        drop(state);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+}
+
+/// Gateways in the order in which they are shown for a partition: the first as its leader (rendezvous hash, the
+/// same on every gateway).
+pub fn shown_order(gateways: &[GatewayRecord], partition: TopicPartition) -> Vec<i32> {
+    let seed = mix(partition.topic.0 as u64, partition.partition as u64);
+    let mut ids: Vec<i32> = gateways.iter().map(|gateway| gateway.id).collect();
+    ids.sort_by_key(|id| mix(seed, *id as u64));
+    ids
+}
+
+/// Reads the whole map, waiting for placement as long as it takes.
+pub async fn read_once(gateway: &Arc<Gateway>) {
+    while let Err(error) = gateway.placement.map(0, Duration::ZERO).await.map(|changes| gateway.map.apply(changes)) {
+        tracing::info!(%error, "waiting for the map");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Keeps the map up to date until the drain begins.
+pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
+    let mut revision = 0;
+    loop {
+        let changes = tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            changes = gateway.placement.map(revision, Duration::from_secs(20)) => changes,
+        };
+        match changes {
+            Ok(changes) => {
+                revision = changes.revision;
+                gateway.map.apply(changes);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the map could not be read; going on with the last one");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}

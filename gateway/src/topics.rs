@@ -1,0 +1,112 @@
+//! Topics, the same for both fronts: what may be configured, creation, deletion.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use service::api::{ApiError, CreateTopic, DeleteTopic};
+use types::limits::{BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
+use types::{ErrorCode, TopicRecord};
+
+use crate::Gateway;
+
+/// Replication factor of topics that ask for none.
+pub const REPLICATION_FACTOR: i16 = 2;
+
+/// Topic configs that are known; those without effect yet are stored and shown.
+const KNOWN_CONFIGS: &[&str] = &[
+    "cleanup.policy",
+    "compression.type",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "index.interval.bytes",
+    "max.compaction.lag.ms",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.difference.max.ms",
+    "message.timestamp.type",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "retention.bytes",
+    "retention.ms",
+    "segment.bytes",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "segment.ms",
+    "unclean.leader.election.enable",
+];
+
+/// Checks configs and creates a topic; this gateway knows it on return.
+pub async fn create(
+    gateway: &Arc<Gateway>,
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: BTreeMap<String, String>,
+    is_dry_run: bool,
+) -> Result<TopicRecord, ApiError> {
+    configs.iter().try_for_each(|(name, value)| check_config(name, value))?;
+    let request = CreateTopic {
+        account: gateway.tenant.account,
+        cluster: gateway.tenant.cluster,
+        name: name.to_owned(),
+        partitions,
+        replication_factor,
+        configs,
+        is_dry_run,
+    };
+    let topic = gateway.placement.create_topic(&request).await?;
+    if !is_dry_run {
+        gateway.map.learn_topic(topic.clone());
+    }
+    Ok(topic)
+}
+
+fn check_config(name: &str, value: &str) -> Result<(), ApiError> {
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidConfig, message));
+    if !KNOWN_CONFIGS.contains(&name) {
+        return invalid(format!("topic config `{name}` is not known"));
+    }
+    match name {
+        "max.message.bytes" => match value.parse::<usize>() {
+            Ok(bytes) if (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&bytes) => Ok(()),
+            _ => invalid(format!("max.message.bytes = `{value}` is not {BATCH_HEADER_BYTES} to {BATCH_BYTES_MAX}")),
+        },
+        "message.timestamp.type" if !matches!(value, "CreateTime" | "LogAppendTime") => {
+            invalid(format!("message.timestamp.type = `{value}` is not CreateTime or LogAppendTime"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a topic; this gateway has forgotten it on return.
+pub async fn delete(gateway: &Arc<Gateway>, topic: &TopicRecord) -> Result<(), ApiError> {
+    let request =
+        DeleteTopic { account: gateway.tenant.account, cluster: gateway.tenant.cluster, topic: topic.id };
+    match gateway.placement.delete_topic(&request).await {
+        Ok(_) => {
+            gateway.map.forget_topic(topic.id);
+            Ok(())
+        }
+        Err(error) => {
+            if error.code == ErrorCode::UnknownTopic {
+                gateway.map.forget_topic(topic.id);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A topic's `max.message.bytes`.
+pub fn bytes_max(topic: &TopicRecord) -> usize {
+    topic.configs.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(BATCH_BYTES_DEFAULT)
+}
+
+/// Whether a topic has `message.timestamp.type=LogAppendTime`.
+pub fn is_log_append_time(topic: &TopicRecord) -> bool {
+    topic.configs.get("message.timestamp.type").is_some_and(|v| v == "LogAppendTime")
+}
