@@ -1,1 +1,85 @@
-fn main(){}
+//! The one binary: command line, configuration, process wiring.
+
+mod bench;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod kafka_client;
+mod output;
+mod services;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::output::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match config::layered(std::env::args().collect()) {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            eprintln!("weir: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    start_logging(matches!(cli.command, Command::Up(_)));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("weir: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(cli.command));
+    // Tasks that block on a broken peer must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("weir: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(options) => up::run(options).await,
+        Command::Placement(options) => services::placement(options).await,
+        Command::StorageNode(options) => services::storage_node(options).await,
+        Command::Gateway(options) => services::gateway(options).await,
+        Command::Topic(command) => commands::topic::run(command).await,
+        Command::Produce(options) => commands::produce::run(options).await,
+        Command::Consume(options) => commands::consume::run(options).await,
+        Command::Bench(command) => bench::run(command).await,
+        Command::Config(command) => config::run(&command),
+        Command::Completion { shell } => {
+            cli::completion(shell);
+            Ok(())
+        }
+    }
+}
+
+/// Logs go to stderr: one line an event, JSON when it is no terminal. `WEIR_LOG` filters, as `RUST_LOG` does.
+fn start_logging(is_quiet: bool) {
+    use std::io::IsTerminal as _;
+    let default = if is_quiet { "warn" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        builder.compact().init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+}

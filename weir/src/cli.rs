@@ -1,0 +1,327 @@
+//! The command line: names, defaults and help. `--help` of each command has an example.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::output::Output;
+
+/// Streaming as a service that anyone can run.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, about, long_about = None, args_override_self = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process, on this machine
+    #[command(after_help = "Example:\n  weir up --data /var/lib/weir", args_override_self = true)]
+    Up(UpOptions),
+    /// Run a placement service
+    #[command(after_help = "Example:\n  weir placement --store redb:/var/lib/weir/placement", args_override_self = true)]
+    Placement(PlacementOptions),
+    /// Run a storage node
+    #[command(after_help = "Example:\n  weir storage-node --az az-a --data /var/lib/weir/az-a", args_override_self = true)]
+    StorageNode(StorageNodeOptions),
+    /// Run a gateway
+    #[command(after_help = "Example:\n  weir gateway --kafka 127.0.0.1:9092 --http 127.0.0.1:8080", args_override_self = true)]
+    Gateway(GatewayOptions),
+    /// Create, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Write records, one per line of the input
+    #[command(after_help = "Example:\n  printf 'k:v\\n' | weir produce orders -K :")]
+    Produce(ProduceOptions),
+    /// Read records
+    #[command(after_help = "Example:\n  weir consume orders -o beginning -e -f '%p %o %k %s\\n'")]
+    Consume(ConsumeOptions),
+    /// Measure a running system
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Check and show configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  weir completion bash > /etc/bash_completion.d/weir")]
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct UpOptions {
+    /// TOML file with these options as keys
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "./weir-data", env = "WEIR_UP_DATA")]
+    pub data: PathBuf,
+    /// Address for Kafka clients
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_UP_KAFKA")]
+    pub kafka: SocketAddr,
+    /// Address for HTTP clients
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "WEIR_UP_HTTP")]
+    pub http: SocketAddr,
+    /// Storage nodes, spread over the availability zones az-a, az-b and az-c
+    #[arg(long, value_name = "N", default_value_t = 3, env = "WEIR_UP_STORAGE_NODES",
+          value_parser = clap::value_parser!(u16).range(2..=26))]
+    pub storage_nodes: u16,
+    /// Allow addresses beyond loopback although nobody is authenticated
+    #[arg(long, env = "WEIR_UP_INSECURE_BIND")]
+    pub insecure_bind: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlacementOptions {
+    /// TOML file with these options as keys
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the placement API
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000", env = "WEIR_PLACEMENT_LISTEN")]
+    pub listen: SocketAddr,
+    /// Where metadata lives: redb:DIR
+    #[arg(long, value_name = "STORE", default_value = "redb:./weir-placement", env = "WEIR_PLACEMENT_STORE")]
+    pub store: String,
+    /// Allow addresses beyond loopback although nobody is authenticated
+    #[arg(long, env = "WEIR_PLACEMENT_INSECURE_BIND")]
+    pub insecure_bind: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StorageNodeOptions {
+    /// TOML file with these options as keys
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Availability zone of this node
+    #[arg(long, value_name = "NAME", env = "WEIR_STORAGE_NODE_AZ")]
+    pub az: String,
+    /// What listings call this node; the zone and the port unless given
+    #[arg(long, value_name = "NAME", env = "WEIR_STORAGE_NODE_NAME")]
+    pub name: Option<String>,
+    /// Where its journal and segments are
+    #[arg(long, value_name = "DIR", default_value = "./weir-storage-node", env = "WEIR_STORAGE_NODE_DATA")]
+    pub data: PathBuf,
+    /// Address of the data path
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7100", env = "WEIR_STORAGE_NODE_LISTEN")]
+    pub listen: SocketAddr,
+    /// Address of health and metrics
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7101", env = "WEIR_STORAGE_NODE_ADMIN")]
+    pub admin: SocketAddr,
+    /// Where others reach the data path; the listen address unless given
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_STORAGE_NODE_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Placement's addresses
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7000", value_delimiter = ',',
+          env = "WEIR_STORAGE_NODE_PLACEMENT")]
+    pub placement: Vec<String>,
+    /// Allow addresses beyond loopback although nobody is authenticated
+    #[arg(long, env = "WEIR_STORAGE_NODE_INSECURE_BIND")]
+    pub insecure_bind: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GatewayOptions {
+    /// TOML file with these options as keys
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Availability zone of this gateway; shown to clients as its rack
+    #[arg(long, value_name = "NAME", env = "WEIR_GATEWAY_AZ")]
+    pub az: Option<String>,
+    /// Address for Kafka clients
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_GATEWAY_KAFKA")]
+    pub kafka: SocketAddr,
+    /// Where Kafka clients are told to connect; the Kafka address unless given
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_GATEWAY_ADVERTISE_KAFKA")]
+    pub advertise_kafka: Option<String>,
+    /// Address for HTTP clients
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "WEIR_GATEWAY_HTTP")]
+    pub http: SocketAddr,
+    /// Placement's addresses
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7000", value_delimiter = ',',
+          env = "WEIR_GATEWAY_PLACEMENT")]
+    pub placement: Vec<String>,
+    /// Allow addresses beyond loopback although nobody is authenticated
+    #[arg(long, env = "WEIR_GATEWAY_INSECURE_BIND")]
+    pub insecure_bind: bool,
+}
+
+/// Which gateway a command speaks to, and how it prints.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// A gateway's HTTP address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "WEIR_SERVER")]
+    pub server: String,
+    /// How results are printed
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Create a topic
+    #[command(after_help = "Example:\n  weir topic create orders --partitions 6 --config retention.ms=3600000")]
+    Create {
+        name: String,
+        #[arg(long, default_value_t = 1)]
+        partitions: i32,
+        /// K=V, more than once
+        #[arg(long, value_name = "K=V")]
+        config: Vec<String>,
+        /// Succeed if it exists already
+        #[arg(long)]
+        if_not_exists: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List topics
+    #[command(after_help = "Example:\n  weir topic list --output json")]
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a topic's partitions: leader, replicas, offsets
+    #[command(after_help = "Example:\n  weir topic describe orders")]
+    Describe {
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete a topic and its records
+    #[command(after_help = "Example:\n  weir topic delete orders")]
+    Delete {
+        name: String,
+        /// Succeed if it does not exist
+        #[arg(long)]
+        if_exists: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ProduceOptions {
+    pub topic: String,
+    /// Files to read; standard input without any
+    pub files: Vec<PathBuf>,
+    /// Splits the key off each line
+    #[arg(short = 'K', value_name = "SEP")]
+    pub key_separator: Option<String>,
+    /// A header for each record, more than once
+    #[arg(short = 'H', value_name = "K=V")]
+    pub header: Vec<String>,
+    #[arg(short = 'p', value_name = "PARTITION")]
+    pub partition: Option<i32>,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', value_name = "CODEC")]
+    pub compression: Option<String>,
+    /// Lines are records as JSON, as `weir consume --json` prints them
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, Args)]
+pub struct ConsumeOptions {
+    pub topic: String,
+    /// beginning, end, an offset, or -N for the last N
+    #[arg(short = 'o', value_name = "OFFSET", default_value = "end", allow_hyphen_values = true)]
+    pub offset: String,
+    /// Stop after so many records
+    #[arg(short = 'c', value_name = "COUNT")]
+    pub count: Option<u64>,
+    /// Stop at the end instead of waiting
+    #[arg(short = 'e')]
+    pub exit: bool,
+    #[arg(short = 'p', value_name = "PARTITION")]
+    pub partition: Option<i32>,
+    /// %t topic, %p partition, %o offset, %k key, %s value, %h headers, %T timestamp, %S size, %K key size
+    #[arg(short = 'f', value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Write as fast as the window allows, or at --rate
+    #[command(after_help = "Example:\n  weir bench produce --producers 1 --in-flight 5 --record-size 1024 --seconds 10")]
+    Produce(BenchOptions),
+    /// Read what was written
+    #[command(after_help = "Example:\n  weir bench consume --topics bench --partitions 1 --seconds 10")]
+    Consume(BenchOptions),
+    /// One record in flight per producer, or an open loop at --rate: how long an acknowledgement takes
+    #[command(after_help = "Example:\n  weir bench latency --rate 1000 --seconds 10")]
+    Latency(BenchOptions),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BenchOptions {
+    /// A gateway's Kafka address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092")]
+    pub kafka: String,
+    /// Topics are called NAME-0, NAME-1 and so on; with one topic, NAME
+    #[arg(long, default_value = "bench")]
+    pub name: String,
+    #[arg(long, default_value_t = 1)]
+    pub topics: usize,
+    /// Partitions of each topic
+    #[arg(long, default_value_t = 1)]
+    pub partitions: i32,
+    /// Connections; each writes to partitions of its own
+    #[arg(long, default_value_t = 1)]
+    pub producers: usize,
+    /// Requests in flight per connection
+    #[arg(long, default_value_t = 5)]
+    pub in_flight: usize,
+    /// Bytes of one record's value
+    #[arg(long, default_value_t = 1024)]
+    pub record_size: usize,
+    /// Bytes of one batch at most; one record per batch when smaller than a record
+    #[arg(long, default_value_t = 1_000_000)]
+    pub batch_size: usize,
+    /// Records per second over all producers; without it as many as go
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// How long to measure, after a warm-up of a tenth of it
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Stop after so many bytes of records (consume)
+    #[arg(long)]
+    pub bytes: Option<u64>,
+    #[arg(long, default_value = "all")]
+    pub acks: String,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value = "none")]
+    pub compression: String,
+    /// How results are printed
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration file
+    #[command(after_help = "Example:\n  weir config check gateway --config gateway.toml")]
+    Check(ConfigTarget),
+    /// Show each option's value and where it comes from
+    #[command(after_help = "Example:\n  weir config show gateway --config gateway.toml")]
+    Show(ConfigTarget),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigTarget {
+    /// up, placement, storage-node or gateway; `check` also takes the file alone
+    pub service: String,
+    #[arg(long = "config", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Prints the completion script of a shell.
+pub fn completion(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "weir", &mut std::io::stdout());
+}

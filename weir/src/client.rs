@@ -1,0 +1,75 @@
+//! A small client of `/v1`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client as Hyper;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::output::Failure;
+
+/// Speaks to one gateway.
+pub struct Client {
+    server: String,
+    client: Hyper<HttpConnector, Full<Bytes>>,
+}
+
+/// A text as one part of a path.
+pub fn part(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+impl Client {
+    pub fn new(server: &str) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        let client = Hyper::builder(TokioExecutor::new()).build(connector);
+        Self { server: server.trim_end_matches('/').to_owned(), client }
+    }
+
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.server));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| Failure::usage(error.to_string()))?;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Failure::unreachable(format!("`{}` does not answer: {error}", self.server))
+        };
+        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
+        Ok((status, body))
+    }
+
+    /// A call that answers JSON, or nothing.
+    pub async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let bytes = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let (status, body) = self.call(method, path, &[("content-type", "application/json")], bytes).await?;
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if status.is_success() { Ok(json) } else { Err(failure(status, &json)) }
+    }
+}
+
+/// What a problem means to the caller.
+pub fn failure(status: StatusCode, problem: &Value) -> Failure {
+    let message = problem["detail"].as_str().unwrap_or("the gateway refused without a reason").to_owned();
+    match status {
+        StatusCode::NOT_FOUND => Failure::not_found(message),
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure { code: 4, message },
+        StatusCode::BAD_REQUEST => Failure::usage(message),
+        _ => Failure::failed(message),
+    }
+}

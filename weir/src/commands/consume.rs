@@ -1,0 +1,157 @@
+//! `weir consume`, with kcat's meanings.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::cli::ConsumeOptions;
+use crate::client::{Client, failure, part};
+use crate::output::Failure;
+
+const WAIT_MS: u64 = 1_000;
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+struct Position {
+    partition: i32,
+    next: String,
+    is_done: bool,
+}
+
+pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
+    let client = Client::new(&options.target.server);
+    let topic = client.json(Method::GET, &format!("/v1/topics/{}", part(&options.topic)), None).await?;
+    let described = topic["partitions"].as_array().cloned().unwrap_or_default();
+    let mut positions = Vec::new();
+    for partition in &described {
+        let number = partition["partition"].as_i64().unwrap_or_default() as i32;
+        if options.partition.is_none_or(|wanted| wanted == number) {
+            let next = start(&options.offset, partition)?;
+            positions.push(Position { partition: number, next, is_done: false });
+        }
+    }
+    if positions.is_empty() {
+        return Err(Failure::not_found(format!("topic `{}` has no such partition", options.topic)));
+    }
+    let mut left = options.count.unwrap_or(u64::MAX);
+    let mut out = std::io::stdout().lock();
+    let is_one = positions.len() == 1;
+    while left > 0 && positions.iter().any(|position| !position.is_done) {
+        for position in positions.iter_mut().filter(|position| !position.is_done) {
+            let wait_ms = if options.exit { 0 } else if is_one { WAIT_MS } else { 100 };
+            let (records, bounds) = page(&client, &options, position, wait_ms).await?;
+            for record in &records {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+                let text = if options.json { format!("{record}\n").into_bytes() } else { format(&options, record) };
+                match out.write_all(&text) {
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                    result => result?,
+                }
+            }
+            position.next = bounds["next_offset"].to_string();
+            position.is_done = options.exit && bounds["next_offset"].as_i64() >= bounds["high_watermark"].as_i64();
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Where to begin, in the gateway's words.
+fn start(offset: &str, partition: &Value) -> Result<String, Failure> {
+    let (low, high) =
+        (partition["log_start_offset"].as_i64().unwrap_or(0), partition["end_offset"].as_i64().unwrap_or(0));
+    Ok(match offset {
+        "beginning" => "earliest".to_owned(),
+        "end" => high.to_string(),
+        text if text.starts_with("s@") || text.starts_with("e@") => {
+            return Err(Failure::usage("offsets by time are not built yet"));
+        }
+        text => match text.parse::<i64>() {
+            Ok(number) if number < 0 => (high + number).max(low).to_string(),
+            Ok(number) => number.to_string(),
+            Err(_) => return Err(Failure::usage(format!("`{text}` is not beginning, end, an offset or -N"))),
+        },
+    })
+}
+
+async fn page(
+    client: &Client,
+    options: &ConsumeOptions,
+    position: &Position,
+    wait_ms: u64,
+) -> Result<(Vec<Value>, Value), Failure> {
+    let path = format!(
+        "/v1/topics/{}/partitions/{}/records?offset={}&max_bytes={PAGE_BYTES}&wait_ms={wait_ms}",
+        part(&options.topic),
+        position.partition,
+        position.next
+    );
+    let (status, body) = client.call(Method::GET, &path, &[("accept", "application/json")], Bytes::new()).await?;
+    let mut answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    if status != StatusCode::OK {
+        return Err(failure(status, &answer));
+    }
+    let records = answer["records"].take().as_array().cloned().unwrap_or_default();
+    Ok((records, answer))
+}
+
+/// A field's bytes: text, or base64 where it is no UTF-8.
+fn bytes_of(record: &Value, name: &str) -> Option<Vec<u8>> {
+    match record[name].as_str() {
+        Some(text) => Some(text.as_bytes().to_vec()),
+        None => STANDARD.decode(record[format!("{name}_b64").as_str()].as_str()?).ok(),
+    }
+}
+
+fn format(options: &ConsumeOptions, record: &Value) -> Vec<u8> {
+    let (key, value) = (bytes_of(record, "key"), bytes_of(record, "value"));
+    let Some(format) = &options.format else {
+        let mut line = value.unwrap_or_default();
+        line.push(b'\n');
+        return line;
+    };
+    let mut out = Vec::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, if matches!(letter, '%' | '\\') { letters.next() } else { None }) {
+            ('%', Some('t')) => out.extend_from_slice(options.topic.as_bytes()),
+            ('%', Some('p')) => out.extend_from_slice(record["partition"].to_string().as_bytes()),
+            ('%', Some('o')) => out.extend_from_slice(record["offset"].to_string().as_bytes()),
+            ('%', Some('T')) => out.extend_from_slice(record["timestamp"].to_string().as_bytes()),
+            ('%', Some('k')) => out.extend_from_slice(key.as_deref().unwrap_or_default()),
+            ('%', Some('s')) => out.extend_from_slice(value.as_deref().unwrap_or_default()),
+            ('%', Some('K')) => out.extend_from_slice(size(key.as_deref()).as_bytes()),
+            ('%', Some('S')) => out.extend_from_slice(size(value.as_deref()).as_bytes()),
+            ('%', Some('h')) => out.extend_from_slice(headers(record).as_bytes()),
+            ('%', Some('%')) => out.push(b'%'),
+            ('\\', Some('n')) => out.push(b'\n'),
+            ('\\', Some('t')) => out.push(b'\t'),
+            (first, second) => {
+                let mut buffer = [0; 4];
+                out.extend_from_slice(first.encode_utf8(&mut buffer).as_bytes());
+                out.extend(second.into_iter().flat_map(|c| c.to_string().into_bytes()));
+            }
+        }
+    }
+    out
+}
+
+/// kcat prints -1 for null.
+fn size(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "-1".to_owned(), |bytes| bytes.len().to_string())
+}
+
+fn headers(record: &Value) -> String {
+    let headers = record["headers"].as_array().cloned().unwrap_or_default();
+    let pairs = headers.iter().map(|pair| {
+        let value = pair[1].as_str().map_or_else(|| "NULL".to_owned(), str::to_owned);
+        format!("{}={value}", pair[0].as_str().unwrap_or_default())
+    });
+    pairs.collect::<Vec<_>>().join(",")
+}

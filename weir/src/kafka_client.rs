@@ -1,0 +1,108 @@
+//! A small Kafka client for `weir bench`: one connection, pipelined requests, batches by reference.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use service::connection::{read_length_prefixed, write_all};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use wire::codec::{Reader, Writer};
+use wire::kafka::{
+    ApiKey, CreatableTopic, CreateTopicsRequest, CreateTopicsResponse, KafkaError, Message, Offered,
+    has_flexible_response_header,
+};
+
+use crate::output::Failure;
+
+/// The sending half.
+pub struct KafkaWriter {
+    socket: OwnedWriteHalf,
+    correlation: i32,
+    chunks: Vec<Bytes>,
+}
+
+/// The receiving half; answers come in the order of the requests.
+pub struct KafkaReader {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+    expected: VecDeque<i32>,
+}
+
+fn offered(key: ApiKey) -> &'static Offered {
+    Offered::of(key as i16).expect("the bench uses what is offered")
+}
+
+pub async fn connect(address: &str) -> Result<(KafkaWriter, KafkaReader), Failure> {
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| Failure::unreachable(format!("`{address}`: {error}")))?;
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    Ok((
+        KafkaWriter { socket: write, correlation: 0, chunks: Vec::new() },
+        KafkaReader { socket: read, buffer: BytesMut::with_capacity(64 * 1024), expected: VecDeque::new() },
+    ))
+}
+
+impl KafkaWriter {
+    /// Sends a request; returns its correlation id.
+    pub async fn send<M: Message>(&mut self, key: ApiKey, version: i16, message: &M) -> io::Result<i32> {
+        self.correlation += 1;
+        let mut writer = Writer::with_capacity(256);
+        writer.buffer.put_i16(key as i16);
+        writer.buffer.put_i16(version);
+        writer.buffer.put_i32(self.correlation);
+        writer.buffer.put_i16(10);
+        writer.buffer.put_slice(b"weir-bench");
+        if version >= offered(key).flexible {
+            writer.unsigned_varint(0);
+        }
+        message.encode(&mut writer, version);
+        self.chunks.push(Bytes::new());
+        self.chunks.extend(writer.into_chunks());
+        let length: usize = self.chunks.iter().map(Bytes::len).sum();
+        self.chunks[0] = Bytes::copy_from_slice(&(length as u32).to_be_bytes());
+        write_all(&mut self.socket, &mut self.chunks).await?;
+        Ok(self.correlation)
+    }
+}
+
+impl KafkaReader {
+    pub async fn receive<M: Message>(&mut self, key: ApiKey, version: i16) -> io::Result<M> {
+        let broken = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+        let frame = read_length_prefixed(&mut self.socket, &mut self.buffer, 128 * 1024 * 1024).await;
+        let frame = frame.map_err(|error| broken(error.to_string()))?;
+        let mut reader = Reader::new(frame.ok_or(io::ErrorKind::UnexpectedEof)?);
+        let correlation = reader.i32("correlation id").map_err(|error| broken(error.to_string()))?;
+        if let Some(expected) = self.expected.pop_front()
+            && expected != correlation
+        {
+            return Err(broken(format!("answer {correlation} came where {expected} was due")));
+        }
+        if has_flexible_response_header(offered(key), version) {
+            reader.unsigned_varint("tags").map_err(|error| broken(error.to_string()))?;
+        }
+        M::decode(reader.rest(), version).map_err(|error| broken(error.to_string()))
+    }
+}
+
+/// Creates topics; those that exist are left as they are.
+pub async fn create_topics(address: &str, names: &[String], partitions: i32) -> Result<(), Failure> {
+    let (mut writer, mut reader) = connect(address).await?;
+    for names in names.chunks(50) {
+        let topics = names.iter().map(|name| CreatableTopic {
+            name: name.clone(),
+            num_partitions: partitions,
+            ..CreatableTopic::default()
+        });
+        let request = CreateTopicsRequest { topics: topics.collect(), timeout_ms: 30_000, validate_only: false };
+        writer.send(ApiKey::CreateTopics, 7, &request).await?;
+        let response: CreateTopicsResponse = reader.receive(ApiKey::CreateTopics, 7).await?;
+        for topic in response.topics {
+            if topic.error != 0 && topic.error != KafkaError::TopicAlreadyExists as i16 {
+                return Err(Failure::failed(format!("`{}`: {}", topic.name, topic.error_message.unwrap_or_default())));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! `weir up`: placement, storage nodes in three zones and a gateway, in one process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use service::drain;
+use storage_node::{Settings, StorageNode};
+
+use crate::cli::UpOptions;
+use crate::output::Failure;
+use crate::services::{bind, check_bind, until_ended};
+
+const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
+
+pub async fn run(options: UpOptions) -> Result<(), Failure> {
+    check_bind(&[options.kafka, options.http], options.insecure_bind)?;
+    let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (handle, drain) = drain::channel();
+
+    let listener = bind(any).await?;
+    let placement = vec![format!("http://{}", listener.local_addr()?)];
+    let started = placement::start(options.data.join("placement"), listener, drain.clone()).await;
+    started.map_err(|error| Failure::failed(error.to_string()))?;
+
+    let mut starting = Vec::new();
+    for number in 0..options.storage_nodes {
+        let az = ZONES[usize::from(number) % ZONES.len()];
+        // Two nodes of one zone are told apart by a number; the first has the zone's name alone.
+        let name = match usize::from(number) / ZONES.len() {
+            0 => az.to_owned(),
+            more => format!("{az}-{}", more + 1),
+        };
+        let (listener, admin) = (bind(any).await?, bind(any).await?);
+        let settings = Settings {
+            data: options.data.join(&name),
+            name,
+            az: az.to_owned(),
+            advertise: listener.local_addr()?.to_string(),
+            placement: placement.clone(),
+        };
+        starting.push(tokio::spawn(StorageNode::start(settings, listener, admin, drain.clone())));
+    }
+    let mut nodes = Vec::new();
+    for node in starting {
+        let node = node.await.map_err(|error| Failure::failed(error.to_string()))?;
+        nodes.push(node.map_err(|error| Failure::failed(error.to_string()))?);
+    }
+    let advertised = kafka.local_addr()?;
+    let served = http.local_addr()?;
+    let settings = gateway::Settings {
+        az: None,
+        advertise_host: advertised.ip().to_string(),
+        advertise_port: advertised.port(),
+        placement,
+    };
+    gateway::start(settings, kafka, http, drain).await?;
+    welcome(&options, advertised, served, &nodes);
+    println!("weir is ready");
+    until_ended(handle).await?;
+    nodes.iter().for_each(StorageNode::close);
+    Ok(())
+}
+
+fn welcome(options: &UpOptions, kafka: SocketAddr, http: SocketAddr, nodes: &[StorageNode]) {
+    let count = nodes.len();
+    let is_direct = nodes.iter().all(StorageNode::is_direct);
+    let flush_us = nodes.iter().map(StorageNode::flush_us).max().unwrap_or_default();
+    let how = if is_direct { "past the page cache (O_DIRECT|O_DSYNC)" } else { "through the page cache, then fdatasync" };
+    println!(
+        "Kafka  {kafka}
+HTTP   http://{http}
+data   {data}
+
+Try:
+  echo hello | kcat -P -b {kafka} -t greetings
+  curl 'http://{http}/v1/topics/greetings/partitions/0/records?offset=earliest'
+  weir consume greetings -o beginning -e
+
+{count} nodes, one disk: survives kill -9 and power loss, not the loss of this disk.
+The journal is written {how}; one durable write takes {flush_ms:.2} ms.
+",
+        data = options.data.display(),
+        flush_ms = flush_us as f64 / 1000.0,
+    );
+}
