@@ -19,7 +19,7 @@ use cores::recovery::Recovered;
 use types::limits::{JOURNAL_FILE_BYTES, JOURNAL_IDLE_MS, JOURNAL_WRITE_BYTES_MAX};
 use wire::journal::{EncodedEntry, JournalEntry};
 
-pub use direct::{AlignedBuffer, DirectFiles};
+pub use direct::{AlignedBuffer, DirectFiles, open_for_writing};
 
 /// The files of one journal. Each holds [`JOURNAL_FILE_BYTES`] and is named by its lap.
 pub trait JournalFiles: Send + Sync + 'static {

@@ -153,7 +153,7 @@ impl StorageNode {
         let is_direct = direct.is_direct();
         let flush_us = direct.measure_us().map_err(in_data)?;
         let journal_files: Arc<dyn JournalFiles> = Arc::new(direct);
-        let files = Arc::new(Files::new(&data.join("segments")).map_err(in_data)?);
+        let files = Arc::new(Files::new(&data.join("segments"), is_direct).map_err(in_data)?);
         let catalogue = Catalogue::open(&data.join("catalogue.redb"))?;
 
         let state = Recovering::read(&catalogue, &*journal_files).map_err(|error| match error {

@@ -3,7 +3,8 @@
 //! A *segment file* belongs to one segment; a *pack file* holds extents of many. Both start with one block of
 //! 4,096 bytes: magic `WSG1` or `WPK1`, version u8, then (segment files) the segment's identity, account,
 //! cluster, encryption key id and producer snapshot length, zero-padded, with a CRC-32C of the block's first
-//! 4,092 bytes at its end. After it come extents: batches back to back, the bytes of a Kafka `.log`.
+//! 4,092 bytes at its end. After it come extents, each at a block boundary and padded with zeros:
+//! batches back to back, the bytes of a Kafka `.log`.
 //! The extent index lies in the node's catalogue; a file alone can be read by walking its batches.
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -13,7 +13,9 @@ use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_FILE_BYTES};
 use super::{JournalFile, JournalFiles};
 
 /// Retired files that are kept for the next laps; more are deleted.
-const SPARES_MAX: usize = 4;
+const SPARES_MAX: usize = 8;
+/// Bytes of one write while a file is filled.
+const FILL_BYTES: usize = 4 * 1024 * 1024;
 
 #[repr(C, align(4096))]
 #[derive(Clone)]
@@ -125,13 +127,24 @@ impl DirectFiles {
 
     /// A file of full size that was written once.
     fn fill(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        let zeros = vec![0; 1 << 20];
-        let filled = (0..JOURNAL_FILE_BYTES / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros));
+        let file = open_for_writing(path, self.is_direct)?;
+        let mut zeros = AlignedBuffer::new(FILL_BYTES);
+        let steps = (0..JOURNAL_FILE_BYTES).step_by(FILL_BYTES);
+        let filled = steps.map(|at| file.write_all_at(zeros.bytes_mut(FILL_BYTES), at)).collect::<io::Result<()>>();
         filled.and_then(|()| file.sync_all()).inspect_err(|_| {
             let _ = fs::remove_file(path);
         })
     }
+}
+
+/// A new, empty file for whole-block writes; not durable until synced.
+pub fn open_for_writing(path: &Path, is_direct: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    if is_direct {
+        options.custom_flags(libc::O_DIRECT);
+    }
+    options.open(path)
 }
 
 fn direct_options() -> OpenOptions {
