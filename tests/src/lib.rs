@@ -1,1 +1,234 @@
-//! placeholder
+//! The harness of the black-box suites: Weir as separate processes, real clients beside it.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A folder that goes when its test ends well.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a scratch folder");
+        Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// The binary under test.
+pub fn weir() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/weir");
+    std::env::var_os("WEIR_BIN").map_or(built, PathBuf::from)
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// One service as a process.
+#[derive(Debug)]
+pub struct Service {
+    pub name: String,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Service {
+    pub fn new(dir: &Path, name: &str, arguments: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            log: dir.join(format!("{name}.log")),
+            child: None,
+        }
+    }
+
+    /// Starts the process and waits for its `is ready` line.
+    pub fn start(&mut self) {
+        let out = self.log.with_extension("out");
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log");
+        let mut command = Command::new(weir());
+        command.args(&self.arguments).stdin(Stdio::null()).stderr(log);
+        command.stdout(File::create(&out).expect("an output file"));
+        self.child = Some(command.spawn().expect("the binary is built: cargo build --release"));
+        let began = Instant::now();
+        while !std::fs::read_to_string(&out).unwrap_or_default().contains("is ready") {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "{} ended at once: {}", self.name, self.log_text());
+            assert!(began.elapsed() < Duration::from_secs(30), "{} is not ready: {}", self.name, self.log_text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends the process by its own id, without warning.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a process of ours");
+            child.wait().expect("its end");
+        }
+    }
+
+    /// Asks the process to end; its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        // SAFETY: sends a signal to a child that was not waited for yet.
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        child.wait().expect("its end").code()
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+        // A log line of this level means that a person must look.
+        let log = self.log_text();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains("\"level\":\"ERROR\"")).collect();
+        if !std::thread::panicking() {
+            assert!(errors.is_empty(), "{} logged errors: {errors:#?}", self.name);
+        }
+    }
+}
+
+/// The whole system as separate processes.
+#[derive(Debug)]
+pub struct Cluster {
+    pub kafka: String,
+    pub http: String,
+    /// Placement, three storage nodes, a gateway.
+    pub services: Vec<Service>,
+}
+
+impl Cluster {
+    pub fn start(dir: &Path) -> Self {
+        let local = || format!("127.0.0.1:{}", free_port());
+        let (placement, kafka, http) = (local(), local(), local());
+        let url = format!("http://{placement}");
+        let at = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
+        let store = format!("redb:{}", at("placement"));
+        let mut services =
+            vec![Service::new(dir, "placement", &["placement", "--listen", &placement, "--store", &store])];
+        for az in ["az-a", "az-b", "az-c"] {
+            let (listen, admin, data) = (local(), local(), at(az));
+            let arguments = [
+                "storage-node", "--az", az, "--data", &data, "--listen", &listen, "--admin", &admin, "--placement", &url,
+            ];
+            services.push(Service::new(dir, az, &arguments));
+        }
+        let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &url];
+        services.push(Service::new(dir, "gateway", &arguments));
+        services.iter_mut().for_each(Service::start);
+        Self { kafka, http: format!("http://{http}"), services }
+    }
+}
+
+/// Whether a missing tool fails a test (`WEIR_CI=1`) or skips it, loudly.
+pub fn tool(name: &str, is_there: bool) -> bool {
+    if !is_there {
+        assert!(std::env::var_os("WEIR_CI").is_none(), "{name} is not installed: ./test installs it");
+        eprintln!("SKIPPED: {name} is not installed; ./test installs it");
+    }
+    is_there
+}
+
+pub fn has_command(name: &str) -> bool {
+    Command::new("sh").args(["-c", &format!("command -v {name}")]).output().is_ok_and(|out| out.status.success())
+}
+
+/// Where `./test` puts tools that are no Debian packages.
+pub fn tools() -> PathBuf {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    std::env::var_os("WEIR_TOOLS").map_or_else(|| home.join(".cache/weir-tools"), PathBuf::from)
+}
+
+/// Runs a command with this input, within a time.
+pub fn run(command: &mut Command, input: &[u8], timeout: Duration) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _ = stdin.write_all(&input);
+    });
+    let id = child.id() as i32;
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if ended.recv_timeout(timeout).is_err() {
+            // SAFETY: ends a child that is being waited for.
+            unsafe { libc::kill(id, libc::SIGKILL) };
+            return true;
+        }
+        false
+    });
+    let output = child.wait_with_output().expect("its end");
+    let _ = done.send(());
+    assert!(!watchdog.join().expect("a watchdog"), "{command:?} took longer than {timeout:?}");
+    writer.join().expect("a writer");
+    output
+}
+
+/// The output of a command that must succeed.
+pub fn succeed(command: &mut Command, input: &[u8]) -> Vec<u8> {
+    let output = run(command, input, Duration::from_secs(120));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {:?} {error}", output.status);
+    output.stdout
+}
+
+/// `curl` with these arguments: status and body.
+pub fn curl(arguments: &[&str]) -> (u16, Vec<u8>) {
+    let mut command = Command::new("curl");
+    command.args(["-s", "-S", "-g", "--max-time", "60", "-w", "\n%{http_code}"]).args(arguments);
+    let mut out = succeed(&mut command, b"");
+    let at = out.iter().rposition(|byte| *byte == b'\n').expect("the status line");
+    let status = String::from_utf8_lossy(&out[at + 1..]).parse().expect("a status");
+    out.truncate(at);
+    (status, out)
+}
+
+/// `curl`, with the answer as JSON.
+pub fn curl_json(arguments: &[&str]) -> (u16, serde_json::Value) {
+    let (status, body) = curl(arguments);
+    let json = serde_json::from_slice(&body);
+    (status, json.unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", String::from_utf8_lossy(&body))))
+}
+
+/// Sends one Kafka request on a bare socket; the answer, or `None` when the connection was closed.
+pub fn kafka_call(address: &str, request: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).expect("the gateway listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    stream.write_all(&(request.len() as u32).to_be_bytes()).expect("a write");
+    stream.write_all(request).expect("a write");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).ok()?;
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).ok()?;
+    Some(answer)
+}

@@ -1,0 +1,362 @@
+//! The system as separate processes, from outside: kcat, curl and bare sockets.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use serde_json::json;
+use tests::{Cluster, Scratch, Service, curl, curl_json, has_command, kafka_call, succeed, tool, weir};
+use wire::codec::Writer;
+use wire::compression::Codec;
+use wire::kafka::{ApiKey, KafkaError, Message as _, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic};
+use wire::records::{BatchBuilder, NewRecord};
+
+fn is_equipped() -> bool {
+    tool("kcat", has_command("kcat")) && tool("curl", has_command("curl"))
+}
+
+fn kcat(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = Command::new("kcat");
+    command.args(["-b", &cluster.kafka]).args(arguments);
+    command
+}
+
+fn read_all(cluster: &Cluster, topic: &str) -> Vec<u8> {
+    succeed(&mut kcat(cluster, &["-C", "-t", topic, "-p", "0", "-o", "beginning", "-e", "-q"]), b"")
+}
+
+fn topic_with(cluster: &Cluster, name: &str, partitions: u32) {
+    let body = json!({"name": name, "partitions": partitions}).to_string();
+    let (status, _) = curl(&["-XPOST", &format!("{}/v1/topics", cluster.http), "-Hcontent-type: application/json", "-d", &body]);
+    assert_eq!(status, 201);
+}
+
+#[test]
+fn what_kafka_wrote_http_reads_and_the_other_way_round() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("both-ways");
+    let cluster = Cluster::start(scratch.path());
+    let text: String = (0..200).map(|n| format!("k{n}:{}\n", format!("wert {n} ä ").repeat(40))).collect();
+    for (number, codec) in ["none", "gzip", "snappy", "lz4", "zstd"].into_iter().enumerate() {
+        let topic = format!("codec-{codec}");
+        let produce = ["-P", "-t", &topic, "-K:", "-z", codec, "-H", "h=1", "-H", "h=2"];
+        succeed(&mut kcat(&cluster, &produce), text.as_bytes());
+        let format = ["-C", "-t", &topic, "-o", "beginning", "-e", "-q", "-f", "%o %k:%s %h\n"];
+        let by_kafka = String::from_utf8(succeed(&mut kcat(&cluster, &format), b"")).expect("text");
+        let url = format!("{}/v1/topics/{topic}/partitions/0/records?offset=earliest", cluster.http);
+        let protocol = if number % 2 == 0 { "--http1.1" } else { "--http2-prior-knowledge" };
+        let (status, page) = curl_json(&[protocol, &url]);
+        assert_eq!((status, &page["next_offset"], &page["high_watermark"]), (200, &json!(200), &json!(200)));
+        let records = page["records"].as_array().expect("records");
+        let by_http: String = records
+            .iter()
+            .map(|r| format!("{} {}:{} h=1,h=2\n", r["offset"], r["key"].as_str().unwrap(), r["value"].as_str().unwrap()))
+            .collect();
+        assert_eq!(by_kafka, by_http, "{codec}");
+        assert!(records.iter().all(|r| r["headers"] == json!([["h", "1"], ["h", "2"]])));
+        // Kafka says what it stored: the batches are as compressed as kcat made them.
+        let first = kcat_codec(&cluster, &topic);
+        assert_eq!(first, Codec::from_name(codec).expect("a codec") as i16, "{codec} passed through");
+    }
+    let url = format!("{}/v1/topics/http/records", cluster.http);
+    let ndjson = concat!(
+        r#"{"key":"a","value":"text ä","headers":[["n","1"],["n",null]],"timestamp":1700000000001}"#, "\n",
+        r#"{"key_b64":"/w==","value_b64":"AP8=","partition":0,"timestamp":1700000000002}"#, "\n",
+        r#"{"value":{"n": 1.50, "z":[ ]},"timestamp":1700000000003}"#, "\n",
+        r#"{"key":"a","value":null,"timestamp":1700000000004}"#, "\n",
+    );
+    let (status, answer) = curl(&["-XPOST", &url, "-Hcontent-type: application/x-ndjson", "--data-binary", ndjson]);
+    let answer = String::from_utf8(answer).expect("text");
+    assert_eq!((status, answer.lines().count()), (200, 4), "{answer}");
+    let format = ["-C", "-t", "http", "-o", "beginning", "-e", "-q", "-f", "%T %K %S %s|%h\n"];
+    let by_kafka = succeed(&mut kcat(&cluster, &format), b"");
+    let expected = b"1700000000001 1 7 text \xc3\xa4|n=1,n=NULL\n1700000000002 1 2 \x00\xff|\n\
+        1700000000003 -1 20 {\"n\": 1.50, \"z\":[ ]}|\n1700000000004 1 -1 |\n";
+    assert_eq!(String::from_utf8_lossy(&by_kafka), String::from_utf8_lossy(expected));
+    // The same topic through the command line.
+    let out = succeed(Command::new(weir()).args(["consume", "http", "-o", "-2", "-e", "-f", "%o %k %S\n", "--server", &cluster.http]), b"");
+    assert_eq!(String::from_utf8_lossy(&out), "2  19\n3 a -1\n");
+}
+
+/// The codec of the first stored batch, read by a bare Fetch.
+fn kcat_codec(cluster: &Cluster, topic: &str) -> i16 {
+    use wire::kafka::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+    let partition = FetchPartition { max_bytes: 1 << 20, ..FetchPartition::default() };
+    let request = FetchRequest {
+        max_wait_ms: 100,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        topics: vec![FetchTopic { name: topic.into(), partitions: vec![partition] }],
+        ..FetchRequest::default()
+    };
+    let mut writer = Writer::new();
+    writer.buffer.put_slice(&header(ApiKey::Fetch, 11));
+    request.encode(&mut writer, 11);
+    let answer = kafka_call(&cluster.kafka, &writer.freeze()).expect("an answer");
+    let response = FetchResponse::decode(bytes::Bytes::from(answer).slice(4..), 11).expect("a response");
+    let mut records = response.topics[0].partitions[0].records.clone().expect("records");
+    wire::Batch::split_from(&mut records).expect("a batch").header().compression()
+}
+
+fn header(key: ApiKey, version: i16) -> BytesMut {
+    let mut out = BytesMut::new();
+    out.put_i16(key as i16);
+    out.put_i16(version);
+    out.put_i32(7);
+    out.put_i16(-1);
+    out
+}
+
+fn produce(cluster: &Cluster, topic: &str, index: i32, records: Vec<u8>) -> i16 {
+    let partitions = vec![ProducePartition { index, records: Some(records.into()) }];
+    let topics = vec![ProduceTopic { name: topic.into(), partitions }];
+    let request = ProduceRequest { acks: -1, timeout_ms: 10_000, topics, ..ProduceRequest::default() };
+    let mut writer = Writer::new();
+    writer.buffer.put_slice(&header(ApiKey::Produce, 8));
+    request.encode(&mut writer, 8);
+    let answer = kafka_call(&cluster.kafka, &writer.freeze()).expect("an answer");
+    let response = ProduceResponse::decode(bytes::Bytes::from(answer).slice(4..), 8).expect("a response");
+    response.topics[0].partitions[0].error
+}
+
+fn batch(size: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    builder.push(NewRecord { key: None, value: Some(&vec![b'x'; size]), timestamp: 1, headers: &[] });
+    builder.finish(Codec::None).expect("a batch").to_bytes().to_vec()
+}
+
+#[test]
+fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("bad-input");
+    let cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "t", 2);
+    assert_eq!(produce(&cluster, "t", 0, batch(10)), KafkaError::None as i16);
+    let mut wrong_crc = batch(10);
+    *wrong_crc.last_mut().expect("a byte") ^= 1;
+    assert_eq!(produce(&cluster, "t", 0, wrong_crc), KafkaError::CorruptMessage as i16);
+    let mut truncated = batch(10);
+    truncated.pop();
+    assert_eq!(produce(&cluster, "t", 0, truncated), KafkaError::CorruptMessage as i16);
+    let mut old = batch(10);
+    old[16] = 1;
+    assert_eq!(produce(&cluster, "t", 0, old), KafkaError::InvalidRecord as i16);
+    assert_eq!(produce(&cluster, "t", 0, batch(2_000_000)), KafkaError::MessageTooLarge as i16);
+    assert_eq!(produce(&cluster, "t", 9, batch(10)), KafkaError::UnknownTopicOrPartition as i16);
+    assert_eq!(produce(&cluster, "none", 0, batch(10)), KafkaError::UnknownTopicOrPartition as i16);
+    let two = [batch(10), batch(10)].concat();
+    assert_eq!(produce(&cluster, "t", 0, two), KafkaError::CorruptMessage as i16);
+
+    // ApiVersions of an unknown version: version 0 with the error (KIP-511).
+    let answer = kafka_call(&cluster.kafka, &header(ApiKey::ApiVersions, 99)).expect("an answer");
+    assert_eq!(answer[4..6], (KafkaError::UnsupportedVersion as i16).to_be_bytes());
+    // A frame that claims 2 GB, half a request then silence, and an unknown API: nobody else notices.
+    let mut huge = TcpStream::connect(&cluster.kafka).expect("connected");
+    huge.write_all(&[0x7f, 0xff, 0xff, 0xff]).expect("written");
+    let mut silent = TcpStream::connect(&cluster.kafka).expect("connected");
+    silent.write_all(&[0, 0, 1, 0, 0, 0]).expect("written");
+    assert_eq!(kafka_call(&cluster.kafka, &[0, 99, 0, 0, 0, 0, 0, 1, 0xff, 0xff]), None);
+
+    let records = format!("{}/v1/topics/t/records", cluster.http);
+    let json = "-Hcontent-type: application/json";
+    for (body, expected) in [
+        ("not json", "invalid_request"),
+        (r#"{"records":[{"key":"no value"}]}"#, "invalid_request"),
+        (r#"{"records":[{"value":1,"partition":7}]}"#, "unknown_partition"),
+        (r#"{"records":[{"value":1}],"acks":"1"}"#, "invalid_request"),
+    ] {
+        let (status, problem) = curl_json(&["-XPOST", &records, json, "-d", body]);
+        assert!((400..500).contains(&status), "{body}: {status}");
+        assert_eq!((problem["code"].as_str(), problem["side_effects"].as_str()), (Some(expected), Some("none")));
+    }
+    let large = scratch.path().join("large");
+    std::fs::write(&large, vec![b'x'; 17 * 1024 * 1024]).expect("a file");
+    let at = format!("@{}", large.display());
+    let (status, problem) = curl_json(&["-XPOST", &records, "-Hcontent-type: application/octet-stream", "--data-binary", &at]);
+    assert_eq!((status, problem["code"].as_str()), (413, Some("body_too_large")));
+    let (status, problem) = curl_json(&[&format!("{}/v1/topics/t/partitions/0/records?offset=5", cluster.http)]);
+    assert_eq!((status, &problem["high_watermark"], &problem["log_start_offset"]), (416, &json!(1), &json!(0)));
+    let (status, _) = curl_json(&[&format!("{}/v1/topics/none/partitions/0/records", cluster.http)]);
+    assert_eq!(status, 404);
+
+    // Nothing was stored in part.
+    let (_, page) = curl_json(&[&format!("{}/v1/topics/t/partitions/0/records?offset=earliest", cluster.http)]);
+    assert_eq!(page["records"].as_array().expect("records").len(), 1);
+    drop((huge, silent));
+}
+
+#[test]
+fn health_metrics_and_a_drain_that_ends_with_0() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("health");
+    let mut cluster = Cluster::start(scratch.path());
+    succeed(&mut kcat(&cluster, &["-P", "-t", "m"]), b"one\n");
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(curl(&[&format!("{}{path}", cluster.http)]).0, 200);
+    }
+    let (_, text) = curl(&[&format!("{}/metrics", cluster.http)]);
+    let text = String::from_utf8(text).expect("text");
+    assert!(text.contains("weir_gateway_produced_bytes_total"), "{text}");
+    for service in cluster.services.iter_mut().rev() {
+        assert_eq!(service.terminate(), Some(0), "{}", service.name);
+    }
+}
+
+/// Real text of some size: this project's sources and manifests, with long and non-ASCII lines between them.
+fn material(bytes: usize) -> Vec<u8> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let listed = succeed(Command::new("git").args(["-C", root, "ls-files"]), b"");
+    let mut text = Vec::new();
+    let mut round = 0;
+    while text.len() < bytes {
+        for file in String::from_utf8_lossy(&listed).lines() {
+            let content = std::fs::read(format!("{root}/{file}")).unwrap_or_default();
+            for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                text.extend_from_slice(format!("{round} ").as_bytes());
+                text.extend_from_slice(line);
+                text.push(b'\n');
+            }
+        }
+        text.extend_from_slice("ein langes Wort: ßüöä ".repeat(5_000).as_bytes());
+        text.push(b'\n');
+        round += 1;
+    }
+    text
+}
+
+/// Streams text through kcat while every service is killed and restarted in turn.
+fn stream_through_restarts(name: &str, is_idempotent: bool) {
+    if !is_equipped() {
+        return;
+    }
+    let bytes = std::env::var("WEIR_STREAM_BYTES").ok().and_then(|n| n.parse().ok()).unwrap_or(60_000_000);
+    let scratch = Scratch::new(name);
+    let mut cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "stream", 1);
+    let text = material(bytes);
+    let idempotence = format!("enable.idempotence={is_idempotent}");
+    let mut command = kcat(&cluster, &["-E", "-P", "-t", "stream", "-p", "0", "-X", &idempotence]);
+    command.args(["-X", "message.timeout.ms=600000", "-X", "message.max.bytes=1000000"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("kcat");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let count = cluster.services.len();
+    let parts: Vec<Vec<u8>> = text.chunks(text.len().div_ceil(count + 1)).map(<[u8]>::to_vec).collect();
+    for (number, part) in parts.into_iter().enumerate() {
+        stdin.write_all(&part).expect("kcat reads on");
+        if number < count {
+            let service = &mut cluster.services[number];
+            service.kill();
+            std::thread::sleep(Duration::from_millis(300));
+            service.start();
+        }
+    }
+    drop(stdin);
+    assert!(child.wait().expect("kcat's end").success(), "kcat failed");
+    let read = read_all(&cluster, "stream");
+    if is_idempotent {
+        assert!(read == text, "{} bytes in, {} out", text.len(), read.len());
+        assert!(by_http(&cluster, "stream") == text, "HTTP reads something else than Kafka");
+    } else {
+        // At least once: no line is lost; a resend may repeat some.
+        let lines = |bytes: &[u8]| -> std::collections::BTreeMap<Vec<u8>, usize> {
+            let mut all = std::collections::BTreeMap::new();
+            bytes.split(|b| *b == b'\n').for_each(|line| *all.entry(line.to_vec()).or_default() += 1);
+            all
+        };
+        let out = lines(&read);
+        for (line, times) in lines(&text) {
+            assert!(out.get(&line).is_some_and(|n| *n >= times), "lost: {}", String::from_utf8_lossy(&line));
+        }
+    }
+}
+
+/// The whole partition through curl, as NDJSON.
+fn by_http(cluster: &Cluster, topic: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut offset = 0;
+    loop {
+        let url = format!(
+            "{}/v1/topics/{topic}/partitions/0/records?offset={offset}&max_bytes=8000000",
+            cluster.http
+        );
+        let (status, body) = curl(&["-Haccept: application/x-ndjson", &url]);
+        assert_eq!(status, 200);
+        let mut bounds = serde_json::Value::Null;
+        for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let value: serde_json::Value = serde_json::from_slice(line).expect("a line of JSON");
+            match value["value"].as_str() {
+                Some(record) => {
+                    assert_eq!(value["offset"], offset);
+                    offset += 1;
+                    text.extend_from_slice(record.as_bytes());
+                    text.push(b'\n');
+                }
+                None => bounds = value,
+            }
+        }
+        if bounds["next_offset"] == bounds["high_watermark"] {
+            return text;
+        }
+    }
+}
+
+#[test]
+fn an_idempotent_stream_comes_out_byte_identical_through_kill_9_of_every_service() {
+    stream_through_restarts("idempotent", true);
+}
+
+#[test]
+fn a_plain_stream_loses_no_line_through_kill_9_of_every_service() {
+    stream_through_restarts("plain", false);
+}
+
+#[test]
+fn up_keeps_everything_through_kill_9() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("up");
+    let local = || format!("127.0.0.1:{}", tests::free_port());
+    let (kafka, http) = (local(), local());
+    let data = scratch.path().join("data");
+    let data = data.to_str().expect("a path");
+    let mut up = Service::new(scratch.path(), "up", &["up", "--data", data, "--kafka", &kafka, "--http", &http]);
+    let text: String = (0..5_000).map(|n| format!("line {n}\n")).collect();
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        up.start();
+        let mut produce = Command::new("kcat");
+        produce.args(["-b", &kafka, "-P", "-t", "t", "-p", "0", "-X", "enable.idempotence=true"]);
+        succeed(&mut produce, text.as_bytes());
+        expected.extend_from_slice(text.as_bytes());
+        up.kill();
+        up.start();
+        let mut consume = Command::new("kcat");
+        consume.args(["-b", &kafka, "-C", "-t", "t", "-p", "0", "-o", "beginning", "-e", "-q"]);
+        assert!(succeed(&mut consume, b"") == expected, "round {round}");
+        up.kill();
+    }
+}
+
+#[test]
+fn a_command_line_mistake_says_what_is_wrong_and_exits_with_2() {
+    let run = |arguments: &[&str]| {
+        let output = tests::run(Command::new(weir()).args(arguments), b"", Duration::from_secs(10));
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, text) = run(&["up", "--kafka", "0.0.0.0:9092", "--data", "/nonexistent"]);
+    assert!(code == Some(2) && text.contains("--insecure-bind"), "{text}");
+    let (code, text) = run(&["placement", "--store", "etcd:http://127.0.0.1:1"]);
+    assert!(code == Some(2) && text.contains("redb:DIR"), "{text}");
+    assert_eq!(run(&["topic", "list", "--server", "http://127.0.0.1:1"]).0, Some(3));
+    assert_eq!(run(&["nonsense"]).0, Some(2));
+}
+
