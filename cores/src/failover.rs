@@ -23,25 +23,46 @@ pub struct Candidate {
 /// What happens to an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    Fenced { node: NodeId, result: Result<FenceReply, Refusal> },
+    Fenced {
+        node: NodeId,
+        result: Result<FenceReply, Refusal>,
+    },
     /// The node cannot be reached: says nothing about what it holds.
-    Unreachable { node: NodeId },
+    Unreachable {
+        node: NodeId,
+    },
     /// A new pair's leader answered; `nonce` names which opening.
-    Opened { nonce: Nonce, result: Result<OpenReply, Refusal> },
+    Opened {
+        nonce: Nonce,
+        result: Result<OpenReply, Refusal>,
+    },
     /// The compare-and-swap won, or the record had changed.
-    Swapped { won: bool },
+    Swapped {
+        won: bool,
+    },
     Tick,
 }
 
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    Fence { node: NodeId, request: FenceRequest },
-    Open { node: NodeId, request: Box<OpenRequest> },
+    Fence {
+        node: NodeId,
+        request: FenceRequest,
+    },
+    Open {
+        node: NodeId,
+        request: Box<OpenRequest>,
+    },
     /// Replace the record if it still is at `revision` (`None`: whatever it is, which only a planted bug does).
-    Swap { revision: Option<u64>, record: Box<PartitionRecord> },
+    Swap {
+        revision: Option<u64>,
+        record: Box<PartitionRecord>,
+    },
     /// Give [`Input::Tick`] after this many ms.
-    Wake { after_ms: u64 },
+    Wake {
+        after_ms: u64,
+    },
     /// Over. On `Err` the record is as it was; the message says why.
     Done(Result<(), Refusal>),
 }
@@ -93,16 +114,7 @@ impl Failover {
         rules: Rules,
     ) -> (Self, Vec<Effect>) {
         let stage = Stage::Fencing { answers: Vec::new(), since_ms: now_ms };
-        let mut this = Self {
-            record,
-            revision,
-            candidates,
-            nonces,
-            decision: None,
-            avoid: Vec::new(),
-            stage,
-            rules,
-        };
+        let mut this = Self { record, revision, candidates, nonces, decision: None, avoid: Vec::new(), stage, rules };
         let effects = this.fence(now_ms);
         (this, effects)
     }

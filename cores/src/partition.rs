@@ -33,17 +33,36 @@ pub struct Now {
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A gateway's batch.
-    Append { token: Token, request: Box<AppendRequest> },
+    Append {
+        token: Token,
+        request: Box<AppendRequest>,
+    },
     /// From the leader, where this node follows.
-    Peer { from: NodeId, message: Box<PeerMessage> },
+    Peer {
+        from: NodeId,
+        message: Box<PeerMessage>,
+    },
     /// From the follower, where this node leads.
-    PeerReply { from: NodeId, reply: PeerReply },
+    PeerReply {
+        from: NodeId,
+        reply: PeerReply,
+    },
     /// The connection to the follower broke, or is back.
-    PeerDown { node: NodeId },
-    PeerUp { node: NodeId },
+    PeerDown {
+        node: NodeId,
+    },
+    PeerUp {
+        node: NodeId,
+    },
     /// From placement.
-    Fence { token: Token, request: FenceRequest },
-    Open { token: Token, request: Box<OpenRequest> },
+    Fence {
+        token: Token,
+        request: FenceRequest,
+    },
+    Open {
+        token: Token,
+        request: Box<OpenRequest>,
+    },
     /// The partition's record as placement has it now.
     Record(Box<PartitionRecord>),
     /// The topic is gone.
@@ -58,19 +77,41 @@ pub enum Input {
 #[derive(Debug, Clone)]
 pub enum Effect {
     Journal(JournalEntry),
-    Send { to: NodeId, message: PeerMessage },
-    Reply { to: NodeId, reply: PeerReply },
-    Answer { token: Token, result: Result<Appended, Refusal> },
-    AnswerFence { token: Token, result: Result<FenceReply, Refusal> },
-    AnswerOpen { token: Token, result: Result<OpenReply, Refusal> },
+    Send {
+        to: NodeId,
+        message: PeerMessage,
+    },
+    Reply {
+        to: NodeId,
+        reply: PeerReply,
+    },
+    Answer {
+        token: Token,
+        result: Result<Appended, Refusal>,
+    },
+    AnswerFence {
+        token: Token,
+        result: Result<FenceReply, Refusal>,
+    },
+    AnswerOpen {
+        token: Token,
+        result: Result<OpenReply, Refusal>,
+    },
     /// Read the partition's record from placement, linearizably, and give it back as [`Input::Record`].
     AskPlacement,
     /// Ask placement to fail this partition over: the segment cannot go on.
-    RequestFailover { segment: SegmentId },
+    RequestFailover {
+        segment: SegmentId,
+    },
     /// The visible watermark of an open segment, or the end of a sealed one, moved.
-    Visible { nonce: Nonce, offset: Offset },
+    Visible {
+        nonce: Nonce,
+        offset: Offset,
+    },
     /// Give [`Input::Tick`] at this monotonic time.
-    Wake { at_ms: u64 },
+    Wake {
+        at_ms: u64,
+    },
 }
 
 /// See the module's text.

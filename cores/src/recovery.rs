@@ -158,11 +158,7 @@ fn cut(out: &mut Recovered, write_start: u64, hole: u64, whole: bool, files_end:
 ///
 /// A damaged range does not say whose it was. A segment is cleared of it only by a later entry of its own that
 /// follows without a gap, or by its seal; every other segment that was open then is quarantined. Returns those.
-pub fn replay(
-    recovered: &Recovered,
-    replicas: &mut BTreeMap<TopicPartition, Replica>,
-    rules: Rules,
-) -> Vec<SegmentId> {
+pub fn replay(recovered: &Recovered, replicas: &mut BTreeMap<TopicPartition, Replica>, rules: Rules) -> Vec<SegmentId> {
     let mut last: BTreeMap<SegmentId, u64> = BTreeMap::new();
     for Replayed { position, entry, .. } in &recovered.entries {
         let partition = match entry {

@@ -90,13 +90,7 @@ fn chain_seed(segment: &SegmentId) -> u64 {
 
 impl Replica {
     pub fn new(partition: TopicPartition, rules: Rules) -> Self {
-        Self {
-            partition,
-            floor: (Generation(0), Epoch(0)),
-            segments: BTreeMap::new(),
-            owed: VecDeque::new(),
-            rules,
-        }
+        Self { partition, floor: (Generation(0), Epoch(0)), segments: BTreeMap::new(), owed: VecDeque::new(), rules }
     }
 
     pub fn partition(&self) -> TopicPartition {
@@ -243,11 +237,9 @@ impl Replica {
         match segment.durable {
             _ if segment.is_damaged => MemberState::Damaged,
             None => MemberState::Unknown,
-            Some(durable) => MemberState::Known {
-                durable,
-                commit: segment.commit.min(durable),
-                chain: segment.chain_at(durable),
-            },
+            Some(durable) => {
+                MemberState::Known { durable, commit: segment.commit.min(durable), chain: segment.chain_at(durable) }
+            }
         }
     }
 

@@ -65,7 +65,7 @@ impl Rules {
 
     /// All but one: for the simulator.
     pub fn without(rule: Rule) -> Self {
-        Self(u32::MAX & !(1 << rule as u32))
+        Self(!(1 << rule as u32))
     }
 
     pub fn holds(self, rule: Rule) -> bool {

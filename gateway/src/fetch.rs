@@ -86,11 +86,7 @@ pub async fn latest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Fetche
     fetch(gateway, id, offset, 0, 0).await
 }
 
-async fn record(
-    gateway: &Arc<Gateway>,
-    id: TopicPartition,
-    is_fresh: bool,
-) -> Result<Arc<PartitionRecord>, Refusal> {
+async fn record(gateway: &Arc<Gateway>, id: TopicPartition, is_fresh: bool) -> Result<Arc<PartitionRecord>, Refusal> {
     if let Some(record) = gateway.map.partition(id).filter(|_| !is_fresh) {
         return Ok(record);
     }

@@ -232,7 +232,9 @@ impl Lane {
     }
 
     fn cannot_route(&mut self, refusal: Refusal) {
-        if refusal.code.retry() == Retry::No || matches!(refusal.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition) {
+        if refusal.code.retry() == Retry::No
+            || matches!(refusal.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+        {
             for mut item in self.items.drain(..) {
                 if let Some(answer) = item.answer.take() {
                     let _ = answer.send(Err(refusal.clone()));

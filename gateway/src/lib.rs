@@ -60,7 +60,10 @@ impl Metrics {
             kafka_connections: health
                 .register(Metric::gauge("weir_gateway_kafka_connections", "Open Kafka connections.")),
             http_requests: counter("weir_gateway_http_requests_total", "HTTP requests to /v1."),
-            appends_replayed: counter("weir_gateway_appends_replayed_total", "Appends sent again after a change of leader."),
+            appends_replayed: counter(
+                "weir_gateway_appends_replayed_total",
+                "Appends sent again after a change of leader.",
+            ),
         }
     }
 }
@@ -107,19 +110,10 @@ impl Gateway {
 }
 
 /// Registers, reads the map and serves; returns when the gateway is ready.
-pub async fn start(
-    settings: Settings,
-    kafka: TcpListener,
-    http: TcpListener,
-    drain: Drain,
-) -> Result<(), ApiError> {
+pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, drain: Drain) -> Result<(), ApiError> {
     let health = Health::new();
     let placement = PlacementClient::new(&settings.placement);
-    let register = RegisterGateway {
-        host: settings.advertise_host,
-        port: settings.advertise_port,
-        az: settings.az,
-    };
+    let register = RegisterGateway { host: settings.advertise_host, port: settings.advertise_port, az: settings.az };
     let registered = loop {
         match placement.register_gateway(&register).await {
             Ok(registered) => break registered,

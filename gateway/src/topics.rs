@@ -85,8 +85,7 @@ fn check_config(name: &str, value: &str) -> Result<(), ApiError> {
 
 /// Deletes a topic; this gateway has forgotten it on return.
 pub async fn delete(gateway: &Arc<Gateway>, topic: &TopicRecord) -> Result<(), ApiError> {
-    let request =
-        DeleteTopic { account: gateway.tenant.account, cluster: gateway.tenant.cluster, topic: topic.id };
+    let request = DeleteTopic { account: gateway.tenant.account, cluster: gateway.tenant.cluster, topic: topic.id };
     match gateway.placement.delete_topic(&request).await {
         Ok(_) => {
             gateway.map.forget_topic(topic.id);

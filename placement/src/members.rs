@@ -83,10 +83,7 @@ pub async fn gateways(placement: &Placement) -> Result<Vec<GatewayRecord>, Store
 }
 
 /// Registers a storage node: a new one gets a number; a known one keeps it.
-pub(crate) async fn register_node(
-    placement: &Arc<Placement>,
-    request: RegisterNode,
-) -> Result<Registered, ApiError> {
+pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterNode) -> Result<Registered, ApiError> {
     let store = &*placement.store;
     let id = match request.id {
         Some(id) => id,

@@ -167,9 +167,7 @@ pub async fn delete_topic(store: &dyn MetadataStore, request: service::api::Dele
         return Err(unknown());
     }
     let mut deletes = vec![key.clone(), name_key(topic.account, topic.cluster, &topic.name)];
-    deletes.extend(
-        (0..topic.partitions).map(|partition| partition_key(TopicPartition { topic: topic.id, partition })),
-    );
+    deletes.extend((0..topic.partitions).map(|partition| partition_key(TopicPartition { topic: topic.id, partition })));
     let transaction = Transaction { compares: vec![(key, entry.revision)], deletes, ..Transaction::default() };
     match store.transact(transaction).await? {
         Outcome::Committed { .. } => Ok(()),

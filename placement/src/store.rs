@@ -44,7 +44,9 @@ pub struct Transaction {
 /// How a transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    Committed { revision: u64 },
+    Committed {
+        revision: u64,
+    },
     /// A compare did not hold; nothing was written.
     Conflict,
 }

@@ -124,7 +124,11 @@ pub async fn read_length_prefixed<R: AsyncReadExt + Unpin>(
 ) -> Result<Option<Bytes>, ReadError> {
     while buffer.len() < 4 {
         if read_some(read, buffer, READ_BUFFER_BYTES).await? == 0 {
-            return if buffer.is_empty() { Ok(None) } else { Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()) };
+            return if buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
+            };
         }
     }
     let length = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]) as usize;

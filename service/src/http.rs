@@ -113,10 +113,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {
         };
         let _ = stream.set_nodelay(true);
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http2()
-            .initial_stream_window_size(8 * 1024 * 1024)
-            .initial_connection_window_size(16 * 1024 * 1024);
+        builder.http2().initial_stream_window_size(8 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
         let service = TowerToHyperService::new(router.clone());
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);

@@ -24,10 +24,16 @@ impl Metrics {
             bytes_read: counter("weir_storage_read_bytes_total", "Bytes of batches given to readers."),
             bytes_flushed: counter("weir_storage_flushed_bytes_total", "Bytes written to segment and pack files."),
             journal_writes: counter("weir_journal_writes_total", "Durable writes of the journal."),
-            journal_bytes: counter("weir_journal_written_bytes_total", "Bytes written to the journal, padding included."),
+            journal_bytes: counter(
+                "weir_journal_written_bytes_total",
+                "Bytes written to the journal, padding included.",
+            ),
             tail_bytes: gauge("weir_storage_tail_bytes", "Bytes of recent batches in memory."),
             partitions: gauge("weir_storage_partitions", "Partitions with a copy on this node."),
-            damaged: gauge("weir_storage_damaged_segments", "Segments that are quarantined because part of them cannot be read."),
+            damaged: gauge(
+                "weir_storage_damaged_segments",
+                "Segments that are quarantined because part of them cannot be read.",
+            ),
         }
     }
 }

@@ -15,4 +15,4 @@ mod owner;
 mod peers;
 mod tail;
 
-pub use node::{Settings, StorageNode, StartError};
+pub use node::{Settings, StartError, StorageNode};

@@ -293,7 +293,11 @@ impl Recovering {
         }
         let quarantined = recovery::replay(&recovered, &mut replicas, Rules::ALL);
         for damage in &recovered.damage {
-            tracing::error!(from = damage.start, to = damage.end, "the journal is damaged: what was complete cannot be read");
+            tracing::error!(
+                from = damage.start,
+                to = damage.end,
+                "the journal is damaged: what was complete cannot be read"
+            );
         }
         for segment in &quarantined {
             tracing::error!(?segment, "a segment is quarantined: this copy of it counts as damaged");

@@ -98,7 +98,12 @@ const MAILS_MAX: usize = 256;
 const FLUSH_BYTES: usize = 8 * 1024 * 1024;
 
 /// Starts the owner of a partition that recovery, or an opening, brought here.
-pub fn start(node: &Arc<Node>, replica: Replica, batches: Vec<(Nonce, Batch, u64)>, extents: Vec<(Nonce, Extent)>) -> OwnerHandle {
+pub fn start(
+    node: &Arc<Node>,
+    replica: Replica,
+    batches: Vec<(Nonce, Batch, u64)>,
+    extents: Vec<(Nonce, Extent)>,
+) -> OwnerHandle {
     let (sender, mails) = mpsc::unbounded_channel();
     let handle = OwnerHandle(sender);
     let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
@@ -336,13 +341,17 @@ impl Owner {
             return refuse(ErrorCode::NotLeader, format!("storage node `{}` has no such segment", self.node.name));
         };
         if segment.is_damaged {
-            let message = format!("the copy of {} on storage node `{}` is damaged", request.segment.partition, self.node.name);
+            let message =
+                format!("the copy of {} on storage node `{}` is damaged", request.segment.partition, self.node.name);
             return refuse(ErrorCode::Damaged, message);
         }
         // A reader that knows the seal may read a sealed copy before this node has heard of it.
         let sealed = request.sealed_end.and_then(|end| segment.durable.map(|durable| durable.min(end)));
         let Some(visible) = self.core.visible(nonce).or(sealed) else {
-            return refuse(ErrorCode::NotLeader, format!("storage node `{}` does not lead the segment", self.node.name));
+            return refuse(
+                ErrorCode::NotLeader,
+                format!("storage node `{}` does not lead the segment", self.node.name),
+            );
         };
         if request.bytes_max == 0 {
             // Only the watermark was asked for.

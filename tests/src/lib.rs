@@ -134,7 +134,17 @@ impl Cluster {
         for az in ["az-a", "az-b", "az-c"] {
             let (listen, admin, data) = (local(), local(), at(az));
             let arguments = [
-                "storage-node", "--az", az, "--data", &data, "--listen", &listen, "--admin", &admin, "--placement", &url,
+                "storage-node",
+                "--az",
+                az,
+                "--data",
+                &data,
+                "--listen",
+                &listen,
+                "--admin",
+                &admin,
+                "--placement",
+                &url,
             ];
             services.push(Service::new(dir, az, &arguments));
         }

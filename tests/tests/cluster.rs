@@ -29,7 +29,8 @@ fn read_all(cluster: &Cluster, topic: &str) -> Vec<u8> {
 
 fn topic_with(cluster: &Cluster, name: &str, partitions: u32) {
     let body = json!({"name": name, "partitions": partitions}).to_string();
-    let (status, _) = curl(&["-XPOST", &format!("{}/v1/topics", cluster.http), "-Hcontent-type: application/json", "-d", &body]);
+    let (status, _) =
+        curl(&["-XPOST", &format!("{}/v1/topics", cluster.http), "-Hcontent-type: application/json", "-d", &body]);
     assert_eq!(status, 201);
 }
 
@@ -54,7 +55,9 @@ fn what_kafka_wrote_http_reads_and_the_other_way_round() {
         let records = page["records"].as_array().expect("records");
         let by_http: String = records
             .iter()
-            .map(|r| format!("{} {}:{} h=1,h=2\n", r["offset"], r["key"].as_str().unwrap(), r["value"].as_str().unwrap()))
+            .map(|r| {
+                format!("{} {}:{} h=1,h=2\n", r["offset"], r["key"].as_str().unwrap(), r["value"].as_str().unwrap())
+            })
             .collect();
         assert_eq!(by_kafka, by_http, "{codec}");
         assert!(records.iter().all(|r| r["headers"] == json!([["h", "1"], ["h", "2"]])));
@@ -64,10 +67,14 @@ fn what_kafka_wrote_http_reads_and_the_other_way_round() {
     }
     let url = format!("{}/v1/topics/http/records", cluster.http);
     let ndjson = concat!(
-        r#"{"key":"a","value":"text ä","headers":[["n","1"],["n",null]],"timestamp":1700000000001}"#, "\n",
-        r#"{"key_b64":"/w==","value_b64":"AP8=","partition":0,"timestamp":1700000000002}"#, "\n",
-        r#"{"value":{"n": 1.50, "z":[ ]},"timestamp":1700000000003}"#, "\n",
-        r#"{"key":"a","value":null,"timestamp":1700000000004}"#, "\n",
+        r#"{"key":"a","value":"text ä","headers":[["n","1"],["n",null]],"timestamp":1700000000001}"#,
+        "\n",
+        r#"{"key_b64":"/w==","value_b64":"AP8=","partition":0,"timestamp":1700000000002}"#,
+        "\n",
+        r#"{"value":{"n": 1.50, "z":[ ]},"timestamp":1700000000003}"#,
+        "\n",
+        r#"{"key":"a","value":null,"timestamp":1700000000004}"#,
+        "\n",
     );
     let (status, answer) = curl(&["-XPOST", &url, "-Hcontent-type: application/x-ndjson", "--data-binary", ndjson]);
     let answer = String::from_utf8(answer).expect("text");
@@ -78,8 +85,11 @@ fn what_kafka_wrote_http_reads_and_the_other_way_round() {
         1700000000003 -1 20 {\"n\": 1.50, \"z\":[ ]}|\n1700000000004 1 -1 |\n";
     assert_eq!(String::from_utf8_lossy(&by_kafka), String::from_utf8_lossy(expected));
     // The same topic through the command line.
-    let out = succeed(Command::new(weir()).args(["consume", "http", "-o", "-2", "-e", "-f", "%o %k %S\n", "--server", &cluster.http]), b"");
-    assert_eq!(String::from_utf8_lossy(&out), "2  19\n3 a -1\n");
+    let out = succeed(
+        Command::new(weir()).args(["consume", "http", "-o", "-2", "-e", "-f", "%o %k %S\n", "--server", &cluster.http]),
+        b"",
+    );
+    assert_eq!(String::from_utf8_lossy(&out), "2  20\n3 a -1\n");
 }
 
 /// The codec of the first stored batch, read by a bare Fetch.
@@ -178,7 +188,8 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
     let large = scratch.path().join("large");
     std::fs::write(&large, vec![b'x'; 17 * 1024 * 1024]).expect("a file");
     let at = format!("@{}", large.display());
-    let (status, problem) = curl_json(&["-XPOST", &records, "-Hcontent-type: application/octet-stream", "--data-binary", &at]);
+    let (status, problem) =
+        curl_json(&["-XPOST", &records, "-Hcontent-type: application/octet-stream", "--data-binary", &at]);
     assert_eq!((status, problem["code"].as_str()), (413, Some("body_too_large")));
     let (status, problem) = curl_json(&[&format!("{}/v1/topics/t/partitions/0/records?offset=5", cluster.http)]);
     assert_eq!((status, &problem["high_watermark"], &problem["log_start_offset"]), (416, &json!(1), &json!(0)));
@@ -283,10 +294,7 @@ fn by_http(cluster: &Cluster, topic: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let mut offset = 0;
     loop {
-        let url = format!(
-            "{}/v1/topics/{topic}/partitions/0/records?offset={offset}&max_bytes=8000000",
-            cluster.http
-        );
+        let url = format!("{}/v1/topics/{topic}/partitions/0/records?offset={offset}&max_bytes=8000000", cluster.http);
         let (status, body) = curl(&["-Haccept: application/x-ndjson", &url]);
         assert_eq!(status, 200);
         let mut bounds = serde_json::Value::Null;
@@ -359,4 +367,3 @@ fn a_command_line_mistake_says_what_is_wrong_and_exits_with_2() {
     assert_eq!(run(&["topic", "list", "--server", "http://127.0.0.1:1"]).0, Some(3));
     assert_eq!(run(&["nonsense"]).0, Some(2));
 }
-

@@ -21,13 +21,22 @@ pub enum Command {
     #[command(after_help = "Example:\n  weir up --data /var/lib/weir", args_override_self = true)]
     Up(UpOptions),
     /// Run a placement service
-    #[command(after_help = "Example:\n  weir placement --store redb:/var/lib/weir/placement", args_override_self = true)]
+    #[command(
+        after_help = "Example:\n  weir placement --store redb:/var/lib/weir/placement",
+        args_override_self = true
+    )]
     Placement(PlacementOptions),
     /// Run a storage node
-    #[command(after_help = "Example:\n  weir storage-node --az az-a --data /var/lib/weir/az-a", args_override_self = true)]
+    #[command(
+        after_help = "Example:\n  weir storage-node --az az-a --data /var/lib/weir/az-a",
+        args_override_self = true
+    )]
     StorageNode(StorageNodeOptions),
     /// Run a gateway
-    #[command(after_help = "Example:\n  weir gateway --kafka 127.0.0.1:9092 --http 127.0.0.1:8080", args_override_self = true)]
+    #[command(
+        after_help = "Example:\n  weir gateway --kafka 127.0.0.1:9092 --http 127.0.0.1:8080",
+        args_override_self = true
+    )]
     Gateway(GatewayOptions),
     /// Create, list, describe and delete topics
     #[command(subcommand)]
@@ -112,8 +121,13 @@ pub struct StorageNodeOptions {
     #[arg(long, value_name = "HOST:PORT", env = "WEIR_STORAGE_NODE_ADVERTISE")]
     pub advertise: Option<String>,
     /// Placement's addresses
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7000", value_delimiter = ',',
-          env = "WEIR_STORAGE_NODE_PLACEMENT")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7000",
+        value_delimiter = ',',
+        env = "WEIR_STORAGE_NODE_PLACEMENT"
+    )]
     pub placement: Vec<String>,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_STORAGE_NODE_INSECURE_BIND")]
@@ -138,8 +152,13 @@ pub struct GatewayOptions {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "WEIR_GATEWAY_HTTP")]
     pub http: SocketAddr,
     /// Placement's addresses
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7000", value_delimiter = ',',
-          env = "WEIR_GATEWAY_PLACEMENT")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7000",
+        value_delimiter = ',',
+        env = "WEIR_GATEWAY_PLACEMENT"
+    )]
     pub placement: Vec<String>,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_GATEWAY_INSECURE_BIND")]
@@ -249,7 +268,9 @@ pub struct ConsumeOptions {
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Write as fast as the window allows, or at --rate
-    #[command(after_help = "Example:\n  weir bench produce --producers 1 --in-flight 5 --record-size 1024 --seconds 10")]
+    #[command(
+        after_help = "Example:\n  weir bench produce --producers 1 --in-flight 5 --record-size 1024 --seconds 10"
+    )]
     Produce(BenchOptions),
     /// Read what was written
     #[command(after_help = "Example:\n  weir bench consume --topics bench --partitions 1 --seconds 10")]

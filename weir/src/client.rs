@@ -45,9 +45,8 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::usage(error.to_string()))?;
-        let unreachable = |error: &dyn std::fmt::Display| {
-            Failure::unreachable(format!("`{}` does not answer: {error}", self.server))
-        };
+        let unreachable =
+            |error: &dyn std::fmt::Display| Failure::unreachable(format!("`{}` does not answer: {error}", self.server));
         let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();

@@ -127,7 +127,8 @@ pub fn run(command: &ConfigCommand) -> Result<(), Failure> {
                 let default = argument.get_default_values().first().map(|v| v.to_string_lossy().into_owned());
                 let from_env = std::env::var(env_name(&service, name)).ok().map(|value| (value, "environment"));
                 let from_file = values.iter().find(|(key, _)| key == name).map(|(_, value)| (value.clone(), "file"));
-                let (value, source) = from_env.or(from_file).unwrap_or_else(|| (default.unwrap_or_default(), "default"));
+                let (value, source) =
+                    from_env.or(from_file).unwrap_or_else(|| (default.unwrap_or_default(), "default"));
                 println!("{name} = {value:?}  # {source}");
             }
             Ok(())

@@ -48,9 +48,11 @@ pub async fn until_ended(handle: DrainHandle) -> Result<(), Failure> {
 
 /// The folder of `redb:DIR`.
 fn redb_dir(store: &str) -> Result<PathBuf, Failure> {
-    store.strip_prefix("redb:").filter(|dir| !dir.is_empty()).map(PathBuf::from).ok_or_else(|| {
-        Failure::usage(format!("`{store}` is no metadata store: redb:DIR is (etcd comes later)"))
-    })
+    store
+        .strip_prefix("redb:")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from)
+        .ok_or_else(|| Failure::usage(format!("`{store}` is no metadata store: redb:DIR is (etcd comes later)")))
 }
 
 pub async fn placement(options: PlacementOptions) -> Result<(), Failure> {

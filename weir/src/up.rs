@@ -65,7 +65,8 @@ fn welcome(options: &UpOptions, kafka: SocketAddr, http: SocketAddr, nodes: &[St
     let count = nodes.len();
     let is_direct = nodes.iter().all(StorageNode::is_direct);
     let flush_us = nodes.iter().map(StorageNode::flush_us).max().unwrap_or_default();
-    let how = if is_direct { "past the page cache (O_DIRECT|O_DSYNC)" } else { "through the page cache, then fdatasync" };
+    let how =
+        if is_direct { "past the page cache (O_DIRECT|O_DSYNC)" } else { "through the page cache, then fdatasync" };
     println!(
         "Kafka  {kafka}
 HTTP   http://{http}

@@ -95,10 +95,7 @@ impl Codec {
 
 fn read_bounded(reader: impl Read, bytes_max: usize) -> Result<Bytes, CompressionError> {
     let mut out = Vec::new();
-    reader
-        .take(bytes_max as u64 + 1)
-        .read_to_end(&mut out)
-        .map_err(|e| CompressionError::Damaged(e.to_string()))?;
+    reader.take(bytes_max as u64 + 1).read_to_end(&mut out).map_err(|e| CompressionError::Damaged(e.to_string()))?;
     if out.len() > bytes_max { Err(CompressionError::TooLarge(bytes_max)) } else { Ok(out.into()) }
 }
 

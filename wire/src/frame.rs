@@ -66,11 +66,20 @@ pub struct Refusal {
 pub enum PeerMessage {
     Open(OpenMeta),
     /// `chain_before`: the chain hash at the batch's base offset.
-    Append { meta: AppendMeta, chain_before: u64, batch: Batch },
+    Append {
+        meta: AppendMeta,
+        chain_before: u64,
+        batch: Batch,
+    },
     /// The watermark moved and no append carries it.
-    Commit { segment: SegmentId, commit: Offset },
+    Commit {
+        segment: SegmentId,
+        commit: Offset,
+    },
     /// Where do you stand? Sent after a reconnect.
-    Resume { segment: SegmentId },
+    Resume {
+        segment: SegmentId,
+    },
 }
 
 /// From a follower to its leader.
@@ -171,9 +180,14 @@ pub enum Frame {
     Fetch(FetchRequest),
     Fetched(Result<FetchReply, Refusal>),
     /// The partition record changed: ask placement. Only a hint.
-    Hint { partition: TopicPartition },
+    Hint {
+        partition: TopicPartition,
+    },
     /// First frame of a leader's connection: who speaks.
-    Hello { node: NodeId, incarnation: Incarnation },
+    Hello {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
 }
 
 layout!(struct AppendFields {
@@ -229,8 +243,17 @@ impl Frame {
             Self::Append(request) => {
                 let AppendRequest { account, cluster, segment, principal, protocol, dedupe, .. } = **request;
                 let (encryption_key, log_append_time) = (request.encryption_key, request.log_append_time);
-                AppendFields { account, cluster, segment, principal, protocol, dedupe, encryption_key, log_append_time }
-                    .put(&mut out);
+                AppendFields {
+                    account,
+                    cluster,
+                    segment,
+                    principal,
+                    protocol,
+                    dedupe,
+                    encryption_key,
+                    log_append_time,
+                }
+                .put(&mut out);
                 tail = Some(put_batch(&request.batch, &mut out));
                 1
             }

@@ -18,7 +18,9 @@
 //! A body starts with the fields of its kind; an append's ends with the batch, byte for byte.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use types::{AccountId, ClusterId, Epoch, Generation, Offset, PrincipalId, Protocol, Replica, SegmentId, TopicPartition};
+use types::{
+    AccountId, ClusterId, Epoch, Generation, Offset, PrincipalId, Protocol, Replica, SegmentId, TopicPartition,
+};
 
 use crate::batch::Batch;
 use crate::codec::{DecodeError, Reader};
@@ -68,14 +70,26 @@ pub struct OpenMeta {
 /// What the journal is told to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalEntry {
-    Append { meta: AppendMeta, batch: Batch },
+    Append {
+        meta: AppendMeta,
+        batch: Batch,
+    },
     Open(OpenMeta),
     /// Appends of a lower (generation, epoch) fail from here on.
-    Fence { partition: TopicPartition, generation: Generation, epoch: Epoch },
+    Fence {
+        partition: TopicPartition,
+        generation: Generation,
+        epoch: Epoch,
+    },
     /// The segment ends at `end`; bytes above it are not part of the log.
-    Seal { segment: SegmentId, end: Offset },
+    Seal {
+        segment: SegmentId,
+        end: Offset,
+    },
     /// The partition's topic is deleted: its replicas are gone, its epoch floor stays.
-    Delete { partition: TopicPartition },
+    Delete {
+        partition: TopicPartition,
+    },
     /// Nothing: carries `durable_through` after a silence.
     Idle,
 }

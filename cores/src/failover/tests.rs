@@ -37,10 +37,7 @@ fn record(open: bool) -> PartitionRecord {
 
 fn known(node: u32, durable: Offset, commit: Offset) -> Input {
     let state = MemberState::Known { durable, commit, chain: durable as u64 };
-    Input::Fenced {
-        node: NodeId(node),
-        result: Ok(FenceReply { incarnation: replica(node).incarnation, state }),
-    }
+    Input::Fenced { node: NodeId(node), result: Ok(FenceReply { incarnation: replica(node).incarnation, state }) }
 }
 
 fn begin(open: bool) -> (Failover, Vec<Effect>) {

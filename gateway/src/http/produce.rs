@@ -91,9 +91,7 @@ async fn try_produce(
 
 fn parse_body(content_type: &str, params: &Params, body: &Bytes) -> Result<(Vec<NewRecord>, bool), Refusal> {
     let kind = content_type.split(';').next().unwrap_or_default().trim();
-    let text = || {
-        std::str::from_utf8(body).map_err(|_| refuse(ErrorCode::InvalidRequest, "the body is not UTF-8"))
-    };
+    let text = || std::str::from_utf8(body).map_err(|_| refuse(ErrorCode::InvalidRequest, "the body is not UTF-8"));
     match kind {
         "application/x-ndjson" => {
             let lines = text()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

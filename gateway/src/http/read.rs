@@ -139,7 +139,9 @@ impl Page {
         if let Some(refusal) = self.refusal {
             let mut body = problem(&refusal);
             if let (Some(body), Some(bounds)) = (body.as_object_mut(), bounds.as_object()) {
-                body.extend(bounds.iter().filter(|(key, _)| *key != "next_offset").map(|(k, v)| (k.clone(), v.clone())));
+                body.extend(
+                    bounds.iter().filter(|(key, _)| *key != "next_offset").map(|(k, v)| (k.clone(), v.clone())),
+                );
             }
             let headers = [(header::CONTENT_TYPE, "application/problem+json")];
             return (StatusCode::RANGE_NOT_SATISFIABLE, headers, body.to_string()).into_response();

@@ -224,8 +224,15 @@ mod tests {
     #[test]
     fn what_is_no_record_is_refused() {
         for json in [
-            "{}", r#"{"key":"k"}"#, r#"{"value":1,"value_b64":"AA=="}"#, r#"{"value_b64":"%"}"#, "[]", "nope",
-            r#"{"value":1,"valu":2}"#, r#"{"value":1,"headers":3}"#, r#"{"value":1,"key":"a","key_b64":"AA=="}"#,
+            "{}",
+            r#"{"key":"k"}"#,
+            r#"{"value":1,"value_b64":"AA=="}"#,
+            r#"{"value_b64":"%"}"#,
+            "[]",
+            "nope",
+            r#"{"value":1,"valu":2}"#,
+            r#"{"value":1,"headers":3}"#,
+            r#"{"value":1,"key":"a","key_b64":"AA=="}"#,
         ] {
             assert_eq!(parse(json).expect_err(json).code, ErrorCode::InvalidRequest, "{json}");
         }
@@ -233,11 +240,8 @@ mod tests {
 
     #[test]
     fn headers_keep_order_repeats_and_nulls() {
-        let expected: Headers = vec![
-            ("b".into(), Some("1".into())),
-            ("a".into(), None),
-            ("b".into(), Some(Bytes::from_static(&[255]))),
-        ];
+        let expected: Headers =
+            vec![("b".into(), Some("1".into())), ("a".into(), None), ("b".into(), Some(Bytes::from_static(&[255])))];
         for json in [
             r#"{"value":1,"headers":[["b","1"],["a",null],["b",{"b64":"/w=="}]]}"#,
             r#"{"value":1,"headers":{"b":"1","a":null,"b":{"b64":"/w=="}}}"#,

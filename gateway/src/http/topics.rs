@@ -52,7 +52,8 @@ pub async fn create(
     body: Result<Json<NewTopic>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(new) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
-    let topic = topics::create(&gateway, &new.name, new.partitions, topics::REPLICATION_FACTOR, new.configs, false).await?;
+    let topic =
+        topics::create(&gateway, &new.name, new.partitions, topics::REPLICATION_FACTOR, new.configs, false).await?;
     Ok((StatusCode::CREATED, Json(summary(&topic))).into_response())
 }
 

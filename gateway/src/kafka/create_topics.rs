@@ -41,19 +41,10 @@ pub async fn handle(gateway: Arc<Gateway>, request: CreateTopicsRequest) -> Crea
 }
 
 fn shown((name, value): (&String, &String)) -> CreatedConfig {
-    CreatedConfig {
-        name: name.clone(),
-        value: Some(value.clone()),
-        source: SOURCE_TOPIC,
-        ..CreatedConfig::default()
-    }
+    CreatedConfig { name: name.clone(), value: Some(value.clone()), source: SOURCE_TOPIC, ..CreatedConfig::default() }
 }
 
-async fn create_one(
-    gateway: &Arc<Gateway>,
-    topic: CreatableTopic,
-    is_dry_run: bool,
-) -> Result<TopicRecord, ApiError> {
+async fn create_one(gateway: &Arc<Gateway>, topic: CreatableTopic, is_dry_run: bool) -> Result<TopicRecord, ApiError> {
     if !topic.assignments.is_empty() {
         let message = "partitions are placed by Weir; give a number of partitions instead of assignments";
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));

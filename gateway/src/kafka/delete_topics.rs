@@ -13,11 +13,18 @@ pub async fn handle(gateway: Arc<Gateway>, request: DeleteTopicsRequest) -> Dele
     let mut responses = Vec::new();
     for name in request.names {
         let topic = gateway.map.topic(gateway.tenant, &name);
-        responses.push(answer(&gateway, topic.as_deref(), DeletedTopic {
-            name: DeletedName(Some(name)),
-            error: KafkaError::UnknownTopicOrPartition as i16,
-            ..DeletedTopic::default()
-        }).await);
+        responses.push(
+            answer(
+                &gateway,
+                topic.as_deref(),
+                DeletedTopic {
+                    name: DeletedName(Some(name)),
+                    error: KafkaError::UnknownTopicOrPartition as i16,
+                    ..DeletedTopic::default()
+                },
+            )
+            .await,
+        );
     }
     for state in request.topics {
         let (topic, error) = match &state.name {

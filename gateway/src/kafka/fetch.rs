@@ -11,7 +11,9 @@ use service::clock;
 use types::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
 use types::{ErrorCode, TopicPartition};
 use wire::frame::Refusal;
-use wire::kafka::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse, KafkaError};
+use wire::kafka::{
+    FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse, KafkaError,
+};
 
 use crate::Gateway;
 use crate::error::{kafka_code, refuse};

@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
+use wire::Batch;
 use wire::batch::BatchError;
 use wire::frame::{Appended, Refusal};
-use wire::kafka::{
-    KafkaError, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse,
-};
-use wire::Batch;
+use wire::kafka::{KafkaError, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
 
 use super::{Pending, Reply};
 use crate::Gateway;
@@ -47,12 +45,8 @@ pub fn begin(gateway: Arc<Gateway>, reply: Reply, request: ProduceRequest) -> Pe
                 let log_append_time = record.as_deref().is_some_and(is_log_append_time);
                 let state = match check(record.as_deref(), acks, is_transactional, partition.index, partition.records) {
                     Ok((id, batch)) => {
-                        let new = NewAppend {
-                            batch,
-                            principal: PrincipalId(0),
-                            protocol: Protocol::Kafka,
-                            log_append_time,
-                        };
+                        let new =
+                            NewAppend { batch, principal: PrincipalId(0), protocol: Protocol::Kafka, log_append_time };
                         Begun::Waiting(lane::append(&gateway, id, new))
                     }
                     Err(refusal) => Begun::Refused(refusal),
@@ -79,7 +73,9 @@ async fn finish(partition: BegunPartition) -> ProducePartitionResponse {
     let index = partition.index;
     let result = match partition.state {
         Begun::Refused(refusal) => Err(refusal),
-        Begun::Waiting(outcome) => outcome.await.unwrap_or_else(|_| Err(refuse(ErrorCode::LeaderNotAvailable, "try again"))),
+        Begun::Waiting(outcome) => {
+            outcome.await.unwrap_or_else(|_| Err(refuse(ErrorCode::LeaderNotAvailable, "try again")))
+        }
     };
     match result {
         Ok(appended) => ProducePartitionResponse {
@@ -133,7 +129,10 @@ fn check(
         return Err(refuse(ErrorCode::Unsupported, "transactions are not built yet"));
     }
     if batch.header().compression() > 4 {
-        return Err(refuse(ErrorCode::InvalidRecord, format!("compression codec {} is unknown", batch.header().compression())));
+        return Err(refuse(
+            ErrorCode::InvalidRecord,
+            format!("compression codec {} is unknown", batch.header().compression()),
+        ));
     }
     Ok((TopicPartition { topic: topic.id, partition: index }, batch))
 }
@@ -147,4 +146,3 @@ pub fn unsupported_version() -> ProduceResponse {
     let topic = ProduceTopicResponse { name: String::new(), partitions: vec![partition] };
     ProduceResponse { topics: vec![topic], throttle_ms: 0 }
 }
-

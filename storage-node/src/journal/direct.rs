@@ -37,7 +37,8 @@ impl AlignedBuffer {
         }
         // SAFETY: a `Block` is exactly its bytes (repr(C), no padding: its size is a multiple of its alignment),
         // and the slice covers only blocks that exist.
-        let all = unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), blocks * JOURNAL_BLOCK_BYTES) };
+        let all =
+            unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<u8>(), blocks * JOURNAL_BLOCK_BYTES) };
         &mut all[..bytes]
     }
 }

@@ -71,7 +71,8 @@ impl Client {
             builder = builder.producer(self.id as i64 + 100, 0, self.sequence);
         }
         for record in 0..records {
-            let value = format!("client {} batch {} record {record} {}", self.id, self.next_number, "x".repeat(padding));
+            let value =
+                format!("client {} batch {} record {record} {}", self.id, self.next_number, "x".repeat(padding));
             builder.push(NewRecord { key: None, value: Some(value.as_bytes()), timestamp: 1, headers: &[] });
         }
         let batch = builder.finish(Codec::None).expect("a small batch");

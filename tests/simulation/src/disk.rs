@@ -47,7 +47,15 @@ pub struct Disk {
 impl Disk {
     pub fn new(incarnation: Incarnation) -> Self {
         let cursor = Cursor { file_bytes: FILE_BYTES, end: 0, write: 1, durable_through: 0 };
-        Self { incarnation, files: Vec::new(), cursor, queue: VecDeque::new(), flight: None, has_failed: false, vouched: 0 }
+        Self {
+            incarnation,
+            files: Vec::new(),
+            cursor,
+            queue: VecDeque::new(),
+            flight: None,
+            has_failed: false,
+            vouched: 0,
+        }
     }
 
     pub fn queue(&mut self, partition: TopicPartition, entry: JournalEntry) {

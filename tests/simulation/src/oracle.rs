@@ -64,13 +64,7 @@ impl Oracle {
         self.ever.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);
     }
 
-    fn check_fsynced(
-        &self,
-        disk: Incarnation,
-        nonce: Nonce,
-        leadership: (Generation, Epoch),
-        batch: &Batch,
-    ) -> Check {
+    fn check_fsynced(&self, disk: Incarnation, nonce: Nonce, leadership: (Generation, Epoch), batch: &Batch) -> Check {
         if self.fenced.get(&disk).is_some_and(|fence| leadership < *fence) {
             return broken(format!("12 FENCE-DURABLE: {batch:?} of {leadership:?} fsynced after a higher fence"));
         }
@@ -112,7 +106,10 @@ impl Oracle {
     pub fn authored(&mut self, node: NodeId, life: u64, nonce: Nonce) {
         let author = *self.authors.entry(nonce).or_insert((node, life));
         if author != (node, life) {
-            self.note(broken(format!("14 ONE-AUTHOR: {node}/{life} appends in a segment of {}/{}", author.0, author.1)));
+            self.note(broken(format!(
+                "14 ONE-AUTHOR: {node}/{life} appends in a segment of {}/{}",
+                author.0, author.1
+            )));
         }
     }
 
@@ -189,7 +186,11 @@ impl Oracle {
                 for member in open.replicas {
                     let copies = self.ever.get(&(member.incarnation, open.nonce));
                     if copies.and_then(|c| c.get(base)).is_none_or(|(_, hash)| hash != known) {
-                        return broken(format!("9 TAIL-CARRIED: acknowledged {base} is not on {}, which has {:?}", member.node, copies.and_then(|c| c.get(base))));
+                        return broken(format!(
+                            "9 TAIL-CARRIED: acknowledged {base} is not on {}, which has {:?}",
+                            member.node,
+                            copies.and_then(|c| c.get(base))
+                        ));
                     }
                 }
             }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write as _;
 
+use cores::Rules;
 use cores::failover::{self, Candidate, Failover};
 use cores::partition::{Effect, Input, Now, Partition};
 use cores::recovery;
 use cores::replica::Replica as ReplicaCore;
-use cores::Rules;
 use types::{
     AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PartitionRecord, Replica, TopicId,
     TopicPartition,
@@ -50,20 +50,55 @@ type Correlation = u64;
 
 #[derive(Debug)]
 enum Event {
-    ToNode { node: usize, life: u64, input: Input },
-    DiskDone { node: usize, life: u64 },
+    ToNode {
+        node: usize,
+        life: u64,
+        input: Input,
+    },
+    DiskDone {
+        node: usize,
+        life: u64,
+    },
     /// Placement's linearizable answer to a node's question.
-    RecordRead { node: usize, life: u64 },
-    ToActor { actor: u64, input: failover::Input },
-    Swap { actor: u64, revision: Option<u64>, record: Box<PartitionRecord> },
-    StartFailover { nonce: Option<Nonce> },
-    Register { node: usize, life: u64 },
-    Answer { client: usize, number: u64, attempt: u64, result: Result<Appended, Refusal> },
-    ClientTurn { client: usize },
+    RecordRead {
+        node: usize,
+        life: u64,
+    },
+    ToActor {
+        actor: u64,
+        input: failover::Input,
+    },
+    Swap {
+        actor: u64,
+        revision: Option<u64>,
+        record: Box<PartitionRecord>,
+    },
+    StartFailover {
+        nonce: Option<Nonce>,
+    },
+    Register {
+        node: usize,
+        life: u64,
+    },
+    Answer {
+        client: usize,
+        number: u64,
+        attempt: u64,
+        result: Result<Appended, Refusal>,
+    },
+    ClientTurn {
+        client: usize,
+    },
     Read,
     Fault,
-    Restart { node: usize },
-    Reconnect { a: usize, b: usize, epoch: u64 },
+    Restart {
+        node: usize,
+    },
+    Reconnect {
+        a: usize,
+        b: usize,
+        epoch: u64,
+    },
 }
 
 #[derive(Debug)]

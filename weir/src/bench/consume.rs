@@ -47,7 +47,8 @@ async fn read(
     let (mut writer, mut reader) = connect(&address).await?;
     let (mut records, mut bytes, mut requests, mut offset) = (0, 0, 0, 0);
     while Instant::now() < deadline && bytes_max.is_none_or(|max| bytes < max) {
-        let wanted = FetchPartition { index: partition, fetch_offset: offset, max_bytes: PAGE_BYTES, ..Default::default() };
+        let wanted =
+            FetchPartition { index: partition, fetch_offset: offset, max_bytes: PAGE_BYTES, ..Default::default() };
         let request = FetchRequest {
             max_wait_ms: 500,
             min_bytes: 1,
@@ -58,7 +59,8 @@ async fn read(
         writer.send(ApiKey::Fetch, VERSION, &request).await?;
         let response: FetchResponse = reader.receive(ApiKey::Fetch, VERSION).await?;
         requests += 1;
-        let Some(answer) = response.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next()) else {
+        let Some(answer) = response.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next())
+        else {
             return Err(Failure::failed("the answer names no partition"));
         };
         if answer.error != 0 {

@@ -45,8 +45,7 @@ pub async fn run(options: BenchOptions) -> Result<(), Failure> {
         .ok_or_else(|| Failure::usage(format!("compression `{}` is not known", options.compression)))?;
     let names = topic_names(&options);
     create_topics(&options.kafka, &names, options.partitions).await?;
-    let all: Places =
-        names.iter().flat_map(|name| (0..options.partitions).map(move |p| (name.clone(), p))).collect();
+    let all: Places = names.iter().flat_map(|name| (0..options.partitions).map(move |p| (name.clone(), p))).collect();
     let pool = Arc::new(build_pool(&options, codec)?);
     let counters = Arc::new(Counters::default());
     let mut producers = Vec::new();
@@ -106,7 +105,11 @@ fn value(size: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     while out.len() < size {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let line = format!("{{\"id\":{},\"level\":\"info\",\"message\":\"request served\",\"ms\":{}}},", state >> 24, state >> 54);
+        let line = format!(
+            "{{\"id\":{},\"level\":\"info\",\"message\":\"request served\",\"ms\":{}}},",
+            state >> 24,
+            state >> 54
+        );
         out.extend_from_slice(line.as_bytes());
     }
     out.truncate(size);

@@ -41,7 +41,13 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     let is_one = positions.len() == 1;
     while left > 0 && positions.iter().any(|position| !position.is_done) {
         for position in positions.iter_mut().filter(|position| !position.is_done) {
-            let wait_ms = if options.exit { 0 } else if is_one { WAIT_MS } else { 100 };
+            let wait_ms = if options.exit {
+                0
+            } else if is_one {
+                WAIT_MS
+            } else {
+                100
+            };
             let (records, bounds) = page(&client, &options, position, wait_ms).await?;
             for record in &records {
                 if left == 0 {

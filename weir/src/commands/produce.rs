@@ -24,7 +24,9 @@ pub async fn run(options: ProduceOptions) -> Result<(), Failure> {
     if !std::io::stderr().is_terminal() || std::io::stdin().is_terminal() && options.files.is_empty() {
         progress.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
-    progress.set_style(ProgressStyle::with_template("{spinner} {pos} records {per_sec}").unwrap_or(ProgressStyle::default_spinner()));
+    progress.set_style(
+        ProgressStyle::with_template("{spinner} {pos} records {per_sec}").unwrap_or(ProgressStyle::default_spinner()),
+    );
     let mut total = 0;
     let inputs: Vec<Box<dyn Read>> = if options.files.is_empty() {
         vec![Box::new(std::io::stdin())]

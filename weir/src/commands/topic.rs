@@ -12,7 +12,8 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
         TopicCommand::Create { name, partitions, config, if_not_exists, target } => {
             let mut configs = Map::new();
             for pair in config {
-                let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage(format!("`{pair}` is not K=V")))?;
+                let (key, value) =
+                    pair.split_once('=').ok_or_else(|| Failure::usage(format!("`{pair}` is not K=V")))?;
                 configs.insert(key.to_owned(), value.into());
             }
             let client = Client::new(&target.server);
@@ -29,9 +30,9 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
         }
         TopicCommand::List { target } => {
             let answer = Client::new(&target.server).json(Method::GET, "/v1/topics", None).await?;
-            let rows = list(&answer["topics"]).iter().map(|topic| {
-                vec![text(&topic["name"]), text(&topic["partitions"]), text(&topic["id"])]
-            });
+            let rows = list(&answer["topics"])
+                .iter()
+                .map(|topic| vec![text(&topic["name"]), text(&topic["partitions"]), text(&topic["id"])]);
             print(target.output, &answer, &["TOPIC", "PARTITIONS", "ID"], rows.collect());
         }
         TopicCommand::Describe { name, target } => {

@@ -73,7 +73,9 @@ impl RequestHeader {
             client_id: Field::read(&mut reader, rigid)?,
         };
         // The client id keeps its old encoding in flexible headers (KIP-511); only the tags are new.
-        let is_flexible = Offered::of(header.key).is_some_and(|offered| header.version >= offered.flexible);
+        // A version that is not known has a body that nobody reads; its tags, if any, are part of that.
+        let is_flexible =
+            Offered::of(header.key).is_some_and(|offered| (offered.flexible..=offered.max).contains(&header.version));
         super::skip_tags(&mut reader, Version { number: 0, is_flexible })?;
         Ok((header, reader.rest()))
     }

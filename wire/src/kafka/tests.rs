@@ -111,7 +111,11 @@ fn list_offsets_agrees() {
     let request = ListOffsetsRequest {
         topics: vec![ListOffsetsTopic {
             name: "t".into(),
-            partitions: vec![ListOffsetsPartition { index: 0, current_leader_epoch: -1, timestamp: EARLIEST_TIMESTAMP }],
+            partitions: vec![ListOffsetsPartition {
+                index: 0,
+                current_leader_epoch: -1,
+                timestamp: EARLIEST_TIMESTAMP,
+            }],
         }],
         ..ListOffsetsRequest::default()
     };
@@ -119,7 +123,12 @@ fn list_offsets_agrees() {
         throttle_ms: 0,
         topics: vec![ListOffsetsTopicResponse {
             name: "t".into(),
-            partitions: vec![ListOffsetsPartitionResponse { index: 0, offset: 5, leader_epoch: 2, ..Default::default() }],
+            partitions: vec![ListOffsetsPartitionResponse {
+                index: 0,
+                offset: 5,
+                leader_epoch: 2,
+                ..Default::default()
+            }],
         }],
     };
     for version in range(ApiKey::ListOffsets) {
@@ -162,8 +171,7 @@ fn metadata_agrees() {
 #[test]
 fn the_rest_agrees() {
     for version in range(ApiKey::ApiVersions) {
-        let request =
-            ApiVersionsRequest { client_software_name: "kcat".into(), client_software_version: "1".into() };
+        let request = ApiVersionsRequest { client_software_name: "kcat".into(), client_software_version: "1".into() };
         agrees::<_, theirs::ApiVersionsRequest>(&request, version);
         agrees::<_, theirs::ApiVersionsResponse>(&ApiVersionsResponse::offer(0), version);
     }
@@ -178,7 +186,8 @@ fn the_rest_agrees() {
             request.key = String::new();
         }
         agrees::<_, theirs::FindCoordinatorRequest>(&request, version);
-        let coordinator = Coordinator { key: "g".into(), error: 15, error_message: Some("no".into()), ..Default::default() };
+        let coordinator =
+            Coordinator { key: "g".into(), error: 15, error_message: Some("no".into()), ..Default::default() };
         let response = FindCoordinatorResponse { error: 15, coordinators: vec![coordinator], ..Default::default() };
         agrees::<_, theirs::FindCoordinatorResponse>(&response, version);
     }
