@@ -174,10 +174,7 @@ struct Spare {
 }
 
 impl Spare {
-    fn start<O: 'static>(files: Arc<dyn JournalFiles>, shared: Arc<Shared<O>>) -> io::Result<Self>
-    where
-        O: Send,
-    {
+    fn start<O: Send + 'static>(files: Arc<dyn JournalFiles>, shared: Arc<Shared<O>>) -> io::Result<Self> {
         let (ask, asks) = std::sync::mpsc::channel::<u64>();
         let (give, ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("journal-files".into()).spawn(move || {

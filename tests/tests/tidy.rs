@@ -12,9 +12,9 @@ fn root() -> PathBuf {
 }
 
 fn tracked(ending: &str) -> Vec<String> {
-    let out =
-        Command::new("git").arg("-C").arg(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
-    let out = { out }.output().expect("git");
+    let mut command = Command::new("git");
+    command.arg("-C").arg(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    let out = command.output().expect("git");
     let text = String::from_utf8(out.stdout).expect("names are UTF-8");
     text.lines().filter(|name| name.ends_with(ending) && root().join(name).exists()).map(str::to_owned).collect()
 }

@@ -130,8 +130,8 @@ impl DirectFiles {
     fn fill(&self, path: &Path) -> io::Result<()> {
         let file = open_for_writing(path, self.is_direct)?;
         let mut zeros = AlignedBuffer::new(FILL_BYTES);
-        let steps = (0..JOURNAL_FILE_BYTES).step_by(FILL_BYTES);
-        let filled = steps.map(|at| file.write_all_at(zeros.bytes_mut(FILL_BYTES), at)).collect::<io::Result<()>>();
+        let mut steps = (0..JOURNAL_FILE_BYTES).step_by(FILL_BYTES);
+        let filled = steps.try_for_each(|at| file.write_all_at(zeros.bytes_mut(FILL_BYTES), at));
         filled.and_then(|()| file.sync_all()).inspect_err(|_| {
             let _ = fs::remove_file(path);
         })
