@@ -46,6 +46,8 @@ pub struct Segment {
     pub committed: ProducerState,
     /// Everything from `commit` to `end`.
     pub pending: VecDeque<Pending>,
+    /// Bytes of `pending`.
+    pub pending_bytes: usize,
 }
 
 /// Why an append or an opening is refused.
@@ -135,6 +137,7 @@ impl Replica {
             is_damaged: false,
             committed: ProducerState::from_snapshot(&open.snapshot),
             pending: VecDeque::new(),
+            pending_bytes: 0,
             open,
         };
         self.segments.insert(segment.open.segment.nonce, segment);
@@ -314,6 +317,7 @@ impl Segment {
             is_damaged: false,
             committed,
             pending: VecDeque::new(),
+            pending_bytes: 0,
             open,
         }
     }
@@ -322,6 +326,7 @@ impl Segment {
         let chain_before = self.chain;
         self.chain = batch.chain_after(chain_before);
         self.end = batch.end_offset();
+        self.pending_bytes += batch.len();
         self.pending.push_back(Pending { meta, batch, chain_before, chain_after: self.chain });
         self.raise_commit(meta.commit);
     }
@@ -333,6 +338,7 @@ impl Segment {
                 break;
             }
             let Pending { meta, batch, .. } = self.pending.pop_front().expect("just seen");
+            self.pending_bytes -= batch.len();
             self.committed.record(&meta.dedupe, &batch, meta.append_time);
         }
         let known = self.pending.front().map_or(self.end, |first| first.batch.base_offset);
@@ -343,7 +349,8 @@ impl Segment {
         // A leader may know more to be committed than the survivor whose watermark became the seal: what lies
         // between was carried, and is the next segment's. Its producer state stays above, and is not used again.
         while self.pending.back().is_some_and(|last| last.batch.end_offset() > end) {
-            self.pending.pop_back();
+            let cut = self.pending.pop_back();
+            self.pending_bytes -= cut.map_or(0, |cut| cut.batch.len());
         }
         self.chain = self.pending.back().map_or(self.chain, |last| last.chain_after);
         // A copy that ends below its seal has lost something: a seal never lies above an intact member's end.

@@ -1,7 +1,7 @@
 //! The storage node: keeps every record fsynced, here and on a second machine.
 //!
-//! The shell around `cores`: one [`owner`] task per partition steps the core and carries out its effects;
-//! [`journal`] is the one thread that writes; [`flush`] moves committed batches into files; [`peers`] are the
+//! The shell around `cores`: one `owner` task per partition steps the core and carries out its effects;
+//! [`journal`] is the one thread that writes; [`flush`] moves committed batches into files; `peers` are the
 //! connections to followers. Nothing here decides what the cores decide.
 
 mod admin;

@@ -241,7 +241,7 @@ impl Leader {
         out: &mut Vec<Effect>,
     ) {
         let Some(segment) = replica.segment(self.segment().nonce) else { return };
-        let in_flight: usize = segment.pending.iter().map(|p| p.batch.len()).sum();
+        let in_flight = segment.pending_bytes;
         if segment.pending.len() >= 4 * PARTITION_IN_FLIGHT_APPENDS_MAX
             || in_flight + request.batch.len() > 2 * PARTITION_IN_FLIGHT_BYTES_MAX
         {

@@ -601,7 +601,9 @@ impl World {
     fn client_send(&mut self, client: usize) {
         let Some(open) = self.record.open().cloned() else { return };
         let segment = open.id(PARTITION);
-        if self.rng.chance(50) {
+        // Mostly one new batch, sometimes a burst that fills the window: then writes hold several entries.
+        let fills = if self.rng.chance(15) { 12 } else { self.rng.range(0, 2) };
+        for _ in 0..fills {
             let (records, padding) = (1 + self.rng.range(0, 3) as i32, self.rng.range(0, 3) as usize * 2500);
             self.clients[client].fill(records, padding);
         }
