@@ -51,13 +51,17 @@ consumer = Consumer(
     }
 )
 consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
-got = 0
+got, told = 0, 0
 while True:
     message = consumer.poll(20)
     assert message is not None, f"nothing came after {got} records"
     if message.error():
         if message.error().code() == KafkaError._PARTITION_EOF:
             break
+        # librdkafka looks for a coordinator because group.id is mandatory, reports the answer once, and reads on.
+        if "consumer groups are not built yet" in message.error().str():
+            told += 1
+            continue
         sys.exit(str(message.error()))
     assert message.offset() == got, (message.offset(), got)
     assert message.key() == f"k{got}".encode()
@@ -66,4 +70,5 @@ while True:
     got += 1
 consumer.close()
 assert got == COUNT, got
+assert told <= 1, f"told {told} times that groups are not built yet"
 print(f"{codec}: {got} records")
