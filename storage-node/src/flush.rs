@@ -83,11 +83,14 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
         if !batch.is_empty() {
             writer = write(&node, writer, batch, None).await;
         }
-        let used = lap_of(node.journal.end()) - lap_of(checkpoint);
+        // The file of the last byte written. An end that lies exactly on a boundary belongs to the file before it,
+        // whose last entries may not have been reported to their owners yet.
+        let current = lap_of(node.journal.end().saturating_sub(1));
+        let used = current.saturating_sub(lap_of(checkpoint));
         let is_memory_tight = node.budget.used() > TAIL_BUDGET_BYTES * 3 / 4;
         if used >= JOURNAL_FILES_MAX || (is_memory_tight && used > 0) {
             // Everything before the file that is being written.
-            let limit = lap_of(node.journal.end()) * types::limits::JOURNAL_FILE_BYTES;
+            let limit = current * types::limits::JOURNAL_FILE_BYTES;
             let (answers, mut answered) = mpsc::unbounded_channel();
             node.tell_all(|| Mail::Flush(answers.clone()));
             drop(answers);

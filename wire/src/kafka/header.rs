@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Field, Message, Version, message};
+use super::{Field, Version, message};
 use crate::codec::{DecodeError, Reader};
 
 /// The APIs that Weir knows, by key.
@@ -122,10 +122,4 @@ const _: () = {
         assert!(OFFERED[i].min <= OFFERED[i].accepted && OFFERED[i].accepted <= OFFERED[i].max);
         i += 1;
     }
-};
-
-/// Keeps the trait in scope of the declarations above.
-const _: fn() = || {
-    fn is_message<T: Message>() {}
-    is_message::<ApiVersionsRequest>();
 };
