@@ -1,6 +1,6 @@
 //! How entries become one journal write: the counterpart of `recovery`.
 
-use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_WRITE_BYTES_MAX};
+use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_WRITE_BYTES_AIM, JOURNAL_WRITE_BYTES_MAX};
 use wire::journal::{EncodedEntry, RecordPlace};
 
 /// Where the journal stands. One write is in flight at a time.
@@ -25,7 +25,7 @@ impl Cursor {
             let bound = left.min(JOURNAL_WRITE_BYTES_MAX);
             let (mut count, mut bytes) = (0, 0);
             for entry in entries.clone() {
-                if bytes + entry.len() > bound {
+                if bytes + entry.len() > bound || (count > 0 && bytes + entry.len() > JOURNAL_WRITE_BYTES_AIM) {
                     break;
                 }
                 count += 1;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use service::clock;
 use types::{ErrorCode, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
 use wire::frame::{FetchReply, FetchRequest, Frame, Refusal};
+use wire::{Batch, BatchError};
 
 use crate::Gateway;
 use crate::error::{from_api, refuse};
@@ -59,7 +60,12 @@ pub async fn fetch(
             continue;
         };
         match read_segment(gateway, &record, segment, offset, bytes_max, left).await {
-            Ok(reply) => return Ok(fetched(gateway, &record, reply.visible, reply.batches)),
+            Ok(reply) => {
+                let batches = plain(reply.batches).map_err(|error| {
+                    refuse(ErrorCode::Damaged, format!("a stored batch of {id} cannot be read: {error}"))
+                })?;
+                return Ok(fetched(gateway, &record, reply.visible, batches));
+            }
             Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
                 return Err(out_of_range(&record, gateway.watermark(id, segment.base)));
             }
@@ -93,6 +99,18 @@ async fn record(gateway: &Arc<Gateway>, id: TopicPartition, is_fresh: bool) -> R
     let record = gateway.placement.partition(id).await.map_err(from_api)?;
     gateway.map.learn(record.clone());
     Ok(Arc::new(record))
+}
+
+/// What a storage node sends, as clients know it.
+fn plain(run: Bytes) -> Result<Bytes, BatchError> {
+    let mut batches = Vec::new();
+    let mut left = run;
+    while !left.is_empty() {
+        batches.push(Batch::take_from_run(&mut left)?);
+    }
+    let mut out = BytesMut::with_capacity(batches.iter().map(Batch::len).sum());
+    batches.iter().try_for_each(|batch| batch.write_plain(&mut out))?;
+    Ok(out.freeze())
 }
 
 fn fetched(gateway: &Gateway, record: &PartitionRecord, visible: Offset, batches: Bytes) -> Fetched {

@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use types::Nonce;
 use types::limits::JOURNAL_BLOCK_BYTES;
 use wire::Batch;
-use wire::batch::PREFIX_BYTES;
 use wire::segment::{FILE_HEADER_BYTES, FileHeader, SegmentFileHeader};
 
 use crate::catalogue::Extent;
@@ -25,8 +25,12 @@ const WRITE_FILES_MAX: usize = 64;
 const EXTENT_BYTES: u64 = 1024 * 1024;
 /// A segment file that is longer is closed and another begun.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Bytes of one write, about.
-const WRITE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes collected before they are written.
+const BUFFER_BYTES: usize = 1024 * 1024;
+/// Bytes of one write: small, so that the journal's own writes need not wait long behind it.
+const WRITE_BYTES: usize = 256 * 1024;
+/// Longest pause between two writes.
+const PAUSE_MAX: Duration = Duration::from_millis(5);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -82,11 +86,24 @@ pub struct FileWriter {
     segments: HashMap<Nonce, Open>,
     dirty: Vec<File>,
     buffer: AlignedBuffer,
+    is_urgent: bool,
 }
 
 impl FileWriter {
     pub fn new(files: Arc<Files>, next: u64) -> Self {
-        Self { files, next, segments: HashMap::new(), dirty: Vec::new(), buffer: AlignedBuffer::new(WRITE_BYTES) }
+        Self {
+            files,
+            next,
+            segments: HashMap::new(),
+            dirty: Vec::new(),
+            buffer: AlignedBuffer::new(BUFFER_BYTES),
+            is_urgent: false,
+        }
+    }
+
+    /// Whether to write without pauses: the journal is about to run out of files.
+    pub fn set_urgent(&mut self, is_urgent: bool) {
+        self.is_urgent = is_urgent;
     }
 
     /// The number of the next file.
@@ -118,7 +135,7 @@ impl FileWriter {
             self.segments.insert(nonce, open);
         }
         let Some(open) = self.segments.get_mut(&nonce) else { unreachable!("inserted above") };
-        let extents = write_batches(open, batches, &mut self.buffer)?;
+        let extents = write_batches(open, batches, &mut self.buffer, self.is_urgent)?;
         let dirty = open.file.try_clone()?;
         self.dirty.push(dirty);
         Ok(extents)
@@ -129,7 +146,7 @@ impl FileWriter {
         let mut open = self.create(&FileHeader::Pack)?;
         let mut extents = Vec::new();
         for (nonce, batches) in pieces {
-            let written = write_batches(&mut open, batches, &mut self.buffer)?;
+            let written = write_batches(&mut open, batches, &mut self.buffer, self.is_urgent)?;
             extents.extend(written.into_iter().map(|extent| (*nonce, extent)));
         }
         self.dirty.push(open.file);
@@ -147,18 +164,23 @@ impl FileWriter {
 
 /// Copies batches into the buffer, extent by extent, and writes whole blocks. Each extent begins at a block, so
 /// that writing goes past the page cache: copying into fresh cache pages costs more than everything else here.
-fn write_batches(open: &mut Open, batches: &[Batch], buffer: &mut AlignedBuffer) -> io::Result<Vec<Extent>> {
+fn write_batches(
+    open: &mut Open,
+    batches: &[Batch],
+    buffer: &mut AlignedBuffer,
+    is_urgent: bool,
+) -> io::Result<Vec<Extent>> {
     let mut extents: Vec<Extent> = Vec::new();
     // Bytes of the buffer that are filled, and the position in the file of its start.
     let (mut filled, start) = (0_usize, open.length);
     let mut written = start;
     for batch in batches {
-        let length = batch.len();
+        let length = batch.file_len();
         let fits = extents.last().is_some_and(|last| last.length + length as u64 <= EXTENT_BYTES);
         if !fits {
             filled = pad(buffer, filled);
-            if filled >= WRITE_BYTES {
-                open.file.write_all_at(buffer.bytes_mut(filled), written)?;
+            if filled >= BUFFER_BYTES {
+                write_paced(&open.file, buffer.bytes_mut(filled), written, is_urgent)?;
                 written += filled as u64;
                 filled = 0;
             }
@@ -166,10 +188,7 @@ fn write_batches(open: &mut Open, batches: &[Batch], buffer: &mut AlignedBuffer)
             let (base, end) = (batch.base_offset, batch.base_offset);
             extents.push(Extent { base, end, file: open.id, at, length: 0 });
         }
-        let out = &mut buffer.bytes_mut(filled + length)[filled..];
-        let (prefix, body) = out.split_at_mut(PREFIX_BYTES);
-        prefix.copy_from_slice(&batch.prefix());
-        body.copy_from_slice(batch.body());
+        batch.write_in_file(&mut buffer.bytes_mut(filled + length)[filled..]);
         filled += length;
         if let Some(last) = extents.last_mut() {
             last.end = batch.end_offset();
@@ -177,9 +196,24 @@ fn write_batches(open: &mut Open, batches: &[Batch], buffer: &mut AlignedBuffer)
         }
     }
     filled = pad(buffer, filled);
-    open.file.write_all_at(buffer.bytes_mut(filled), written)?;
+    write_paced(&open.file, buffer.bytes_mut(filled), written, is_urgent)?;
     open.length = written + filled as u64;
     Ok(extents)
+}
+
+/// Writes in pieces, each followed by a pause of half its time unless it is urgent: an acknowledgement waits for
+/// the journal, never for this, so the device is the journal's for a good part of the time.
+fn write_paced(file: &File, bytes: &[u8], at: u64, is_urgent: bool) -> io::Result<()> {
+    let mut at = at;
+    for piece in bytes.chunks(WRITE_BYTES) {
+        let began = Instant::now();
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+        if !is_urgent {
+            std::thread::sleep((began.elapsed() / 2).min(PAUSE_MAX));
+        }
+    }
+    Ok(())
 }
 
 /// Zeros up to the next block; the new length.
@@ -209,6 +243,7 @@ mod tests {
                 let value = vec![number as u8; 1 + number * 9_000];
                 builder.push(NewRecord { key: None, value: Some(&value), timestamp: 1, headers: &[] });
                 let batch = builder.finish(Codec::None).expect("a batch").placed_at(offset, 1);
+                let batch = if number % 2 == 0 { batch } else { batch.packed() };
                 offset = batch.end_offset();
                 batch
             })
@@ -220,9 +255,7 @@ mod tests {
         for (_, extent) in &extents {
             let mut bytes = files.read(extent).expect("an extent");
             while !bytes.is_empty() {
-                let batch = Batch::split_from(&mut bytes).expect("a batch");
-                batch.verify().expect("intact");
-                read.push(batch);
+                read.push(Batch::take_from_file(&mut bytes).expect("an intact batch"));
             }
         }
         assert_eq!(read, batches);

@@ -23,7 +23,7 @@ use crate::owner::{Mail, OwnerHandle};
 use crate::tail::lap_of;
 
 /// Journal files in use that start a checkpoint.
-const JOURNAL_FILES_MAX: u64 = 6;
+const JOURNAL_FILES_MAX: u64 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What one owner hands over.
@@ -81,6 +81,8 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
             _ = ticks.tick() => {}
         }
         if !batch.is_empty() {
+            let lag = lap_of(node.journal.end()).saturating_sub(lap_of(checkpoint));
+            writer.set_urgent(lag >= JOURNAL_FILES_MAX);
             writer = write(&node, writer, batch, None).await;
         }
         // The file of the last byte written. An end that lies exactly on a boundary belongs to the file before it,
@@ -108,6 +110,7 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
             }
             let needed = all.iter().filter_map(|job| job.needed).min().unwrap_or(limit).min(limit);
             let old = checkpoint;
+            writer.set_urgent(true);
             if is_complete {
                 checkpoint = needed.max(checkpoint);
             }
@@ -159,7 +162,7 @@ fn write_blocking(
     for job in jobs {
         for (open, batches) in &job.pieces {
             let partition = job.image.partition;
-            let size: usize = batches.iter().map(Batch::len).sum();
+            let size: usize = batches.iter().map(Batch::stored_len).sum();
             bytes += size;
             if size < SEGMENT_FILE_BYTES_MIN {
                 small.push((partition, open.segment.nonce, batches));

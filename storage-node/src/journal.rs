@@ -43,16 +43,11 @@ pub trait JournalFile: Send {
     fn write_at(&mut self, at: u64, blocks: &[u8]) -> io::Result<()>;
 }
 
-/// Told when an entry is durable, in the order of [`Journal::queue`].
-pub trait OnDurable: Send {
-    /// `position` is where the record starts.
-    fn durable(&self, position: u64);
-}
-
 /// An entry on its way to the disk.
 pub struct Request<O> {
     pub encoded: EncodedEntry,
-    pub then: O,
+    /// Whose it is: named in the report of the write that made it durable.
+    pub owner: O,
 }
 
 /// Counts of what the journal did.
@@ -95,11 +90,14 @@ impl<O> std::fmt::Debug for Journal<O> {
     }
 }
 
-impl<O: OnDurable + 'static> Journal<O> {
-    /// Starts the thread after recovery. `failed` is called once, on the journal thread, when a write fails.
+impl<O: Send + 'static> Journal<O> {
+    /// Starts the thread after recovery. `durable` is called once per write with the owner and the position of
+    /// each of its entries, in the order of [`Journal::queue`]: one wake-up for all of them. `failed` is called
+    /// once, when a write fails. Both are called on the journal thread.
     pub fn start(
         files: Arc<dyn JournalFiles>,
         recovered: &Recovered,
+        mut durable: impl FnMut(Vec<(O, u64)>) + Send + 'static,
         failed: impl FnOnce(io::Error) + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -115,8 +113,11 @@ impl<O: OnDurable + 'static> Journal<O> {
             write: recovered.next_write,
             durable_through: recovered.end,
         };
+        let mut spare = Spare::start(Arc::clone(&files), Arc::clone(&shared))?;
+        // The first append must not wait for its file to be filled.
+        spare.ask(recovered.end / JOURNAL_FILE_BYTES);
         let writer = Writer {
-            spare: Spare::start(Arc::clone(&files), Arc::clone(&shared))?,
+            spare,
             shared: Arc::clone(&shared),
             cursor,
             file: None,
@@ -124,7 +125,7 @@ impl<O: OnDurable + 'static> Journal<O> {
             is_vouched: true,
         };
         std::thread::Builder::new().name("journal".into()).spawn(move || {
-            if let Err(error) = writer.run() {
+            if let Err(error) = writer.run(&mut durable) {
                 failed(error);
             }
         })?;
@@ -223,8 +224,8 @@ struct Writer<O> {
     is_vouched: bool,
 }
 
-impl<O: OnDurable> Writer<O> {
-    fn run(mut self) -> io::Result<()> {
+impl<O> Writer<O> {
+    fn run(mut self, durable: &mut impl FnMut(Vec<(O, u64)>)) -> io::Result<()> {
         let mut queued: VecDeque<Request<O>> = VecDeque::new();
         loop {
             let is_closed = self.collect(&mut queued);
@@ -242,9 +243,7 @@ impl<O: OnDurable> Writer<O> {
             let encoded: Vec<EncodedEntry> = batch.iter().map(|request| request.encoded.clone()).collect();
             let positions = self.write(&encoded)?;
             self.is_vouched = false;
-            for (request, position) in batch.iter().zip(positions) {
-                request.then.durable(position);
-            }
+            durable(batch.into_iter().map(|request| request.owner).zip(positions).collect());
         }
     }
 
@@ -276,7 +275,7 @@ impl<O: OnDurable> Writer<O> {
         if self.file.as_ref().is_none_or(|(open, _)| *open != lap) {
             self.file = Some((lap, self.spare.take(lap)?));
         }
-        if at % JOURNAL_FILE_BYTES > JOURNAL_FILE_BYTES / 2 {
+        if at % JOURNAL_FILE_BYTES > JOURNAL_FILE_BYTES / 16 {
             self.spare.ask(lap + 1);
         }
         let out = self.buffer.bytes_mut(bytes);

@@ -15,6 +15,7 @@ use service::drain::Drain;
 use service::health::{self, Health};
 use service::random;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use types::limits::{HEARTBEAT_MS, JOURNAL_FILE_BYTES};
 use types::{Incarnation, NodeId, Nonce, Replica, TopicPartition};
 use wire::Batch;
@@ -26,7 +27,7 @@ use crate::catalogue::{Catalogue, CatalogueError, Extent};
 use crate::files::{FileWriter, Files};
 use crate::flush::{self, Flusher};
 use crate::journal::{DirectFiles, Journal, JournalFiles};
-use crate::owner::{self, Mail, OwnerHandle, TellOwner};
+use crate::owner::{self, Mail, OwnerHandle};
 use crate::peers::{self, Peers};
 use crate::{listener, tail::TailBudget};
 
@@ -60,7 +61,7 @@ pub struct Node {
     pub name: String,
     me: Replica,
     owners: DashMap<TopicPartition, OwnerHandle>,
-    pub journal: Journal<TellOwner>,
+    pub journal: Journal<OwnerHandle>,
     pub journal_files: Arc<dyn JournalFiles>,
     pub catalogue: Catalogue,
     pub files: Arc<Files>,
@@ -166,7 +167,10 @@ impl StorageNode {
             tracing::error!(%error, disk, "the journal cannot be written: this process acknowledges nothing more and ends");
             std::process::exit(1);
         };
-        let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, failed).map_err(in_data)?;
+        let (reported, reports) = mpsc::unbounded_channel();
+        let durable = move |entries| drop(reported.send(entries));
+        let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, durable, failed).map_err(in_data)?;
+        tokio::spawn(tell_owners(reports));
         let id = register(&placement, &settings, &data, incarnation, true).await?;
         let (flusher, jobs) = Flusher::new();
         let node = Arc::new(Node {
@@ -401,6 +405,14 @@ async fn follow_map(node: Arc<Node>, mut drain: Drain) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
+    }
+}
+
+/// Passes on what the journal made durable. One wake-up from its thread for all owners of a write: they run one
+/// after the other, and what they send to one peer leaves in one system call.
+async fn tell_owners(mut reports: mpsc::UnboundedReceiver<Vec<(OwnerHandle, u64)>>) {
+    while let Some(entries) = reports.recv().await {
+        entries.into_iter().for_each(|(owner, position)| owner.tell(Mail::Durable(position)));
     }
 }
 

@@ -19,7 +19,7 @@ use wire::journal::JournalEntry;
 
 use crate::catalogue::{Extent, PartitionImage, SegmentImage};
 use crate::flush::{FlushAnswer, FlushJob};
-use crate::journal::{OnDurable, Request};
+use crate::journal::Request;
 use crate::node::Node;
 use crate::tail::Tail;
 
@@ -54,15 +54,6 @@ impl OwnerHandle {
     }
 }
 
-/// Tells an owner that its next entry is durable.
-pub struct TellOwner(OwnerHandle);
-
-impl OnDurable for TellOwner {
-    fn durable(&self, position: u64) {
-        self.0.tell(Mail::Durable(position));
-    }
-}
-
 /// What the journal owes this owner, in order.
 enum Owed {
     Batch { nonce: Nonce, base: Offset },
@@ -83,7 +74,7 @@ struct Owner {
     askers: HashMap<Token, Asker>,
     next_token: Token,
     owed: VecDeque<Owed>,
-    journal: Vec<Request<TellOwner>>,
+    journal: Vec<Request<OwnerHandle>>,
     parked: Vec<Parked>,
     wakes: BTreeSet<u64>,
     /// Something changed since the last image went to the catalogue.
@@ -95,7 +86,7 @@ struct Owner {
 /// Most mails taken at one wake-up.
 const MAILS_MAX: usize = 256;
 /// Committed bytes that an owner sends to the flusher without being asked.
-const FLUSH_BYTES: usize = 8 * 1024 * 1024;
+const FLUSH_BYTES: usize = 32 * 1024 * 1024;
 
 /// Starts the owner of a partition that recovery, or an opening, brought here.
 pub fn start(
@@ -267,7 +258,7 @@ impl Owner {
             }
             _ => Owed::Other,
         });
-        self.journal.push(Request { encoded: entry.encode(), then: TellOwner(self.handle.clone()) });
+        self.journal.push(Request { encoded: entry.encode(), owner: self.handle.clone() });
     }
 
     fn answer(&mut self, token: Token, frame: &Frame) {

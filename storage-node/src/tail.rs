@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use types::limits::{JOURNAL_FILE_BYTES, TAIL_BUDGET_BYTES};
+use bytes::{Bytes, BytesMut};
+use types::limits::{FETCH_BYTES_MAX, JOURNAL_FILE_BYTES, TAIL_BUDGET_BYTES};
 use types::{Nonce, Offset};
 use wire::Batch;
 
@@ -71,17 +71,19 @@ impl Tail {
         if end.is_some_and(|end| batch.base_offset < end) {
             return; // Recovery meets again what an extent holds already.
         }
-        self.budget.0.fetch_add(batch.len(), Ordering::Relaxed);
-        self.unflushed_bytes += batch.len();
+        self.budget.0.fetch_add(batch.stored_len(), Ordering::Relaxed);
+        self.unflushed_bytes += batch.stored_len();
         segment.entries.push_back(Entry { batch, position });
     }
 
     /// The next batch of the segment that had no position yet is durable there.
     pub fn durable(&mut self, nonce: Nonce, base: Offset, position: u64) {
         if let Some(segment) = self.segments.get_mut(&nonce)
-            && let Ok(at) = segment.entries.binary_search_by_key(&base, |entry| entry.batch.base_offset)
+            // Near the end: only what is in flight lies behind it.
+            && let Some(entry) = segment.entries.iter_mut().rev().find(|entry| entry.batch.base_offset <= base)
+            && entry.batch.base_offset == base
         {
-            segment.entries[at].position = Some(position);
+            entry.position = Some(position);
         }
     }
 
@@ -112,7 +114,7 @@ impl Tail {
         let (Some(segment), Some(last)) = (self.segments.get_mut(&nonce), extents.last()) else { return };
         segment.extents.extend_from_slice(extents);
         while segment.entries.get(segment.flushed).is_some_and(|entry| entry.batch.end_offset() <= last.end) {
-            self.unflushed_bytes -= segment.entries[segment.flushed].batch.len();
+            self.unflushed_bytes -= segment.entries[segment.flushed].batch.stored_len();
             segment.flushed += 1;
         }
     }
@@ -122,7 +124,7 @@ impl Tail {
         for segment in self.segments.values_mut() {
             while self.budget.is_over() && segment.flushed > 0 {
                 let Some(entry) = segment.entries.pop_front() else { break };
-                self.budget.0.fetch_sub(entry.batch.len(), Ordering::Relaxed);
+                self.budget.0.fetch_sub(entry.batch.stored_len(), Ordering::Relaxed);
                 segment.flushed -= 1;
             }
         }
@@ -133,16 +135,17 @@ impl Tail {
         let Some(segment) = self.segments.get_mut(&nonce) else { return };
         while segment.entries.back().is_some_and(|entry| entry.batch.end_offset() > end) {
             let Some(entry) = segment.entries.pop_back() else { break };
-            self.budget.0.fetch_sub(entry.batch.len(), Ordering::Relaxed);
+            self.budget.0.fetch_sub(entry.batch.stored_len(), Ordering::Relaxed);
             if segment.entries.len() < segment.flushed {
                 segment.flushed = segment.entries.len();
             } else {
-                self.unflushed_bytes -= entry.batch.len();
+                self.unflushed_bytes -= entry.batch.stored_len();
             }
         }
     }
 
-    /// Batches from the one that holds `offset` on, below `visible`, about `bytes_max` of them, at least one.
+    /// A run of the batches from the one that holds `offset` on, below `visible`, about `bytes_max` of them as
+    /// clients know them, at least one.
     ///
     /// # Errors
     /// When a file cannot be read, or what it holds is damaged (invariant 29).
@@ -151,66 +154,73 @@ impl Tail {
         let in_memory = segment.entries.front().map(|entry| entry.batch.base_offset);
         if in_memory.is_none_or(|base| offset < base) {
             let at = segment.extents.partition_point(|extent| extent.end <= offset);
-            if let Some(extent) = segment.extents.get(at) {
-                return self.read_extents(&segment.extents[at..], extent, offset, visible, bytes_max);
+            if at < segment.extents.len() {
+                return self.read_extents(&segment.extents[at..], Page::new(offset, visible, bytes_max));
             }
         }
         let at = segment.entries.partition_point(|entry| entry.batch.end_offset() <= offset);
-        let mut count = 0;
-        let mut bytes = 0;
-        for entry in segment.entries.iter().skip(at) {
-            let is_too_much = count > 0 && bytes + entry.batch.len() > bytes_max;
-            if entry.batch.end_offset() > visible || is_too_much {
-                break;
-            }
-            count += 1;
-            bytes += entry.batch.len();
-        }
-        let mut out = BytesMut::with_capacity(bytes);
-        for entry in segment.entries.iter().skip(at).take(count) {
-            out.put_slice(&entry.batch.prefix());
-            out.put_slice(entry.batch.body());
-        }
-        Ok(out.freeze())
+        let mut page = Page::new(offset, visible, bytes_max);
+        let mut fitting = segment.entries.iter().skip(at).take_while(|entry| page.measure(&entry.batch));
+        let count = fitting.by_ref().count();
+        page.run.reserve(page.run_bytes);
+        segment.entries.iter().skip(at).take(count).for_each(|entry| entry.batch.put_in_run(&mut page.run));
+        Ok(page.run.freeze())
     }
 
-    fn read_extents(
-        &self,
-        extents: &[Extent],
-        first: &Extent,
-        offset: Offset,
-        visible: Offset,
-        bytes_max: usize,
-    ) -> io::Result<Bytes> {
-        let mut out = BytesMut::with_capacity(first.length as usize);
-        'extents: for extent in extents {
-            if !out.is_empty() && out.len() + extent.length as usize > bytes_max {
+    fn read_extents(&self, extents: &[Extent], mut page: Page) -> io::Result<Bytes> {
+        for extent in extents {
+            if !page.run.is_empty() && page.run_bytes + extent.length as usize > page.bytes_max {
                 break;
             }
             let mut bytes = self.files.read(extent)?;
             while !bytes.is_empty() {
                 let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{extent:?}: {error}"));
-                let batch = Batch::split_from(&mut bytes).map_err(damaged)?;
-                batch.verify().map_err(damaged)?;
-                if batch.end_offset() <= offset {
+                let batch = Batch::take_from_file(&mut bytes).map_err(damaged)?;
+                if batch.end_offset() <= page.offset {
                     continue;
                 }
-                let is_too_much = !out.is_empty() && out.len() + batch.len() > bytes_max;
-                if batch.end_offset() > visible || is_too_much {
-                    break 'extents;
+                if !page.measure(&batch) {
+                    return Ok(page.run.freeze());
                 }
-                out.put_slice(&batch.prefix());
-                out.put_slice(batch.body());
+                batch.put_in_run(&mut page.run);
             }
         }
-        Ok(out.freeze())
+        Ok(page.run.freeze())
+    }
+}
+
+/// An answer to a reader as it fills: bounded by what the reader asked for and by what a frame holds.
+struct Page {
+    offset: Offset,
+    visible: Offset,
+    bytes_max: usize,
+    run: BytesMut,
+    /// Bytes as clients know them, and as the run holds them.
+    plain_bytes: usize,
+    run_bytes: usize,
+}
+
+impl Page {
+    fn new(offset: Offset, visible: Offset, bytes_max: usize) -> Self {
+        Self { offset, visible, bytes_max, run: BytesMut::new(), plain_bytes: 0, run_bytes: 0 }
+    }
+
+    /// Counts a batch in, if it still belongs to the answer; the first one always fits.
+    fn measure(&mut self, batch: &Batch) -> bool {
+        let (plain, run) = (self.plain_bytes + batch.len(), self.run_bytes + batch.run_len());
+        let fits = self.run_bytes == 0 || (plain <= self.bytes_max && run <= FETCH_BYTES_MAX);
+        let is_in = fits && batch.end_offset() <= self.visible;
+        if is_in {
+            (self.plain_bytes, self.run_bytes) = (plain, run);
+        }
+        is_in
     }
 }
 
 impl Drop for Tail {
     fn drop(&mut self) {
         let held: usize =
-            self.segments.values().flat_map(|segment| &segment.entries).map(|entry| entry.batch.len()).sum();
+            self.segments.values().flat_map(|segment| &segment.entries).map(|entry| entry.batch.stored_len()).sum();
         self.budget.0.fetch_sub(held, Ordering::Relaxed);
     }
 }

@@ -46,6 +46,9 @@ pub const JOURNAL_BLOCK_BYTES: usize = 4096;
 pub const JOURNAL_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// The most bytes of one journal write.
 pub const JOURNAL_WRITE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes that one journal write takes together at most, if the first entry is not larger by itself: enough for the
+/// device's full rate, and small enough that the first batches are acknowledged while the next are written.
+pub const JOURNAL_WRITE_BYTES_AIM: usize = 256 * 1024;
 /// Silence after which the journal writes an empty record, in ms.
 pub const JOURNAL_IDLE_MS: u64 = 10;
 /// Un-flushed bytes of one segment that earn it a file of its own.

@@ -79,6 +79,9 @@ pub struct UpOptions {
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_UP_INSECURE_BIND")]
     pub insecure_bind: bool,
+    /// Threads for its tasks; half of the cores unless given
+    #[arg(long, value_name = "N", env = "WEIR_UP_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +98,9 @@ pub struct PlacementOptions {
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_PLACEMENT_INSECURE_BIND")]
     pub insecure_bind: bool,
+    /// Threads for its tasks; half of the cores unless given
+    #[arg(long, value_name = "N", env = "WEIR_PLACEMENT_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +138,9 @@ pub struct StorageNodeOptions {
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_STORAGE_NODE_INSECURE_BIND")]
     pub insecure_bind: bool,
+    /// Threads for its tasks; half of the cores unless given
+    #[arg(long, value_name = "N", env = "WEIR_STORAGE_NODE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +172,9 @@ pub struct GatewayOptions {
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_GATEWAY_INSECURE_BIND")]
     pub insecure_bind: bool,
+    /// Threads for its tasks; half of the cores unless given
+    #[arg(long, value_name = "N", env = "WEIR_GATEWAY_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 /// Which gateway a command speaks to, and how it prints.

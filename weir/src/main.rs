@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         }
     };
     start_logging(matches!(cli.command, Command::Up(_)));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = worker_threads(&cli.command);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("weir: no runtime: {error}");
@@ -50,6 +51,20 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Threads for tasks. Half of the cores unless told: the kernel, the journal's thread and the other services need
+/// theirs, and fewer threads do more at each wake-up.
+fn worker_threads(command: &Command) -> usize {
+    let told = match command {
+        Command::Up(options) => options.threads,
+        Command::Placement(options) => options.threads,
+        Command::StorageNode(options) => options.threads,
+        Command::Gateway(options) => options.threads,
+        _ => None,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    told.map_or((cores / 2).max(1), usize::from)
 }
 
 async fn run(command: Command) -> Result<(), Failure> {

@@ -12,6 +12,8 @@ use thiserror::Error;
 use types::Offset;
 use types::limits::BATCH_HEADER_BYTES;
 
+use crate::stored::Form;
+
 /// Bytes before the body: base offset, length, leader epoch.
 pub const PREFIX_BYTES: usize = 16;
 
@@ -34,6 +36,10 @@ pub enum BatchError {
     Checksum { stored: u32, computed: u32 },
     #[error("record count {count} does not agree with last offset delta {delta}")]
     Count { count: i32, delta: i32 },
+    #[error("stored form {0} is unknown")]
+    Form(u8),
+    #[error("packed records are damaged")]
+    Packed,
 }
 
 /// What a batch's header says; read once at the edge.
@@ -73,8 +79,11 @@ impl BatchHeader {
 pub struct Batch {
     pub base_offset: Offset,
     pub leader_epoch: i32,
-    /// From the magic byte on.
+    /// From the magic byte on, in its form.
     body: Bytes,
+    form: Form,
+    /// Bytes of the plain batch, prefix included.
+    plain_len: usize,
     header: BatchHeader,
 }
 
@@ -99,6 +108,18 @@ impl Batch {
         if left < total {
             return Err(BatchError::Truncated { needed: total, left });
         }
+        Self::from_parts(bytes.split_to(total), Form::Plain)
+    }
+
+    /// Prefix and body, at least a header long. The length in the prefix is taken as it is.
+    pub(crate) fn from_parts(mut bytes: Bytes, form: Form) -> Result<Self, BatchError> {
+        let length = i32_at(&bytes, 8);
+        let plain_len =
+            usize::try_from(length).ok().and_then(|n| n.checked_add(12)).ok_or(BatchError::Length(length))?;
+        if plain_len < BATCH_HEADER_BYTES {
+            return Err(BatchError::Length(length));
+        }
+        let bytes = &mut bytes;
         let magic = bytes[16];
         if magic != MAGIC {
             return Err(BatchError::Magic(magic));
@@ -119,9 +140,8 @@ impl Batch {
             return Err(BatchError::Count { count, delta });
         }
         let (base_offset, leader_epoch) = (i64_at(bytes, 0), i32_at(bytes, 12));
-        let mut whole = bytes.split_to(total);
-        let body = whole.split_off(PREFIX_BYTES);
-        Ok(Self { base_offset, leader_epoch, body, header })
+        let body = bytes.split_off(PREFIX_BYTES);
+        Ok(Self { base_offset, leader_epoch, body, form, plain_len, header })
     }
 
     /// Exactly one batch, checksum verified: what a producer may send per partition (Produce v3 and later).
@@ -134,8 +154,18 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Checks the producer's CRC-32C over the body. Done at the edge and at each read from disk or store.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The same batch with its body in another form.
+    pub(crate) fn with_body(self, body: Bytes, form: Form) -> Self {
+        Self { body, form, ..self }
+    }
+
+    /// Checks the producer's CRC-32C over a plain body. Done at the edge; a packed batch is checked as it unpacks.
     pub fn verify(&self) -> Result<(), BatchError> {
+        assert!(self.form == Form::Plain, "INVARIANT: only a plain body has the producer's checksum");
         let computed = crc32c::crc32c(&self.body[5..]);
         let stored = self.header.crc;
         if computed == stored { Ok(()) } else { Err(BatchError::Checksum { stored, computed }) }
@@ -153,16 +183,20 @@ impl Batch {
     }
 
     /// The batch with log-append time: sets the attribute bit and the maximum, and the checksum anew. The one
-    /// place where a batch's body changes (`message.timestamp.type=LogAppendTime`); copies it.
-    pub fn stamped(&self, append_time: i64) -> Self {
-        let mut body = BytesMut::from(&self.body[..]);
-        let attributes = self.header.attributes | TIMESTAMP_TYPE_BIT;
+    /// place where a batch's body changes (`message.timestamp.type=LogAppendTime`); copies it, and leaves it plain.
+    ///
+    /// # Errors
+    /// When a packed batch does not unpack.
+    pub fn stamped(self, append_time: i64) -> Result<Self, BatchError> {
+        let plain = self.plain()?;
+        let mut body = BytesMut::from(&plain.body[..]);
+        let attributes = plain.header.attributes | TIMESTAMP_TYPE_BIT;
         body[5..7].copy_from_slice(&attributes.to_be_bytes());
         body[19..27].copy_from_slice(&append_time.to_be_bytes());
         let crc = crc32c::crc32c(&body[5..]);
         body[1..5].copy_from_slice(&crc.to_be_bytes());
-        let header = BatchHeader { crc, attributes, max_timestamp: append_time, ..self.header };
-        Self { body: body.freeze(), header, ..*self }
+        let header = BatchHeader { crc, attributes, max_timestamp: append_time, ..plain.header };
+        Ok(Self { body: body.freeze(), header, ..plain })
     }
 
     /// The offset after its last record.
@@ -170,33 +204,35 @@ impl Batch {
         self.base_offset + i64::from(self.header.last_offset_delta) + 1
     }
 
-    /// Its whole size in bytes, prefix included.
+    /// Its whole size in bytes, prefix included, as its producer sent it.
     #[expect(clippy::len_without_is_empty, reason = "a batch always has a header")]
     pub fn len(&self) -> usize {
-        PREFIX_BYTES + self.body.len()
+        self.plain_len
     }
 
     /// The leader's 16 bytes.
     pub fn prefix(&self) -> [u8; PREFIX_BYTES] {
         let mut prefix = [0; PREFIX_BYTES];
         prefix[..8].copy_from_slice(&self.base_offset.to_be_bytes());
-        prefix[8..12].copy_from_slice(&((self.body.len() + 4) as i32).to_be_bytes());
+        prefix[8..12].copy_from_slice(&((self.plain_len - 12) as i32).to_be_bytes());
         prefix[12..].copy_from_slice(&self.leader_epoch.to_be_bytes());
         prefix
     }
 
-    /// Everything from the magic byte on.
+    /// Everything from the magic byte on, in its form.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The records, as compressed as they came.
+    /// The records of a plain batch, as compressed as they came.
     pub fn records(&self) -> Bytes {
+        assert!(self.form == Form::Plain, "INVARIANT: packed records are not a client's");
         self.body.slice(BATCH_HEADER_BYTES - PREFIX_BYTES..)
     }
 
-    /// The batch in one piece. Copies: not for the data path.
+    /// A plain batch in one piece. Copies: not for the data path.
     pub fn to_bytes(&self) -> Bytes {
+        assert!(self.form == Form::Plain, "INVARIANT: packed bytes are not a client's");
         let mut buffer = BytesMut::with_capacity(self.len());
         buffer.put_slice(&self.prefix());
         buffer.put_slice(&self.body);
@@ -205,7 +241,7 @@ impl Batch {
 
     /// What the chain hash mixes in: the checksum covers the body, the rest is named beside it.
     fn digest(&self) -> u64 {
-        mix(u64::from(self.header.crc) << 32 | self.body.len() as u64, self.base_offset as u64)
+        mix(u64::from(self.header.crc) << 32 | (self.plain_len - PREFIX_BYTES) as u64, self.base_offset as u64)
     }
 
     /// The chain hash after this batch, given the one before it.
@@ -265,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_stamped_batch_is_valid_and_says_when() {
-        let stamped = sample().stamped(99);
+        let stamped = sample().stamped(99).expect("a plain batch");
         let again = Batch::parse_one(stamped.to_bytes()).expect("own bytes");
         assert!(again.header().is_log_append_time());
         assert_eq!((again.header().max_timestamp, again), (99, stamped));

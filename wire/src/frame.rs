@@ -163,6 +163,7 @@ pub struct FetchRequest {
 pub struct FetchReply {
     /// The visible watermark of the segment.
     pub visible: Offset,
+    /// A run of stored batches (`stored`).
     pub batches: Bytes,
 }
 
@@ -398,14 +399,11 @@ impl Frame {
 }
 
 fn put_batch(batch: &Batch, out: &mut BytesMut) -> Bytes {
-    out.put_slice(&batch.prefix());
-    batch.body().clone()
+    batch.put_stored(out)
 }
 
 fn take_batch(reader: &mut Reader) -> Result<Batch, DecodeError> {
-    let mut bytes = reader.take_rest();
-    let batch = Batch::split_from(&mut bytes).map_err(|_| DecodeError::Value { what: "batch", value: 0 })?;
-    if bytes.is_empty() { Ok(batch) } else { Err(DecodeError::Trailing { left: bytes.len() }) }
+    Batch::take_stored(reader.take_rest()).map_err(|_| DecodeError::Value { what: "batch", value: 0 })
 }
 
 #[cfg(test)]

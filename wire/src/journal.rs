@@ -15,7 +15,7 @@
 //! | 40 | durable through | u64: end of the last write known complete when this one began |
 //! | 48 | body | |
 //!
-//! A body starts with the fields of its kind; an append's ends with the batch, byte for byte.
+//! A body starts with the fields of its kind; an append's ends with the batch in its stored form (`stored`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use types::{
@@ -179,8 +179,7 @@ impl JournalEntry {
         let kind = match self {
             Self::Append { meta, batch } => {
                 meta.put(&mut head);
-                head.put_slice(&batch.prefix());
-                tail = Some(batch.body().clone());
+                tail = Some(batch.put_stored(&mut head));
                 1
             }
             Self::Open(meta) => {
@@ -209,12 +208,8 @@ impl JournalEntry {
         let entry = match kind {
             1 => {
                 let meta = AppendMeta::take(&mut reader)?;
-                let mut bytes = reader.take_rest();
-                let batch = Batch::split_from(&mut bytes)
+                let batch = Batch::take_stored(reader.take_rest())
                     .map_err(|_| DecodeError::Value { what: "journal batch", value: 0 })?;
-                if !bytes.is_empty() {
-                    return Err(DecodeError::Trailing { left: bytes.len() });
-                }
                 Self::Append { meta, batch }
             }
             2 => Self::Open(OpenMeta::take(&mut reader)?),

@@ -11,10 +11,10 @@ pub mod frame;
 pub mod journal;
 pub mod kafka;
 pub mod layout;
-
 pub mod murmur2;
 pub mod records;
 pub mod segment;
+pub mod stored;
 
 pub use batch::{Batch, BatchError, BatchHeader};
 pub use codec::{DecodeError, Reader, Writer};

@@ -4,8 +4,8 @@
 //! 4,096 bytes: magic `WSG1` or `WPK1`, version u8, then (segment files) the segment's identity, account,
 //! cluster, encryption key id and producer snapshot length, zero-padded, with a CRC-32C of the block's first
 //! 4,092 bytes at its end. After it come extents, each at a block boundary and padded with zeros:
-//! batches back to back, the bytes of a Kafka `.log`.
-//! The extent index lies in the node's catalogue; a file alone can be read by walking its batches.
+//! a run of stored batches, each after its length and checksum (`stored`).
+//! The extent index lies in the node's catalogue; a file alone can be read by walking its runs.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use types::{AccountId, ClusterId, SegmentId};

@@ -251,7 +251,14 @@ impl Leader {
         let (base_offset, commit) = (segment.end, segment.commit);
         let append_time = now.wall_ms.max(self.producers.log_time());
         let batch = request.batch.placed_at(base_offset, self.segment().epoch.0);
-        let batch = if request.log_append_time { batch.stamped(append_time) } else { batch };
+        let stamped = if request.log_append_time { batch.stamped(append_time) } else { Ok(batch) };
+        let batch = match stamped {
+            Ok(batch) => batch,
+            Err(error) => {
+                let result = Err(refusal(ErrorCode::CorruptBatch, &error.to_string()));
+                return out.push(Effect::Answer { token, result });
+            }
+        };
         let meta = AppendMeta {
             account: request.account,
             cluster: request.cluster,

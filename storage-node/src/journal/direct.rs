@@ -14,8 +14,8 @@ use super::{JournalFile, JournalFiles};
 
 /// Retired files that are kept for the next laps; more are deleted.
 const SPARES_MAX: usize = 8;
-/// Bytes of one write while a file is filled.
-const FILL_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of one write while a file is filled: small, so that the journal's own writes need not wait long.
+const FILL_BYTES: usize = 256 * 1024;
 
 #[repr(C, align(4096))]
 #[derive(Clone)]
