@@ -53,11 +53,17 @@ async fn write_frames(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedRece
     let mut chunks: Vec<Bytes> = Vec::with_capacity(2 * CHUNKS_MAX);
     while queue.recv_many(&mut frames, CHUNKS_MAX).await > 0 {
         // Whoever is ready now may have something for this connection too: one system call for all of it.
-        tokio::task::yield_now().await;
-        while frames.len() < CHUNKS_MAX
-            && let Ok(frame) = queue.try_recv()
-        {
-            frames.push(frame);
+        loop {
+            let before = frames.len();
+            tokio::task::yield_now().await;
+            while frames.len() < CHUNKS_MAX
+                && let Ok(frame) = queue.try_recv()
+            {
+                frames.push(frame);
+            }
+            if frames.len() == before || frames.len() == CHUNKS_MAX {
+                break;
+            }
         }
         for (head, tail) in frames.drain(..) {
             chunks.push(head);

@@ -23,8 +23,9 @@ pub use direct::{AlignedBuffer, DirectFiles, open_for_writing};
 
 /// The files of one journal. Each holds [`JOURNAL_FILE_BYTES`] and is named by its lap.
 pub trait JournalFiles: Send + Sync + 'static {
-    /// Makes the file of `lap` ready for writing: created and filled, or a recycled one renamed. Durable.
-    fn prepare(&self, lap: u64) -> io::Result<Box<dyn JournalFile>>;
+    /// Makes the file of `lap` ready for writing: created and filled, or a recycled one renamed. Durable. Takes its
+    /// time, for the sake of writes to other files, until `is_urgent`.
+    fn prepare(&self, lap: u64, is_urgent: &AtomicBool) -> io::Result<Box<dyn JournalFile>>;
     /// The laps that exist, ascending.
     fn laps(&self) -> io::Result<Vec<u64>>;
     /// A whole file's bytes, past any cache that a failed write may have left.
@@ -50,6 +51,12 @@ pub struct Request<O> {
     pub owner: O,
 }
 
+/// Entries of the last write from which on the next one waits for [`GATHER`], unless as many are there already.
+const GATHER_MIN: usize = 4;
+/// Under load, what comes within this moment goes out in one write: each costs the device, two task switches and
+/// a round of wake-ups, however little it holds. A lone writer never waits.
+const GATHER: Duration = Duration::from_micros(150);
+
 /// Counts of what the journal did.
 #[derive(Debug, Default)]
 pub struct JournalStats {
@@ -63,6 +70,8 @@ struct Shared<O> {
     queue: Mutex<Queue<O>>,
     wake: Condvar,
     is_full: AtomicBool,
+    /// The next file is waited for.
+    is_file_urgent: AtomicBool,
     /// Where the next write goes.
     end: AtomicU64,
     stats: Arc<JournalStats>,
@@ -104,6 +113,7 @@ impl<O: Send + 'static> Journal<O> {
             queue: Mutex::new(Queue { requests: Vec::new(), is_closed: false }),
             wake: Condvar::new(),
             is_full: AtomicBool::new(false),
+            is_file_urgent: AtomicBool::new(false),
             end: AtomicU64::new(recovered.end),
             stats: Arc::default(),
         });
@@ -123,6 +133,7 @@ impl<O: Send + 'static> Journal<O> {
             file: None,
             buffer: AlignedBuffer::new(1 << 20),
             is_vouched: true,
+            last_count: 0,
         };
         std::thread::Builder::new().name("journal".into()).spawn(move || {
             if let Err(error) = writer.run(&mut durable) {
@@ -181,7 +192,7 @@ impl Spare {
         std::thread::Builder::new().name("journal-files".into()).spawn(move || {
             while let Ok(lap) = asks.recv() {
                 loop {
-                    let result = files.prepare(lap);
+                    let result = files.prepare(lap, &shared.is_file_urgent);
                     let is_full = matches!(&result, Err(e) if e.kind() == io::ErrorKind::StorageFull);
                     shared.is_full.store(is_full, Ordering::Relaxed);
                     if is_full {
@@ -222,13 +233,19 @@ struct Writer<O> {
     buffer: AlignedBuffer,
     /// The last record on disk says that everything before it is complete.
     is_vouched: bool,
+    /// Entries of the last write.
+    last_count: usize,
 }
 
 impl<O> Writer<O> {
     fn run(mut self, durable: &mut impl FnMut(Vec<(O, u64)>)) -> io::Result<()> {
         let mut queued: VecDeque<Request<O>> = VecDeque::new();
         loop {
-            let is_closed = self.collect(&mut queued);
+            let mut is_closed = self.collect(&mut queued);
+            if self.last_count >= GATHER_MIN && queued.len() < self.last_count {
+                std::thread::sleep(GATHER);
+                is_closed = self.collect(&mut queued);
+            }
             if queued.is_empty() {
                 if is_closed {
                     return Ok(());
@@ -239,6 +256,7 @@ impl<O> Writer<O> {
                 continue;
             }
             let (count, _) = self.cursor.plan(queued.iter().map(|request| &request.encoded));
+            self.last_count = count;
             let batch: Vec<Request<O>> = queued.drain(..count).collect();
             let encoded: Vec<EncodedEntry> = batch.iter().map(|request| request.encoded.clone()).collect();
             let positions = self.write(&encoded)?;
@@ -273,7 +291,9 @@ impl<O> Writer<O> {
         let at = self.cursor.end;
         let lap = at / JOURNAL_FILE_BYTES;
         if self.file.as_ref().is_none_or(|(open, _)| *open != lap) {
+            self.shared.is_file_urgent.store(true, Ordering::Relaxed);
             self.file = Some((lap, self.spare.take(lap)?));
+            self.shared.is_file_urgent.store(false, Ordering::Relaxed);
         }
         if at % JOURNAL_FILE_BYTES > JOURNAL_FILE_BYTES / 16 {
             self.spare.ask(lap + 1);

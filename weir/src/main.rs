@@ -17,6 +17,10 @@ use clap::Parser as _;
 use crate::cli::{Cli, Command};
 use crate::output::Failure;
 
+/// A fifth more small records per second than with the C library's (docs/adr/0006-fewer-wake-ups.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = match config::layered(std::env::args().collect()) {
         Ok(arguments) => arguments,

@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_FILE_BYTES};
 
@@ -16,6 +18,9 @@ use super::{JournalFile, JournalFiles};
 const SPARES_MAX: usize = 8;
 /// Bytes of one write while a file is filled: small, so that the journal's own writes need not wait long.
 const FILL_BYTES: usize = 256 * 1024;
+
+/// Longest pause between two of them.
+const FILL_PAUSE_MAX: Duration = Duration::from_millis(5);
 
 #[repr(C, align(4096))]
 #[derive(Clone)]
@@ -88,7 +93,7 @@ impl DirectFiles {
         let mut block = AlignedBuffer::new(JOURNAL_BLOCK_BYTES);
         let mut times = Vec::new();
         for _ in 0..9 {
-            let began = std::time::Instant::now();
+            let began = Instant::now();
             file.write_at(0, block.bytes_mut(JOURNAL_BLOCK_BYTES))?;
             times.push(began.elapsed().as_micros() as u64);
         }
@@ -127,11 +132,18 @@ impl DirectFiles {
     }
 
     /// A file of full size that was written once.
-    fn fill(&self, path: &Path) -> io::Result<()> {
+    fn fill(&self, path: &Path, is_urgent: &AtomicBool) -> io::Result<()> {
         let file = open_for_writing(path, self.is_direct)?;
         let mut zeros = AlignedBuffer::new(FILL_BYTES);
         let mut steps = (0..JOURNAL_FILE_BYTES).step_by(FILL_BYTES);
-        let filled = steps.try_for_each(|at| file.write_all_at(zeros.bytes_mut(FILL_BYTES), at));
+        let filled = steps.try_for_each(|at| {
+            let began = Instant::now();
+            file.write_all_at(zeros.bytes_mut(FILL_BYTES), at)?;
+            if !is_urgent.load(Ordering::Relaxed) {
+                std::thread::sleep(began.elapsed().min(FILL_PAUSE_MAX));
+            }
+            Ok(())
+        });
         filled.and_then(|()| file.sync_all()).inspect_err(|_| {
             let _ = fs::remove_file(path);
         })
@@ -155,14 +167,14 @@ fn direct_options() -> OpenOptions {
 }
 
 impl JournalFiles for DirectFiles {
-    fn prepare(&self, lap: u64) -> io::Result<Box<dyn JournalFile>> {
+    fn prepare(&self, lap: u64, is_urgent: &AtomicBool) -> io::Result<Box<dyn JournalFile>> {
         let path = self.path(lap);
         if !path.exists() {
             match self.spares()?.pop() {
                 Some(spare) => fs::rename(spare, &path)?,
                 None => {
                     let filling = self.dir.join("filling");
-                    self.fill(&filling)?;
+                    self.fill(&filling, is_urgent)?;
                     fs::rename(filling, &path)?;
                 }
             }

@@ -45,11 +45,14 @@ impl JournalFile for FaultyFile {
 }
 
 impl JournalFiles for Faulty {
-    fn prepare(&self, lap: u64) -> io::Result<Box<dyn JournalFile>> {
+    fn prepare(&self, lap: u64, is_urgent: &AtomicBool) -> io::Result<Box<dyn JournalFile>> {
         if lap > 0 && self.full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        Ok(Box::new(FaultyFile { inner: self.inner.prepare(lap)?, writes_left: Arc::clone(&self.writes_left) }))
+        Ok(Box::new(FaultyFile {
+            inner: self.inner.prepare(lap, is_urgent)?,
+            writes_left: Arc::clone(&self.writes_left),
+        }))
     }
     fn laps(&self) -> io::Result<Vec<u64>> {
         self.inner.laps()
@@ -81,24 +84,25 @@ fn fence(number: i32) -> EncodedEntry {
 
 /// What every implementation must do.
 fn behaves(files: &dyn JournalFiles) {
+    let urgent = AtomicBool::new(true);
     let mut buffer = AlignedBuffer::new(8192);
     buffer.bytes_mut(8192).fill(7);
-    files.prepare(0).expect("a file").write_at(4096, buffer.bytes_mut(8192)).expect("a write");
+    files.prepare(0, &urgent).expect("a file").write_at(4096, buffer.bytes_mut(8192)).expect("a write");
     let bytes = files.read(0).expect("its bytes");
     assert_eq!(bytes.len() as u64, JOURNAL_FILE_BYTES);
     assert!(bytes[4096..12288].iter().all(|b| *b == 7) && bytes[12288] == 0 && bytes[0] == 0);
-    files.prepare(0).expect("the same file again");
+    files.prepare(0, &urgent).expect("the same file again");
     assert_eq!(files.read(0).expect("its bytes")[4096], 7, "opening again changes nothing");
     let mut two = [0; 2];
     files.read_at(0, 12287, &mut two).expect("two bytes");
     assert_eq!(two, [7, 0]);
     files.erase(0, 4096, 8192).expect("zeros");
     assert_eq!((files.read(0).expect("bytes")[8191], files.read(0).expect("bytes")[8192]), (0, 7));
-    files.prepare(1).expect("a second file");
+    files.prepare(1, &urgent).expect("a second file");
     assert_eq!(files.laps().expect("laps"), [0, 1]);
     files.retire(0).expect("retired");
     assert_eq!(files.laps().expect("laps"), [1]);
-    files.prepare(2).expect("a recycled file");
+    files.prepare(2, &urgent).expect("a recycled file");
     assert_eq!(files.laps().expect("laps"), [1, 2]);
 }
 
