@@ -218,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn a_new_epoch_forgets_the_batches_of_the_old() {
+        let mut state = ProducerState::default();
+        state.record(&producer(0, 0), &batch(0), 1);
+        state.record(&producer(0, 1), &batch(1), 1);
+        state.record(&producer(1, 0), &batch(2), 1);
+        assert!(matches!(state.judge(&producer(1, 0)), Verdict::Duplicate(b) if b.base_offset == 2));
+        assert_eq!(state.judge(&producer(1, 1)), Verdict::New);
+    }
+
+    #[test]
     fn sequences_begin_again_after_their_maximum() {
         let mut state = ProducerState::default();
         state.record(&producer(0, i32::MAX), &batch(0), 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use service::clock;
 use types::{ErrorCode, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
-use wire::frame::{FetchReply, FetchRequest, Frame, Refusal};
+use wire::frame::{FetchRequest, Frame, Refusal};
 use wire::{Batch, BatchError};
 
 use crate::Gateway;
@@ -60,12 +60,7 @@ pub async fn fetch(
             continue;
         };
         match read_segment(gateway, &record, segment, offset, bytes_max, left).await {
-            Ok(reply) => {
-                let batches = plain(reply.batches).map_err(|error| {
-                    refuse(ErrorCode::Damaged, format!("a stored batch of {id} cannot be read: {error}"))
-                })?;
-                return Ok(fetched(gateway, &record, reply.visible, batches));
-            }
+            Ok((visible, batches)) => return Ok(fetched(gateway, &record, visible, batches)),
             Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
                 return Err(out_of_range(&record, gateway.watermark(id, segment.base)));
             }
@@ -134,7 +129,7 @@ async fn read_segment(
     offset: Offset,
     bytes_max: u32,
     wait_ms: u64,
-) -> Result<FetchReply, Refusal> {
+) -> Result<(Offset, Bytes), Refusal> {
     let request = FetchRequest {
         account: record.account,
         segment: segment.id(record.id()),
@@ -149,7 +144,14 @@ async fn read_segment(
         let Some(node) = gateway.map.node(member.node) else { continue };
         let Ok(client) = gateway.pool.get(&node.address).await else { continue };
         match client.ask(&Frame::Fetch(request), Duration::from_millis(wait_ms) + ASK_MARGIN).await {
-            Some(Frame::Fetched(Ok(reply))) => return Ok(reply),
+            Some(Frame::Fetched(Ok(reply))) => match plain(reply.batches) {
+                Ok(batches) => return Ok((reply.visible, batches)),
+                // Another member may have it intact.
+                Err(error) => {
+                    tracing::error!(%error, node = node.name, partition = %record.id(), "a stored batch is damaged");
+                    last = refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
+                }
+            },
             Some(Frame::Fetched(Err(refusal))) => last = refusal,
             _ => last = refuse(ErrorCode::LeaderNotAvailable, format!("storage node `{}` does not answer", node.name)),
         }

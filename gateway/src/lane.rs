@@ -72,14 +72,14 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long a segment may refuse before placement is asked to fail it over.
 const REFUSED_MS: u64 = 1_000;
 
-/// Places a batch, in its stored form from here on: the answer comes when it is fsynced on both members, or is certain not to be, or at the deadline.
+/// Places a batch, in its stored form from here on. The answer comes when it is fsynced on both members, or is certain not to be, or at the deadline.
 pub fn append(
     gateway: &Arc<Gateway>,
     partition: TopicPartition,
     mut new: NewAppend,
 ) -> oneshot::Receiver<Result<Appended, Refusal>> {
     if !new.log_append_time {
-        new.batch = new.batch.packed();
+        new.batch = new.batch.squeezed();
     }
     let (answer, mut receiver) = oneshot::channel();
     let mut answer = answer;

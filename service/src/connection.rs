@@ -1,7 +1,7 @@
 //! Framed connections on the data path.
 //!
-//! One task writes: it takes all that is queued at each wake-up and hands it to the socket in one vectored
-//! write. One task reads: each frame gets a buffer of its own, which travels to journal, peer and cache uncopied.
+//! One task writes: it lets those that are ready add their frames, then hands all that is queued to the socket in
+//! one vectored write. One task reads: each frame gets a buffer of its own, which travels to journal, peer and cache uncopied.
 
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use types::limits::FRAME_BYTES_MAX;
 use wire::frame::{Frame, Refusal};
 
+/// How often a writer lets others run before it writes, as long as each time brings it frames.
+const YIELDS_MAX: usize = 4;
 /// Most chunks of one vectored write.
 const CHUNKS_MAX: usize = 64;
 /// Frames up to this size are read through a shared buffer, larger ones straight into their own.
@@ -53,7 +55,7 @@ async fn write_frames(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedRece
     let mut chunks: Vec<Bytes> = Vec::with_capacity(2 * CHUNKS_MAX);
     while queue.recv_many(&mut frames, CHUNKS_MAX).await > 0 {
         // Whoever is ready now may have something for this connection too: one system call for all of it.
-        loop {
+        for _ in 0..YIELDS_MAX {
             let before = frames.len();
             tokio::task::yield_now().await;
             while frames.len() < CHUNKS_MAX

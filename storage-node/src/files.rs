@@ -21,8 +21,8 @@ use crate::journal::{AlignedBuffer, open_for_writing};
 const READ_FILES_MAX: usize = 256;
 /// Segment files kept open for appending.
 const WRITE_FILES_MAX: usize = 64;
-/// Bytes of one extent: what a cold read fetches at most to find its batch.
-const EXTENT_BYTES: u64 = 1024 * 1024;
+/// Bytes of one extent's batches as clients know them: what a cold read fetches at most to find its batch.
+const EXTENT_BYTES: usize = 1024 * 1024;
 /// A segment file that is longer is closed and another begun.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes collected before they are written.
@@ -79,6 +79,9 @@ struct Open {
     length: u64,
 }
 
+/// Whether to write without pauses.
+pub type IsUrgent = Box<dyn Fn() -> bool + Send>;
+
 /// The flusher's side.
 pub struct FileWriter {
     files: Arc<Files>,
@@ -86,24 +89,20 @@ pub struct FileWriter {
     segments: HashMap<Nonce, Open>,
     dirty: Vec<File>,
     buffer: AlignedBuffer,
-    is_urgent: bool,
+    /// Looked at before each pause.
+    is_urgent: IsUrgent,
 }
 
 impl FileWriter {
-    pub fn new(files: Arc<Files>, next: u64) -> Self {
+    pub fn new(files: Arc<Files>, next: u64, is_urgent: IsUrgent) -> Self {
         Self {
             files,
             next,
             segments: HashMap::new(),
             dirty: Vec::new(),
             buffer: AlignedBuffer::new(BUFFER_BYTES),
-            is_urgent: false,
+            is_urgent,
         }
-    }
-
-    /// Whether to write without pauses: the journal is about to run out of files.
-    pub fn set_urgent(&mut self, is_urgent: bool) {
-        self.is_urgent = is_urgent;
     }
 
     /// The number of the next file.
@@ -135,7 +134,7 @@ impl FileWriter {
             self.segments.insert(nonce, open);
         }
         let Some(open) = self.segments.get_mut(&nonce) else { unreachable!("inserted above") };
-        let extents = write_batches(open, batches, &mut self.buffer, self.is_urgent)?;
+        let extents = write_batches(open, batches, &mut self.buffer, &self.is_urgent)?;
         let dirty = open.file.try_clone()?;
         self.dirty.push(dirty);
         Ok(extents)
@@ -146,7 +145,7 @@ impl FileWriter {
         let mut open = self.create(&FileHeader::Pack)?;
         let mut extents = Vec::new();
         for (nonce, batches) in pieces {
-            let written = write_batches(&mut open, batches, &mut self.buffer, self.is_urgent)?;
+            let written = write_batches(&mut open, batches, &mut self.buffer, &self.is_urgent)?;
             extents.extend(written.into_iter().map(|extent| (*nonce, extent)));
         }
         self.dirty.push(open.file);
@@ -168,15 +167,18 @@ fn write_batches(
     open: &mut Open,
     batches: &[Batch],
     buffer: &mut AlignedBuffer,
-    is_urgent: bool,
+    is_urgent: &IsUrgent,
 ) -> io::Result<Vec<Extent>> {
     let mut extents: Vec<Extent> = Vec::new();
     // Bytes of the buffer that are filled, and the position in the file of its start.
     let (mut filled, start) = (0_usize, open.length);
     let mut written = start;
+    // Bytes of the last extent's batches as clients know them.
+    let mut plain = 0;
     for batch in batches {
         let length = batch.file_len();
-        let fits = extents.last().is_some_and(|last| last.length + length as u64 <= EXTENT_BYTES);
+        let fits = !extents.is_empty() && plain + batch.len() <= EXTENT_BYTES;
+        plain = if fits { plain } else { 0 } + batch.len();
         if !fits {
             filled = pad(buffer, filled);
             if filled >= BUFFER_BYTES {
@@ -203,13 +205,13 @@ fn write_batches(
 
 /// Writes in pieces, each followed by a pause of half its time unless it is urgent: an acknowledgement waits for
 /// the journal, never for this, so the device is the journal's for a good part of the time.
-fn write_paced(file: &File, bytes: &[u8], at: u64, is_urgent: bool) -> io::Result<()> {
+fn write_paced(file: &File, bytes: &[u8], at: u64, is_urgent: &IsUrgent) -> io::Result<()> {
     let mut at = at;
     for piece in bytes.chunks(WRITE_BYTES) {
         let began = Instant::now();
         file.write_all_at(piece, at)?;
         at += piece.len() as u64;
-        if !is_urgent {
+        if !is_urgent() {
             std::thread::sleep((began.elapsed() / 2).min(PAUSE_MAX));
         }
     }
@@ -235,7 +237,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("weir-files-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         let files = Arc::new(Files::new(&dir, true).expect("files"));
-        let mut writer = FileWriter::new(Arc::clone(&files), 1);
+        let mut writer = FileWriter::new(Arc::clone(&files), 1, Box::new(|| true));
         let mut offset = 0;
         let batches: Vec<Batch> = (0..40)
             .map(|number| {
@@ -243,7 +245,7 @@ mod tests {
                 let value = vec![number as u8; 1 + number * 9_000];
                 builder.push(NewRecord { key: None, value: Some(&value), timestamp: 1, headers: &[] });
                 let batch = builder.finish(Codec::None).expect("a batch").placed_at(offset, 1);
-                let batch = if number % 2 == 0 { batch } else { batch.packed() };
+                let batch = if number % 2 == 0 { batch } else { batch.squeezed() };
                 offset = batch.end_offset();
                 batch
             })

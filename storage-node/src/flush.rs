@@ -7,17 +7,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use types::limits::{SEGMENT_FILE_BYTES_MIN, TAIL_BUDGET_BYTES};
+use types::limits::{JOURNAL_FILE_BYTES, SEGMENT_FILE_BYTES_MIN, TAIL_BUDGET_BYTES};
 use types::{Nonce, TopicPartition};
 use wire::Batch;
 use wire::journal::OpenMeta;
 use wire::segment::SegmentFileHeader;
 
 use crate::catalogue::{CatalogueError, Extent, FlushRecord, PartitionImage};
-use crate::files::FileWriter;
+use crate::files::{FileWriter, IsUrgent};
 use crate::node::Node;
 use crate::owner::{Mail, OwnerHandle};
 use crate::tail::lap_of;
@@ -70,6 +71,15 @@ enum FlushError {
     Catalogue(#[from] CatalogueError),
 }
 
+/// Whether files must be written without pauses: the journal or the memory of batches is about to run short.
+pub fn is_urgent(node: &Arc<Node>) -> IsUrgent {
+    let node = Arc::clone(node);
+    Box::new(move || {
+        let lag = node.journal.end().saturating_sub(node.checkpoint.load(Ordering::Relaxed));
+        lag / JOURNAL_FILE_BYTES >= JOURNAL_FILES_MAX
+    })
+}
+
 /// Runs until the node ends.
 pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut checkpoint: u64) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -81,18 +91,16 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
             _ = ticks.tick() => {}
         }
         if !batch.is_empty() {
-            let lag = lap_of(node.journal.end()).saturating_sub(lap_of(checkpoint));
-            writer.set_urgent(lag >= JOURNAL_FILES_MAX);
             writer = write(&node, writer, batch, None).await;
         }
-        // The file of the last byte written. An end that lies exactly on a boundary belongs to the file before it,
-        // whose last entries may not have been reported to their owners yet.
-        let current = lap_of(node.journal.end().saturating_sub(1));
+        // The file of the last entry that its owner was told of: of every file before it, owners know all entries.
+        // What is written but not reported yet would be in no answer to the question below.
+        let current = lap_of(node.reported.load(Ordering::Acquire));
         let used = current.saturating_sub(lap_of(checkpoint));
         let is_memory_tight = node.budget.used() > TAIL_BUDGET_BYTES * 3 / 4;
         if used >= JOURNAL_FILES_MAX || (is_memory_tight && used > 0) {
             // Everything before the file that is being written.
-            let limit = current * types::limits::JOURNAL_FILE_BYTES;
+            let limit = current * JOURNAL_FILE_BYTES;
             let (answers, mut answered) = mpsc::unbounded_channel();
             node.tell_all(|| Mail::Flush(answers.clone()));
             drop(answers);
@@ -110,11 +118,11 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
             }
             let needed = all.iter().filter_map(|job| job.needed).min().unwrap_or(limit).min(limit);
             let old = checkpoint;
-            writer.set_urgent(true);
             if is_complete {
                 checkpoint = needed.max(checkpoint);
             }
             writer = write(&node, writer, all, is_complete.then_some(checkpoint)).await;
+            node.checkpoint.store(checkpoint, Ordering::Relaxed);
             for lap in lap_of(old)..lap_of(checkpoint) {
                 if let Err(error) = node.journal_files.retire(lap) {
                     tracing::warn!(%error, lap, "a journal file could not be retired");

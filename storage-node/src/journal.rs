@@ -1,7 +1,7 @@
 //! The journal: one thread, one write in flight, group commit over all partitions.
 //!
-//! What is queued while a write is in flight goes out together in the next one, so the number of device writes
-//! follows time, not tenants. After a failed write the process stops acknowledging at once and ends (invariant
+//! What is queued while a write is in flight goes out together in the next one, up to a bound, so the number of
+//! device writes follows time and bytes, not tenants. After a failed write the process stops acknowledging at once and ends (invariant
 //! 28): what the kernel says about those pages afterwards cannot be trusted.
 
 mod direct;
@@ -219,9 +219,16 @@ impl Spare {
     }
 
     fn take(&mut self, lap: u64) -> io::Result<Box<dyn JournalFile>> {
-        self.ask(lap);
-        assert_eq!(self.asked.take(), Some(lap), "INVARIANT: laps are used in order");
-        self.ready.recv().map_err(|_| io::Error::other("the journal's file thread is gone"))?
+        loop {
+            self.ask(lap);
+            let given = self.ready.recv().map_err(|_| io::Error::other("the journal's file thread is gone"))?;
+            match self.asked.take() {
+                Some(asked) if asked == lap => return given,
+                // What was left of that file is too small for the entry that comes first: it is passed over.
+                Some(asked) if asked < lap => drop(given?),
+                asked => unreachable!("INVARIANT: laps are used in order: {asked:?}, now {lap}"),
+            }
+        }
     }
 }
 
@@ -241,8 +248,9 @@ impl<O> Writer<O> {
     fn run(mut self, durable: &mut impl FnMut(Vec<(O, u64)>)) -> io::Result<()> {
         let mut queued: VecDeque<Request<O>> = VecDeque::new();
         loop {
+            let left = queued.len();
             let mut is_closed = self.collect(&mut queued);
-            if self.last_count >= GATHER_MIN && queued.len() < self.last_count {
+            if self.last_count >= GATHER_MIN && left == 0 && !queued.is_empty() && queued.len() < self.last_count {
                 std::thread::sleep(GATHER);
                 is_closed = self.collect(&mut queued);
             }
@@ -253,6 +261,7 @@ impl<O> Writer<O> {
                 // A silence: vouch for the last write, so that only a write in flight can look torn.
                 self.write(&[JournalEntry::Idle.encode()])?;
                 self.is_vouched = true;
+                self.last_count = 0;
                 continue;
             }
             let (count, _) = self.cursor.plan(queued.iter().map(|request| &request.encoded));

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cores::Rules;
@@ -49,7 +50,7 @@ pub enum StartError {
     Data { dir: PathBuf, source: io::Error },
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    #[error("a journal record has version {0}, which only a newer release can read")]
+    #[error("a journal record has version {0}, which this release cannot read")]
     Newer(u8),
     #[error("placement did not register this node: {0}")]
     Placement(String),
@@ -67,6 +68,10 @@ pub struct Node {
     pub files: Arc<Files>,
     pub budget: Arc<TailBudget>,
     pub flusher: Flusher,
+    /// Position of the last journal entry that its owner was told of, and so of all before it.
+    pub reported: AtomicU64,
+    /// Everything before it has left the journal.
+    pub checkpoint: AtomicU64,
     pub peers: Peers,
     pub placement: PlacementClient,
     pub metrics: Metrics,
@@ -167,10 +172,10 @@ impl StorageNode {
             tracing::error!(%error, disk, "the journal cannot be written: this process acknowledges nothing more and ends");
             std::process::exit(1);
         };
+        let recovered_end = state.recovered.end;
         let (reported, reports) = mpsc::unbounded_channel();
         let durable = move |entries| drop(reported.send(entries));
         let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, durable, failed).map_err(in_data)?;
-        tokio::spawn(tell_owners(reports));
         let id = register(&placement, &settings, &data, incarnation, true).await?;
         let (flusher, jobs) = Flusher::new();
         let node = Arc::new(Node {
@@ -186,16 +191,20 @@ impl StorageNode {
             placement,
             metrics,
             files: Arc::clone(&files),
+            checkpoint: AtomicU64::new(state.checkpoint),
+            reported: AtomicU64::new(recovered_end.saturating_sub(1)),
         });
+        tokio::spawn(tell_owners(Arc::clone(&node), reports));
         node.metrics.damaged.set(state.quarantined as u64);
         let checkpoint = state.checkpoint;
-        let writer = FileWriter::new(files, state.next_file);
+        let writer = FileWriter::new(files, state.next_file, flush::is_urgent(&node));
         state.start_owners(&node);
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
         tokio::spawn(follow_map(Arc::clone(&node), drain.clone()));
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
         tokio::spawn(count(Arc::clone(&node)));
+        tokio::spawn(report_full(Arc::clone(&node)));
         tokio::spawn(service::http::serve(admin, health::routes(Arc::clone(&health)), drain));
         health.set_ready(true);
         Ok(Self { node, is_direct, flush_us })
@@ -410,9 +419,26 @@ async fn follow_map(node: Arc<Node>, mut drain: Drain) {
 
 /// Passes on what the journal made durable. One wake-up from its thread for all owners of a write: they run one
 /// after the other, and what they send to one peer leaves in one system call.
-async fn tell_owners(mut reports: mpsc::UnboundedReceiver<Vec<(OwnerHandle, u64)>>) {
+async fn tell_owners(node: Arc<Node>, mut reports: mpsc::UnboundedReceiver<Vec<(OwnerHandle, u64)>>) {
     while let Some(entries) = reports.recv().await {
+        let Some((_, last)) = entries.last() else { continue };
+        let last = *last;
         entries.into_iter().for_each(|(owner, position)| owner.tell(Mail::Durable(position)));
+        // After the telling: whoever reads this and then asks an owner finds it informed.
+        node.reported.store(last, Ordering::Release);
+    }
+}
+
+/// Leaders refuse appends that this node, as their follower, could not take. What comes until they know goes into
+/// the rest of the present journal file.
+async fn report_full(node: Arc<Node>) {
+    let mut known = false;
+    loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let is_full = node.journal.is_full();
+        if std::mem::replace(&mut known, is_full) != is_full {
+            node.peers.tell_full(is_full);
+        }
     }
 }
 

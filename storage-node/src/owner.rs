@@ -172,11 +172,8 @@ impl Owner {
     fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Append(asker, request) => {
-                if self.node.journal.is_full() {
-                    let refusal = Refusal {
-                        code: ErrorCode::StorageFull,
-                        message: format!("the disk of storage node `{}` is full", self.node.name),
-                    };
+                if let Some(message) = self.full_disk() {
+                    let refusal = Refusal { code: ErrorCode::StorageFull, message };
                     return asker.0.send(&Frame::Appended(Err(refusal)), asker.1);
                 }
                 let token = self.token(asker);
@@ -223,6 +220,16 @@ impl Owner {
                 by_segment.iter().for_each(|(nonce, extents)| self.tail.flushed(*nonce, extents));
             }
         }
+    }
+
+    /// Whose disk has no room for another append, if any.
+    fn full_disk(&self) -> Option<String> {
+        if self.node.journal.is_full() {
+            return Some(format!("the disk of storage node `{}` is full", self.node.name));
+        }
+        let open = self.core.replica().segments().find(|segment| segment.sealed.is_none())?;
+        let follower = open.open.follower.node;
+        self.node.peers.is_full(follower).then(|| format!("the disk of the second copy's node ({follower}) is full"))
     }
 
     fn step(&mut self, input: Input) {
@@ -396,7 +403,8 @@ impl Owner {
             });
         }
         let needed = self.tail.journal_needed(&ends);
-        self.is_dirty |= needed.is_some();
+        // What the journal still owes is in no image; so is what it holds above the ends.
+        self.is_dirty |= needed.is_some() || !self.owed.is_empty();
         FlushJob {
             owner: self.handle.clone(),
             image: PartitionImage { partition: replica.partition(), generation, epoch, segments },

@@ -4,6 +4,7 @@
 //! end and of the next one, and then asks where the follower stands.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -23,12 +24,16 @@ struct Link {
     address: String,
     sender: Option<FrameSender>,
     is_connecting: bool,
+    /// What it said last of its disk.
+    is_full: bool,
 }
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Peers {
     followers: DashMap<NodeId, Link>,
+    /// How many of them have no room: looked at before each append.
+    full: AtomicUsize,
     leaders: DashMap<NodeId, FrameSender>,
 }
 
@@ -39,6 +44,7 @@ impl Peers {
             address: address.to_owned(),
             sender: None,
             is_connecting: false,
+            is_full: false,
         });
         if link.address != address {
             link.address = address.to_owned();
@@ -48,6 +54,26 @@ impl Peers {
     /// A leader's connection began: replies to it go there.
     pub fn leader_connected(&self, node: NodeId, sender: FrameSender) {
         self.leaders.insert(node, sender);
+    }
+
+    /// Whether a follower has no room for appends, as far as it said.
+    pub fn is_full(&self, node: NodeId) -> bool {
+        self.full.load(Ordering::Relaxed) > 0 && self.followers.get(&node).is_some_and(|link| link.is_full)
+    }
+
+    fn set_full(&self, node: NodeId, is_full: bool) {
+        if let Some(mut link) = self.followers.get_mut(&node) {
+            match (std::mem::replace(&mut link.is_full, is_full), is_full) {
+                (false, true) => self.full.fetch_add(1, Ordering::Relaxed),
+                (true, false) => self.full.fetch_sub(1, Ordering::Relaxed),
+                _ => 0,
+            };
+        }
+    }
+
+    /// Tells all leaders whether this node's disk has no room.
+    pub fn tell_full(&self, is_full: bool) {
+        self.leaders.iter().for_each(|leader| leader.send(&Frame::Full { is_full }, 0));
     }
 
     pub fn reply(&self, to: NodeId, reply: PeerReply) {
@@ -90,16 +116,21 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
         }
         node.tell_all(|| Mail::PeerUp(to));
         while let Some((_, frame)) = reader.next().await {
-            if let Frame::PeerReply(reply) = frame {
-                let segment = match reply {
-                    PeerReply::Durable { segment, .. }
-                    | PeerReply::Gap { segment, .. }
-                    | PeerReply::Fenced { segment }
-                    | PeerReply::Unknown { segment } => segment,
-                };
-                node.tell(segment.partition, Mail::PeerReply(to, reply));
+            match frame {
+                Frame::PeerReply(reply) => {
+                    let segment = match reply {
+                        PeerReply::Durable { segment, .. }
+                        | PeerReply::Gap { segment, .. }
+                        | PeerReply::Fenced { segment }
+                        | PeerReply::Unknown { segment } => segment,
+                    };
+                    node.tell(segment.partition, Mail::PeerReply(to, reply));
+                }
+                Frame::Full { is_full } => node.peers.set_full(to, is_full),
+                _ => {}
             }
         }
+        node.peers.set_full(to, false);
         if let Some(mut link) = node.peers.followers.get_mut(&to) {
             link.sender = None;
         }

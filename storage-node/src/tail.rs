@@ -169,7 +169,7 @@ impl Tail {
 
     fn read_extents(&self, extents: &[Extent], mut page: Page) -> io::Result<Bytes> {
         for extent in extents {
-            if !page.run.is_empty() && page.run_bytes + extent.length as usize > page.bytes_max {
+            if !page.run.is_empty() && page.plain_bytes >= page.bytes_max {
                 break;
             }
             let mut bytes = self.files.read(extent)?;

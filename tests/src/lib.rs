@@ -96,6 +96,12 @@ impl Service {
         child.wait().expect("its end").code()
     }
 
+    /// Errors logged so far were provoked on purpose.
+    pub fn forget_log(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(&self.log);
+    }
+
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -241,4 +247,13 @@ pub fn kafka_call(address: &str, request: &[u8]) -> Option<Vec<u8>> {
     let mut answer = vec![0; u32::from_be_bytes(length) as usize];
     stream.read_exact(&mut answer).ok()?;
     Some(answer)
+}
+
+/// One of Apache Kafka's own tools.
+pub fn java(class: &str, cluster: &Cluster, arguments: &[&str]) -> Command {
+    let libs = format!("{}/*", tools().join("java").display());
+    let mut command = Command::new("java");
+    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-XX:TieredStopAtLevel=1", "-cp", &libs, class]);
+    command.args(["--bootstrap-server", &cluster.kafka]).args(arguments);
+    command
 }

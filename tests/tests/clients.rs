@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{Cluster, Scratch, run, succeed, tool, tools};
+use tests::{Cluster, Scratch, java, run, succeed, tool, tools};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -21,14 +21,6 @@ fn confluent_kafka_produces_and_reads_with_assign() {
         let out = succeed(Command::new(&python).args([script, &cluster.kafka, &topic, codec]), b"");
         assert_eq!(String::from_utf8_lossy(&out), format!("{codec}: 500 records\n"));
     }
-}
-
-fn java(class: &str, cluster: &Cluster, arguments: &[&str]) -> Command {
-    let libs = format!("{}/*", tools().join("java").display());
-    let mut command = Command::new("java");
-    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-XX:TieredStopAtLevel=1", "-cp", &libs, class]);
-    command.args(["--bootstrap-server", &cluster.kafka]).args(arguments);
-    command
 }
 
 #[test]

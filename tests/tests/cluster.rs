@@ -2,12 +2,14 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
 use bytes::{BufMut, BytesMut};
 use serde_json::json;
-use tests::{Cluster, Scratch, Service, curl, curl_json, has_command, kafka_call, succeed, tool, weir};
+use tests::{Cluster, Scratch, Service, curl, curl_json, has_command, java, kafka_call, run, succeed, tool, weir};
 use wire::codec::Writer;
 use wire::compression::Codec;
 use wire::kafka::{ApiKey, KafkaError, Message as _, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic};
@@ -221,11 +223,17 @@ fn health_metrics_and_a_drain_that_ends_with_0() {
     }
 }
 
-/// Real text of some size: this project's sources and manifests, with long and non-ASCII lines between them.
+/// Lines to stream: those of the folders in `WEIR_STREAM_MATERIAL` (separated by `:`), else this project's own,
+/// again and again. Empty lines and those over 900 KB are left out: kcat skips them.
 fn material(bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes + bytes / 8);
+    if let Ok(folders) = std::env::var("WEIR_STREAM_MATERIAL") {
+        folders.split(':').for_each(|folder| add_folder(Path::new(folder), bytes, &mut text));
+        assert!(text.len() >= bytes, "{folders} holds {} bytes of lines", text.len());
+        return text;
+    }
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let listed = succeed(Command::new("git").args(["-C", root, "ls-files"]), b"");
-    let mut text = Vec::new();
     let mut round = 0;
     while text.len() < bytes {
         for file in String::from_utf8_lossy(&listed).lines() {
@@ -241,6 +249,30 @@ fn material(bytes: usize) -> Vec<u8> {
         round += 1;
     }
     text
+}
+
+/// The lines of all files of text below a folder, by name.
+fn add_folder(folder: &Path, bytes: usize, text: &mut Vec<u8>) {
+    let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let Ok(kind) = entry.file_type() else { continue };
+        if text.len() >= bytes {
+            return;
+        }
+        if kind.is_dir() {
+            add_folder(&entry.path(), bytes, text);
+        } else if kind.is_file() {
+            let content = std::fs::read(entry.path()).unwrap_or_default();
+            if !content.contains(&0) {
+                let lines = content.split(|byte| *byte == b'\n');
+                for line in lines.filter(|line| !line.is_empty() && line.len() <= 900_000) {
+                    text.extend_from_slice(line);
+                    text.push(b'\n');
+                }
+            }
+        }
+    }
 }
 
 /// Streams text through kcat while every service is killed and restarted in turn.
@@ -275,6 +307,9 @@ fn stream_through_restarts(name: &str, is_idempotent: bool) {
     if is_idempotent {
         assert!(read == text, "{} bytes in, {} out", text.len(), read.len());
         assert!(by_http(&cluster, "stream") == text, "HTTP reads something else than Kafka");
+        if std::env::var_os("WEIR_STREAM_JAVA").is_some() {
+            assert!(by_java(&cluster, "stream", &text) == text, "Java reads something else than Kafka");
+        }
     } else {
         // At least once: no line is lost; a resend may repeat some.
         let lines = |bytes: &[u8]| -> std::collections::BTreeMap<Vec<u8>, usize> {
@@ -290,6 +325,13 @@ fn stream_through_restarts(name: &str, is_idempotent: bool) {
 }
 
 /// The whole partition through curl, as NDJSON.
+fn by_java(cluster: &Cluster, topic: &str, text: &[u8]) -> Vec<u8> {
+    let lines = text.iter().filter(|byte| **byte == b'\n').count().to_string();
+    let arguments = ["--topic", topic, "--partition", "0", "--offset", "earliest", "--timeout-ms", "60000"];
+    let mut command = java("org.apache.kafka.tools.consumer.ConsoleConsumer", cluster, &arguments);
+    run(command.args(["--max-messages", &lines]), b"", Duration::from_secs(900)).stdout
+}
+
 fn by_http(cluster: &Cluster, topic: &str) -> Vec<u8> {
     let mut text = Vec::new();
     let mut offset = 0;
@@ -300,15 +342,19 @@ fn by_http(cluster: &Cluster, topic: &str) -> Vec<u8> {
         let mut bounds = serde_json::Value::Null;
         for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let value: serde_json::Value = serde_json::from_slice(line).expect("a line of JSON");
-            match value["value"].as_str() {
-                Some(record) => {
-                    assert_eq!(value["offset"], offset);
-                    offset += 1;
-                    text.extend_from_slice(record.as_bytes());
-                    text.push(b'\n');
+            // Text that is no UTF-8 comes as base64.
+            let record = match (value["value"].as_str(), value["value_b64"].as_str()) {
+                (Some(record), _) => record.as_bytes().to_vec(),
+                (None, Some(base64)) => base64::engine::general_purpose::STANDARD.decode(base64).expect("base64"),
+                (None, None) => {
+                    bounds = value;
+                    continue;
                 }
-                None => bounds = value,
-            }
+            };
+            assert_eq!(value["offset"], offset);
+            offset += 1;
+            text.extend_from_slice(&record);
+            text.push(b'\n');
         }
         if bounds["next_offset"] == bounds["high_watermark"] {
             return text;

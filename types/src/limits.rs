@@ -78,6 +78,8 @@ const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "a frame holds any batc
 const _: () = assert!(BATCH_BYTES_MAX < JOURNAL_WRITE_BYTES_MAX, "a write holds any batch");
 const _: () = assert!(BATCH_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX, "a window holds any batch");
 const _: () = assert!((JOURNAL_WRITE_BYTES_MAX as u64) < JOURNAL_FILE_BYTES, "a file holds any write");
+const _: () = assert!(JOURNAL_WRITE_BYTES_AIM <= JOURNAL_WRITE_BYTES_MAX);
+const _: () = assert!(JOURNAL_WRITE_BYTES_AIM.is_multiple_of(JOURNAL_BLOCK_BYTES));
 const _: () = assert!(JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES as u64));
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a frame holds any fetch answer");
 const _: () = assert!(HEARTBEAT_MS * 3 < HEARTBEAT_TIMEOUT_MS);

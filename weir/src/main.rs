@@ -57,17 +57,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads for tasks. Half of the cores unless told: the kernel, the journal's thread and the other services need
+/// Threads for tasks. For services and the bench half of the cores unless told: the kernel, the journal's thread and the other services need
 /// theirs, and fewer threads do more at each wake-up.
 fn worker_threads(command: &Command) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let told = match command {
         Command::Up(options) => options.threads,
         Command::Placement(options) => options.threads,
         Command::StorageNode(options) => options.threads,
         Command::Gateway(options) => options.threads,
-        _ => None,
+        Command::Bench(_) => None,
+        _ => return cores,
     };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     told.map_or((cores / 2).max(1), usize::from)
 }
 

@@ -38,8 +38,8 @@ pub enum BatchError {
     Count { count: i32, delta: i32 },
     #[error("stored form {0} is unknown")]
     Form(u8),
-    #[error("packed records are damaged")]
-    Packed,
+    #[error("squeezed records are damaged")]
+    Squeezed,
 }
 
 /// What a batch's header says; read once at the edge.
@@ -163,7 +163,7 @@ impl Batch {
         Self { body, form, ..self }
     }
 
-    /// Checks the producer's CRC-32C over a plain body. Done at the edge; a packed batch is checked as it unpacks.
+    /// Checks the producer's CRC-32C over a plain body. Done at the edge; a squeezed batch is checked as it unpacks.
     pub fn verify(&self) -> Result<(), BatchError> {
         assert!(self.form == Form::Plain, "INVARIANT: only a plain body has the producer's checksum");
         let computed = crc32c::crc32c(&self.body[5..]);
@@ -186,7 +186,7 @@ impl Batch {
     /// place where a batch's body changes (`message.timestamp.type=LogAppendTime`); copies it, and leaves it plain.
     ///
     /// # Errors
-    /// When a packed batch does not unpack.
+    /// When a squeezed batch does not unpack.
     pub fn stamped(self, append_time: i64) -> Result<Self, BatchError> {
         let plain = self.plain()?;
         let mut body = BytesMut::from(&plain.body[..]);
@@ -226,13 +226,13 @@ impl Batch {
 
     /// The records of a plain batch, as compressed as they came.
     pub fn records(&self) -> Bytes {
-        assert!(self.form == Form::Plain, "INVARIANT: packed records are not a client's");
+        assert!(self.form == Form::Plain, "INVARIANT: squeezed records are not a client's");
         self.body.slice(BATCH_HEADER_BYTES - PREFIX_BYTES..)
     }
 
     /// A plain batch in one piece. Copies: not for the data path.
     pub fn to_bytes(&self) -> Bytes {
-        assert!(self.form == Form::Plain, "INVARIANT: packed bytes are not a client's");
+        assert!(self.form == Form::Plain, "INVARIANT: squeezed bytes are not a client's");
         let mut buffer = BytesMut::with_capacity(self.len());
         buffer.put_slice(&self.prefix());
         buffer.put_slice(&self.body);

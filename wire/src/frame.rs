@@ -16,7 +16,7 @@ use crate::dedupe::DedupeKey;
 use crate::journal::{AppendMeta, OpenMeta};
 use crate::layout::{Layout, layout};
 
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of a frame before its fields, the length prefix included.
 pub const HEADER_BYTES: usize = 16;
 
@@ -189,6 +189,10 @@ pub enum Frame {
         node: NodeId,
         incarnation: Incarnation,
     },
+    /// From a follower to its leaders: whether its disk has no room for appends.
+    Full {
+        is_full: bool,
+    },
 }
 
 layout!(struct AppendFields {
@@ -327,6 +331,10 @@ impl Frame {
                 incarnation.put(&mut out);
                 15
             }
+            Self::Full { is_full } => {
+                is_full.put(&mut out);
+                16
+            }
         };
         out[5] = kind;
         let length = out.len() - 4 + tail.as_ref().map_or(0, Bytes::len);
@@ -391,6 +399,7 @@ impl Frame {
             }),
             14 => Self::Hint { partition: Layout::take(r)? },
             15 => Self::Hello { node: Layout::take(r)?, incarnation: Layout::take(r)? },
+            16 => Self::Full { is_full: Layout::take(r)? },
             other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
         };
         reader.finish()?;

@@ -28,8 +28,8 @@ use crate::dedupe::{DedupeKey, DedupeSnapshot};
 use crate::layout::{Layout, layout};
 
 pub const MAGIC: u32 = u32::from_be_bytes(*b"WJR1");
-/// The version that is written. The one before it is read as well, once there is one.
-pub const VERSION: u8 = 1;
+/// The version that is written. Version 1, of no release, had batches without their form: it is refused, not read.
+pub const VERSION: u8 = 2;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 48;
 
@@ -139,11 +139,6 @@ impl EncodedEntry {
         HEADER_BYTES + self.head.len() + self.batch.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Bytes from the record's start to its batch's body (16 bytes into the batch).
-    pub fn batch_body_at(&self) -> usize {
-        HEADER_BYTES + self.head.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -244,7 +239,7 @@ pub struct FoundRecord {
 pub enum NoRecord {
     /// Zeros, another lap, another position or a wrong checksum.
     Bad,
-    /// Written by a newer release: this one must not touch it.
+    /// Of another version: this release must not touch it.
     Newer(u8),
 }
 
@@ -276,7 +271,7 @@ pub fn parse_record(bytes: &Bytes, lap: u64, position: u64) -> Result<FoundRecor
     if crc32c::crc32c(&bytes[8..length]) != crc {
         return Err(NoRecord::Bad);
     }
-    if version > VERSION {
+    if version != VERSION {
         return Err(NoRecord::Newer(version));
     }
     let entry = JournalEntry::decode(kind, bytes.slice(HEADER_BYTES..length)).map_err(|_| NoRecord::Bad)?;
@@ -381,7 +376,7 @@ mod tests {
         let hex: String = bytes[8..].iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
-            "010301000000001c0000000000000003000000000000200000000000000000050000000000002000\
+            "020301000000001c0000000000000003000000000000200000000000000000050000000000002000\
              00000000000000000000000000000007000000030000000100000003"
         );
     }

@@ -16,7 +16,7 @@ use crate::layout::{Layout, layout};
 /// Bytes before the first extent.
 pub const FILE_HEADER_BYTES: usize = 4096;
 /// The version that is written.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 const CRC_AT: usize = FILE_HEADER_BYTES - 4;
 const SEGMENT_MAGIC: u32 = u32::from_be_bytes(*b"WSG1");

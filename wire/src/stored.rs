@@ -1,6 +1,6 @@
 //! The stored form of a batch: how it travels and rests inside Weir.
 //!
-//! Between gateway, storage nodes and disks, a batch that its producer left uncompressed has its records packed
+//! Between gateway, storage nodes and disks, a batch that its producer left uncompressed has its records squeezed
 //! as one LZ4 block, where that makes it smaller: the devices, not the processors, bound two fsynced copies. At
 //! the edges it is what the producer sent, byte for byte; the producer's checksum is verified after unpacking.
 //!
@@ -19,10 +19,10 @@ use types::limits::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
 
 use crate::batch::{Batch, BatchError, PREFIX_BYTES};
 
-/// Bytes of a batch's header after its prefix: never packed.
+/// Bytes of a batch's header after its prefix: never squeezed.
 const HEAD_BYTES: usize = BATCH_HEADER_BYTES - PREFIX_BYTES;
 /// Records below this size stay as they are: a journal block would not shrink.
-const PACK_BYTES_MIN: usize = 2048;
+const SQUEEZE_BYTES_MIN: usize = 2048;
 /// Bytes before the batch in a run: its length; and in a file: its length and checksum.
 const RUN_ITEM_BYTES: usize = 4;
 const FILE_ITEM_BYTES: usize = 8;
@@ -36,19 +36,19 @@ pub enum Form {
 }
 
 impl Batch {
-    /// The same batch, packed if its producer left it uncompressed and at least an eighth is gained.
+    /// The same batch, squeezed if its producer left it uncompressed and at least an eighth is gained.
     #[must_use]
-    pub fn packed(self) -> Self {
+    pub fn squeezed(self) -> Self {
         let records = self.body().len() - HEAD_BYTES;
-        if self.form() != Form::Plain || self.header().compression() != 0 || records < PACK_BYTES_MIN {
+        if self.form() != Form::Plain || self.header().compression() != 0 || records < SQUEEZE_BYTES_MIN {
             return self;
         }
         let mut body = vec![0; HEAD_BYTES + lz4_flex::block::get_maximum_output_size(records)];
         let (head, room) = body.split_at_mut(HEAD_BYTES);
         head.copy_from_slice(&self.body()[..HEAD_BYTES]);
         match lz4_flex::block::compress_into(&self.body()[HEAD_BYTES..], room) {
-            Ok(packed) if packed <= records - records / 8 => {
-                body.truncate(HEAD_BYTES + packed);
+            Ok(squeezed) if squeezed <= records - records / 8 => {
+                body.truncate(HEAD_BYTES + squeezed);
                 // The rest of the buffer would stay in memory as long as the batch does.
                 body.shrink_to_fit();
                 self.with_body(body.into(), Form::Lz4)
@@ -57,10 +57,10 @@ impl Batch {
         }
     }
 
-    /// The same batch as its producer sent it, checksum verified if it was packed.
+    /// The same batch as its producer sent it, checksum verified if it was squeezed.
     ///
     /// # Errors
-    /// When the packed records do not unpack, or not to what was sent.
+    /// When the squeezed records do not unpack, or not to what was sent.
     pub fn plain(self) -> Result<Self, BatchError> {
         if self.form() == Form::Plain {
             return Ok(self);
@@ -71,24 +71,25 @@ impl Batch {
         Ok(self.with_body(body, Form::Plain))
     }
 
-    /// Appends the batch to `out` as a Kafka client knows it.
+    /// Appends the batch to `out` as a Kafka client knows it, the producer's checksum verified.
     ///
     /// # Errors
-    /// As [`Batch::plain`]; `out` may then hold part of it.
+    /// When it is damaged; `out` may then hold part of it.
     pub fn write_plain(&self, out: &mut BytesMut) -> Result<(), BatchError> {
         out.put_slice(&self.prefix());
         if self.form() == Form::Plain {
+            self.verify()?;
             out.put_slice(self.body());
             return Ok(());
         }
         let start = out.len();
-        let (head, packed) = self.body().split_at(HEAD_BYTES);
+        let (head, squeezed) = self.body().split_at(HEAD_BYTES);
         out.put_slice(head);
         out.resize(start + self.len() - PREFIX_BYTES, 0);
         let room = &mut out[start + HEAD_BYTES..];
-        let unpacked = lz4_flex::block::decompress_into(packed, room).map_err(|_| BatchError::Packed)?;
+        let unpacked = lz4_flex::block::decompress_into(squeezed, room).map_err(|_| BatchError::Squeezed)?;
         if unpacked != room.len() {
-            return Err(BatchError::Packed);
+            return Err(BatchError::Squeezed);
         }
         let (stored, computed) = (self.header().crc, crc32c::crc32c(&out[start + 5..]));
         if stored == computed { Ok(()) } else { Err(BatchError::Checksum { stored, computed }) }
@@ -132,10 +133,11 @@ impl Batch {
         };
         let batch = Self::from_parts(bytes, form)?;
         let (stored, plain) = (PREFIX_BYTES + batch.body().len(), batch.len());
-        let fits = match form {
-            Form::Plain => stored == plain,
-            Form::Lz4 => stored < plain && plain <= BATCH_BYTES_MAX,
-        };
+        let fits = plain <= BATCH_BYTES_MAX
+            && match form {
+                Form::Plain => stored == plain,
+                Form::Lz4 => stored < plain,
+            };
         if fits { Ok(batch) } else { Err(BatchError::Truncated { needed: plain, left: stored }) }
     }
 
@@ -230,13 +232,13 @@ mod tests {
     #[test]
     fn text_shrinks_and_comes_back_byte_for_byte() {
         let plain = batch_of(&text(100_000), Codec::None);
-        let packed = plain.clone().packed();
-        assert_eq!(packed.form(), Form::Lz4);
-        assert!(packed.stored_len() < plain.stored_len() / 2);
-        assert_eq!((packed.len(), packed.prefix(), packed.header()), (plain.len(), plain.prefix(), plain.header()));
-        assert_eq!(packed.chain_after(1), plain.chain_after(1), "the chain does not see the form");
-        let again = Batch::take_stored(stored(&packed)).expect("own bytes");
-        assert_eq!(again, packed);
+        let squeezed = plain.clone().squeezed();
+        assert_eq!(squeezed.form(), Form::Lz4);
+        assert!(squeezed.stored_len() < plain.stored_len() / 2);
+        assert_eq!((squeezed.len(), squeezed.prefix(), squeezed.header()), (plain.len(), plain.prefix(), plain.header()));
+        assert_eq!(squeezed.chain_after(1), plain.chain_after(1), "the chain does not see the form");
+        let again = Batch::take_stored(stored(&squeezed)).expect("own bytes");
+        assert_eq!(again, squeezed);
         assert_eq!(again.plain().expect("unpacks").to_bytes(), plain.to_bytes());
     }
 
@@ -247,15 +249,15 @@ mod tests {
             batch_of(&text(50_000), Codec::Zstd),
             batch_of(&text(1_000), Codec::None),
         ] {
-            let packed = batch.clone().packed();
-            assert_eq!(packed, batch);
-            assert_eq!(Batch::take_stored(stored(&packed)).expect("own bytes"), batch);
+            let squeezed = batch.clone().squeezed();
+            assert_eq!(squeezed, batch);
+            assert_eq!(Batch::take_stored(stored(&squeezed)).expect("own bytes"), batch);
         }
     }
 
     #[test]
     fn runs_give_back_their_batches() {
-        let batches = [batch_of(&text(9_000), Codec::None).packed(), batch_of(b"v", Codec::None)];
+        let batches = [batch_of(&text(9_000), Codec::None).squeezed(), batch_of(b"v", Codec::None)];
         let (mut run, mut file) = (BytesMut::new(), BytesMut::new());
         for batch in &batches {
             batch.put_in_run(&mut run);
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_on_disk_is_noticed_without_unpacking() {
-        let batch = batch_of(&text(3_000), Codec::None).packed();
+        let batch = batch_of(&text(3_000), Codec::None).squeezed();
         let mut bytes = vec![0; batch.file_len()];
         batch.write_in_file(&mut bytes);
         for at in 0..bytes.len() {
@@ -286,9 +288,15 @@ mod tests {
 
     #[test]
     fn a_lie_about_the_unpacked_length_allocates_nothing() {
-        let mut bytes = stored(&batch_of(&text(9_000), Codec::None).packed()).to_vec();
+        let mut bytes = stored(&batch_of(&text(9_000), Codec::None).squeezed()).to_vec();
         bytes[9..13].copy_from_slice(&i32::MAX.to_be_bytes());
         assert!(Batch::take_stored(bytes.into()).is_err());
+    }
+
+    #[test]
+    fn no_form_holds_more_than_a_batch_may() {
+        let bytes = stored(&batch_of(&noise(BATCH_BYTES_MAX), Codec::None));
+        assert!(Batch::take_stored(bytes).is_err());
     }
 
     #[test]
@@ -311,9 +319,9 @@ mod tests {
         }
 
         #[test]
-        fn damaged_packed_records_are_errors(at in 61_usize..400, bit in 0_u8..8) {
-            let packed = batch_of(&text(9_000), Codec::None).packed();
-            let mut bytes = stored(&packed).to_vec();
+        fn damaged_squeezed_records_are_errors(at in 61_usize..400, bit in 0_u8..8) {
+            let squeezed = batch_of(&text(9_000), Codec::None).squeezed();
+            let mut bytes = stored(&squeezed).to_vec();
             prop_assume!(at < bytes.len());
             bytes[at] ^= 1 << bit;
             let outcome = Batch::take_stored(bytes.into()).and_then(Batch::plain);

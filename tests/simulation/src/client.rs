@@ -28,6 +28,7 @@ pub struct Client {
     /// Idempotent producers carry their own sequence; others use the gateway's.
     is_idempotent: bool,
     sequence: i32,
+    producer_epoch: i16,
     next_number: u64,
     pub window: VecDeque<Outgoing>,
     pub window_max: usize,
@@ -46,6 +47,7 @@ impl Client {
             session: SessionId(u128::from(id) + 1),
             is_idempotent,
             sequence: 0,
+            producer_epoch: 0,
             next_number: 0,
             window: VecDeque::new(),
             window_max,
@@ -68,7 +70,11 @@ impl Client {
         }
         let mut builder = BatchBuilder::new();
         if self.is_idempotent {
-            builder = builder.producer(self.id as i64 + 100, 0, self.sequence);
+            // As real clients do when nothing is in flight: a new epoch, whose sequences begin again.
+            if self.window.is_empty() && self.sequence > 0 {
+                (self.producer_epoch, self.sequence) = (self.producer_epoch + 1, 0);
+            }
+            builder = builder.producer(self.id as i64 + 100, self.producer_epoch, self.sequence);
         }
         for record in 0..records {
             let value =

@@ -88,6 +88,7 @@ fn frames() -> Vec<Frame> {
         Frame::Fetched(Ok(FetchReply { visible: 12, batches: batch.to_bytes() })),
         Frame::Fetched(Err(refusal)),
         Frame::Hint { partition },
+        Frame::Full { is_full: true },
         Frame::Hello { node: NodeId(1), incarnation: Incarnation(2) },
     ]
 }
