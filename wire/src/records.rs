@@ -79,6 +79,25 @@ pub fn read_records(batch: &Batch, bytes_max: usize) -> Result<Vec<Record>, Reco
     Ok(records)
 }
 
+/// Checks that an uncompressed batch holds exactly the records that its header counts, with dense offsets, as Kafka's
+/// brokers do. Looks at each record's first bytes only.
+pub fn check_records(batch: &Batch) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(batch.records());
+    let count = reader.check_count("record count", i64::from(batch.header().record_count), 7)?;
+    for at in 0..count {
+        let length = reader.varint("record length")?;
+        let length = reader.check_count("record length", i64::from(length), 1)?;
+        let mut one = Reader::new(reader.bytes("record", length)?);
+        one.i8("record attributes")?;
+        one.varlong("timestamp delta")?;
+        let delta = one.varint("offset delta")?;
+        if usize::try_from(delta) != Ok(at) {
+            return Err(DecodeError::Value { what: "offset delta", value: i64::from(delta) });
+        }
+    }
+    reader.finish()
+}
+
 fn read_nullable(reader: &mut Reader, what: &'static str) -> Result<Option<Bytes>, DecodeError> {
     let length = reader.varint(what)?;
     if length == -1 {
@@ -187,6 +206,24 @@ fn write_nullable(writer: &mut Writer, value: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn a_header_that_counts_other_records_is_refused() {
+        let mut builder = BatchBuilder::new();
+        for _ in 0..3 {
+            builder.push(NewRecord { key: None, value: Some(b"value"), timestamp: 1, headers: &[] });
+        }
+        let whole = builder.finish(Codec::None).expect("a batch").to_bytes();
+        for (count, is_right) in [(2, false), (3, true), (4, false), (i32::MAX, false)] {
+            let mut bytes = whole.to_vec();
+            bytes[23..27].copy_from_slice(&(count - 1_i32).to_be_bytes());
+            bytes[57..61].copy_from_slice(&count.to_be_bytes());
+            let crc = crc32c::crc32c(&bytes[21..]);
+            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+            let batch = Batch::parse_one(bytes.into()).expect("a batch by its header");
+            assert_eq!(check_records(&batch).is_ok(), is_right, "{count}");
+        }
+    }
 
     use super::*;
 

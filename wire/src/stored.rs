@@ -235,7 +235,10 @@ mod tests {
         let squeezed = plain.clone().squeezed();
         assert_eq!(squeezed.form(), Form::Lz4);
         assert!(squeezed.stored_len() < plain.stored_len() / 2);
-        assert_eq!((squeezed.len(), squeezed.prefix(), squeezed.header()), (plain.len(), plain.prefix(), plain.header()));
+        assert_eq!(
+            (squeezed.len(), squeezed.prefix(), squeezed.header()),
+            (plain.len(), plain.prefix(), plain.header())
+        );
         assert_eq!(squeezed.chain_after(1), plain.chain_after(1), "the chain does not see the form");
         let again = Batch::take_stored(stored(&squeezed)).expect("own bytes");
         assert_eq!(again, squeezed);

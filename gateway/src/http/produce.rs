@@ -110,6 +110,7 @@ fn parse_body(content_type: &str, params: &Params, body: &Bytes) -> Result<(Vec<
         }
         "application/json" | "" | "application/x-www-form-urlencoded" => {
             #[derive(Deserialize)]
+            #[serde(deny_unknown_fields)]
             struct Request<'a> {
                 #[serde(borrow)]
                 records: Vec<&'a RawValue>,

@@ -59,6 +59,9 @@ fn invalid(message: impl Into<String>) -> Refusal {
 
 /// Reads one record from its JSON.
 pub fn parse(json: &str) -> Result<NewRecord, Refusal> {
+    if !json.trim_start().starts_with('{') {
+        return Err(invalid("not a record: a record is a JSON object"));
+    }
     let written: Written<'_> = serde_json::from_str(json).map_err(|error| invalid(format!("not a record: {error}")))?;
     let key = match (written.key, written.key_b64) {
         (Some(_), Some(_)) => return Err(invalid("`key` and `key_b64` exclude each other")),

@@ -11,6 +11,7 @@ use wire::Batch;
 use wire::batch::BatchError;
 use wire::frame::{Appended, Refusal};
 use wire::kafka::{KafkaError, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
+use wire::records::check_records;
 
 use super::{Pending, Reply};
 use crate::Gateway;
@@ -133,6 +134,11 @@ fn check(
             ErrorCode::InvalidRecord,
             format!("compression codec {} is unknown", batch.header().compression()),
         ));
+    }
+    if batch.header().compression() == 0 {
+        check_records(&batch).map_err(|error| {
+            refuse(ErrorCode::InvalidRecord, format!("the records are not those that the header counts: {error}"))
+        })?;
     }
     Ok((TopicPartition { topic: topic.id, partition: index }, batch))
 }
