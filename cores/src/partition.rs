@@ -222,7 +222,9 @@ impl Partition {
             PeerMessage::Open(open) => {
                 let segment = open.segment;
                 if self.account.is_some_and(|account| account != open.account) || open.follower != self.me {
-                    Some(PeerReply::Unknown { segment })
+                    // Not the disk that the leader means: that will not change, and `Unknown` would ask it to send
+                    // the opening again.
+                    Some(PeerReply::Fenced { segment })
                 } else {
                     let account = open.account;
                     match self.replica.open(open) {
