@@ -174,12 +174,21 @@ pub fn run(seed: u64, profile: Profile) -> Outcome {
     })
 }
 
+/// More events than this at one moment: somebody answers an answer for ever.
+const AT_ONCE_MAX: u32 = 20_000;
+
 fn run_to_end(seed: u64, profile: Profile) -> Outcome {
     let mut world = World::new(seed, profile);
     let mut events = 0;
+    let mut at_once = 0;
     while let Some(Queued { at_ms, event, .. }) = world.queue.pop() {
+        at_once = if at_ms == world.now_ms { at_once + 1 } else { 0 };
         world.now_ms = at_ms;
         events += 1;
+        if at_once > AT_ONCE_MAX {
+            world.oracle.fail(format!("LIVELOCK: more than {AT_ONCE_MAX} events at {at_ms} ms"));
+            break;
+        }
         world.trace(&event);
         world.handle(event);
         if world.oracle.violation.is_some() || world.is_finished() {
