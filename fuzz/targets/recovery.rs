@@ -33,9 +33,15 @@ fuzz_target!(|data: &[u8]| {
         let at = block * 4096;
         files[lap][at..at + record.len()].copy_from_slice(&record);
     }
-    let files: Vec<JournalFile> = (0_u64..).zip(files).map(|(lap, bytes)| JournalFile { lap, bytes: Bytes::from(bytes) }).collect();
+    let files: Vec<JournalFile> =
+        (0_u64..).zip(files).map(|(lap, bytes)| JournalFile { lap, bytes: Bytes::from(bytes) }).collect();
     let recovered = recover(&files, FILE_BYTES, 0, Rules::ALL);
     assert!(recovered.end <= 2 * FILE_BYTES);
     assert!(recovered.entries.windows(2).all(|pair| pair[0].position < pair[1].position));
-    assert!(recovered.entries.iter().all(|entry| recovered.torn.as_ref().is_none_or(|torn| !torn.contains(&entry.position))));
+    assert!(
+        recovered
+            .entries
+            .iter()
+            .all(|entry| recovered.torn.as_ref().is_none_or(|torn| !torn.contains(&entry.position)))
+    );
 });
