@@ -5,7 +5,11 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use cores::Rules;
 use cores::recovery::{JournalFile as Found, recover};
-use types::{Epoch, Generation, TopicId, TopicPartition};
+use types::{
+    AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, Replica, SegmentId, TopicId, TopicPartition,
+};
+use wire::dedupe::{DedupeSnapshot, ProducerEntry};
+use wire::journal::OpenMeta;
 
 use super::*;
 
@@ -184,6 +188,38 @@ fn entries_become_durable_in_order_across_files_and_a_full_disk_only_refuses() {
     let positions: Vec<u64> =
         (0..2000).map(|_| durable.recv_timeout(Duration::from_secs(5)).expect("durable")).collect();
     assert!(positions.windows(2).all(|pair| pair[0] < pair[1]));
+    journal.close();
+    std::fs::remove_dir_all(dir).expect("cleaned");
+}
+
+#[test]
+fn a_first_entry_that_does_not_fit_the_file_goes_into_the_next() {
+    let dir = scratch("passed-over");
+    let files: Arc<dyn JournalFiles> = Arc::new(DirectFiles::new(&dir).expect("files"));
+    let (told, durable) = mpsc::channel();
+    // One block is left, and the entry needs more.
+    let start = Recovered { next_write: 1, end: JOURNAL_FILE_BYTES - 4096, ..Recovered::default() };
+    let journal = Journal::start(Arc::clone(&files), &start, tell(told), |e| panic!("{e}")).expect("a journal");
+    let partition = TopicPartition { topic: TopicId(1), partition: 0 };
+    let segment = SegmentId { partition, generation: Generation(1), epoch: Epoch(1), nonce: Nonce(1) };
+    let replica = Replica { node: NodeId(1), incarnation: Incarnation(1) };
+    let producer = |id| ProducerEntry { id, epoch: 0, last_time: 0, batches: Vec::new() };
+    let snapshot = DedupeSnapshot { producers: (0..1_000).map(producer).collect(), ..DedupeSnapshot::default() };
+    let open = JournalEntry::Open(OpenMeta {
+        account: AccountId(0),
+        cluster: ClusterId(1),
+        segment,
+        base: 0,
+        first_free: 0,
+        leader: replica,
+        follower: replica,
+        encryption_key: 0,
+        snapshot,
+    });
+    let encoded = open.encode();
+    assert!(encoded.len() > 4096);
+    journal.queue(&mut vec![Request { encoded, owner: 0 }]);
+    assert_eq!(durable.recv_timeout(Duration::from_secs(30)), Ok(JOURNAL_FILE_BYTES));
     journal.close();
     std::fs::remove_dir_all(dir).expect("cleaned");
 }
