@@ -195,6 +195,14 @@ impl Partition {
         out
     }
 
+    /// Gives back memory that only work needs; changes nothing else.
+    pub fn shed(&mut self) {
+        self.replica.shed();
+        if let Some(leader) = &mut self.leader {
+            leader.shed();
+        }
+    }
+
     fn with_leader(&mut self, f: impl FnOnce(&mut Leader, &mut Replica)) {
         if let Some(leader) = &mut self.leader {
             f(leader, &mut self.replica);

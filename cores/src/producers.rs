@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use types::SessionId;
-use types::limits::{DEDUPE_EXPIRY_MS, PRODUCER_BATCHES, SESSION_WINDOW_MAX};
+use types::limits::{PRODUCER_BATCHES, PRODUCER_EXPIRY_MS, SESSION_EXPIRY_MS, SESSION_WINDOW_MAX};
 use wire::dedupe::sequence_plus;
 use wire::{Batch, DedupeKey, DedupeSnapshot, ProducerEntry, RememberedBatch, SessionEntry};
 
@@ -28,8 +28,9 @@ pub enum Verdict {
 /// The state at one offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProducerState {
-    producers: BTreeMap<i64, ProducerEntry>,
-    sessions: BTreeMap<SessionId, SessionEntry>,
+    /// Boxed, as the sessions are: a map's node has room for eleven, and most partitions have one or two.
+    producers: BTreeMap<i64, Box<ProducerEntry>>,
+    sessions: BTreeMap<SessionId, Box<SessionEntry>>,
     log_time: i64,
     /// Log time of the last sweep: not part of the state that is compared or stored.
     swept: i64,
@@ -38,18 +39,28 @@ pub struct ProducerState {
 impl ProducerState {
     pub fn from_snapshot(snapshot: &DedupeSnapshot) -> Self {
         Self {
-            producers: snapshot.producers.iter().map(|entry| (entry.id, entry.clone())).collect(),
-            sessions: snapshot.sessions.iter().map(|entry| (entry.session, entry.clone())).collect(),
+            producers: snapshot.producers.iter().map(|entry| (entry.id, Box::new(entry.clone()))).collect(),
+            sessions: snapshot.sessions.iter().map(|entry| (entry.session, Box::new(entry.clone()))).collect(),
             log_time: snapshot.log_time,
             swept: snapshot.log_time,
         }
     }
 
     pub fn snapshot(&self) -> DedupeSnapshot {
-        let live = |last: i64| self.log_time.saturating_sub(last) <= DEDUPE_EXPIRY_MS;
+        let live = |last: i64, expiry: i64| self.log_time.saturating_sub(last) <= expiry;
         DedupeSnapshot {
-            producers: self.producers.values().filter(|entry| live(entry.last_time)).cloned().collect(),
-            sessions: self.sessions.values().filter(|entry| live(entry.last_time)).cloned().collect(),
+            producers: self
+                .producers
+                .values()
+                .filter(|entry| live(entry.last_time, PRODUCER_EXPIRY_MS))
+                .map(|entry| (**entry).clone())
+                .collect(),
+            sessions: self
+                .sessions
+                .values()
+                .filter(|entry| live(entry.last_time, SESSION_EXPIRY_MS))
+                .map(|entry| (**entry).clone())
+                .collect(),
             log_time: self.log_time,
         }
     }
@@ -134,11 +145,8 @@ impl ProducerState {
             DedupeKey::None => {}
             DedupeKey::Producer { id, epoch, base_sequence, last_sequence } => {
                 let epoch = i32::from(epoch);
-                let entry = self.producers.entry(id).or_insert_with(|| ProducerEntry {
-                    id,
-                    epoch,
-                    last_time: append_time,
-                    batches: Vec::new(),
+                let entry = self.producers.entry(id).or_insert_with(|| {
+                    Box::new(ProducerEntry { id, epoch, last_time: append_time, batches: Vec::new() })
                 });
                 if entry.epoch != epoch {
                     entry.epoch = epoch;
@@ -151,11 +159,8 @@ impl ProducerState {
                 entry.batches.push(remembered(i64::from(base_sequence), i64::from(last_sequence)));
             }
             DedupeKey::Session { session, number, floor } => {
-                let entry = self.sessions.entry(session).or_insert_with(|| SessionEntry {
-                    session,
-                    next: 0,
-                    last_time: append_time,
-                    batches: Vec::new(),
+                let entry = self.sessions.entry(session).or_insert_with(|| {
+                    Box::new(SessionEntry { session, next: 0, last_time: append_time, batches: Vec::new() })
                 });
                 entry.next = number + 1;
                 entry.last_time = append_time;
@@ -174,10 +179,10 @@ impl ProducerState {
         if self.log_time - self.swept < 60_000 {
             return;
         }
-        let oldest = self.log_time - DEDUPE_EXPIRY_MS;
-        self.swept = self.log_time;
-        self.producers.retain(|_, entry| entry.last_time >= oldest);
-        self.sessions.retain(|_, entry| entry.last_time >= oldest);
+        let now = self.log_time;
+        self.swept = now;
+        self.producers.retain(|_, entry| entry.last_time >= now - PRODUCER_EXPIRY_MS);
+        self.sessions.retain(|_, entry| entry.last_time >= now - SESSION_EXPIRY_MS);
     }
 }
 
@@ -251,7 +256,11 @@ mod tests {
     fn entries_expire_by_log_time() {
         let mut state = ProducerState::default();
         state.record(&producer(0, 0), &batch(0), 0);
-        state.record(&DedupeKey::None, &batch(1), DEDUPE_EXPIRY_MS + 1);
+        state.record(&session(0, 0), &batch(1), 0);
+        state.record(&DedupeKey::None, &batch(2), SESSION_EXPIRY_MS + 1);
+        assert!(state.snapshot().sessions.is_empty());
+        assert_eq!(state.snapshot().producers.len(), 1, "a producer may rest for a day");
+        state.record(&DedupeKey::None, &batch(3), PRODUCER_EXPIRY_MS + 1);
         assert!(state.snapshot().producers.is_empty());
         assert_eq!(state.judge(&producer(0, 5)), Verdict::Gap);
         assert!(state.is_unknown(&producer(0, 5)));

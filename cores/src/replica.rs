@@ -79,7 +79,8 @@ pub enum Settled {
 pub struct Replica {
     partition: TopicPartition,
     floor: (Generation, Epoch),
-    segments: BTreeMap<Nonce, Segment>,
+    /// Boxed: a map's node has room for eleven, and most partitions have one.
+    segments: BTreeMap<Nonce, Box<Segment>>,
     /// What the journal still owes, in order.
     owed: VecDeque<Settled>,
     rules: Rules,
@@ -105,11 +106,11 @@ impl Replica {
     }
 
     pub fn segment(&self, nonce: Nonce) -> Option<&Segment> {
-        self.segments.get(&nonce)
+        self.segments.get(&nonce).map(|segment| &**segment)
     }
 
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        self.segments.values()
+        self.segments.values().map(|segment| &**segment)
     }
 
     /// Opens a segment: the entry for the journal.
@@ -140,7 +141,7 @@ impl Replica {
             pending_bytes: 0,
             open,
         };
-        self.segments.insert(segment.open.segment.nonce, segment);
+        self.segments.insert(segment.open.segment.nonce, Box::new(segment));
     }
 
     /// Accepts a batch at its place: the entry for the journal.
@@ -282,7 +283,7 @@ impl Replica {
     /// Takes a segment from the catalogue, before the journal is replayed on top of it.
     pub fn restore(&mut self, floor: (Generation, Epoch), segments: impl IntoIterator<Item = Segment>) {
         self.floor = self.floor.max(floor);
-        self.segments.extend(segments.into_iter().map(|segment| (segment.open.segment.nonce, segment)));
+        self.segments.extend(segments.into_iter().map(|segment| (segment.open.segment.nonce, Box::new(segment))));
     }
 
     /// Recovery found damage that may hold entries of this segment.
@@ -297,6 +298,12 @@ impl Replica {
         self.segments.clear();
         self.owed.push_back(Settled::Quiet);
         JournalEntry::Delete { partition: self.partition }
+    }
+
+    /// Gives back memory that only work needs.
+    pub fn shed(&mut self) {
+        self.owed.shrink_to_fit();
+        self.segments.values_mut().for_each(|segment| segment.pending.shrink_to_fit());
     }
 
     /// Drops a sealed segment that holds nothing.

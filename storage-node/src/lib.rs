@@ -10,6 +10,7 @@ pub mod files;
 pub mod flush;
 pub mod journal;
 mod listener;
+mod mailbox;
 mod node;
 mod owner;
 mod peers;

@@ -32,6 +32,9 @@ use crate::owner::{self, Mail, OwnerHandle};
 use crate::peers::{self, Peers};
 use crate::{listener, tail::TailBudget};
 
+/// How often owners are looked at that have no work; each gives memory back after the second look in vain.
+const SHED_EVERY: Duration = Duration::from_secs(2);
+
 /// What a user may set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -205,6 +208,7 @@ impl StorageNode {
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
         tokio::spawn(count(Arc::clone(&node)));
         tokio::spawn(report_full(Arc::clone(&node)));
+        tokio::spawn(shed(Arc::clone(&node)));
         tokio::spawn(service::http::serve(admin, health::routes(Arc::clone(&health)), drain));
         health.set_ready(true);
         Ok(Self { node, is_direct, flush_us })
@@ -439,6 +443,14 @@ async fn report_full(node: Arc<Node>) {
         if std::mem::replace(&mut known, is_full) != is_full {
             node.peers.tell_full(is_full);
         }
+    }
+}
+
+/// Owners without work give memory back.
+async fn shed(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(SHED_EVERY).await;
+        node.owners.iter().for_each(|owner| owner.shed_if_quiet());
     }
 }
 

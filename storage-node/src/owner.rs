@@ -20,6 +20,7 @@ use wire::journal::JournalEntry;
 use crate::catalogue::{Extent, PartitionImage, SegmentImage};
 use crate::flush::{FlushAnswer, FlushJob};
 use crate::journal::Request;
+use crate::mailbox::{Mailbox, Mails, mailbox};
 use crate::node::Node;
 use crate::tail::Tail;
 
@@ -42,15 +43,22 @@ pub enum Mail {
     /// Hand over what can leave the journal.
     Flush(mpsc::UnboundedSender<FlushAnswer>),
     Flushed(Vec<(Nonce, Extent)>),
+    /// Nothing came for a while: give back memory that only work needs.
+    Shed,
 }
 
 /// A handle on an owner; cheap to clone.
 #[derive(Clone)]
-pub struct OwnerHandle(mpsc::UnboundedSender<Mail>);
+pub struct OwnerHandle(Mailbox<Mail>);
 
 impl OwnerHandle {
     pub fn tell(&self, mail: Mail) {
-        let _ = self.0.send(mail);
+        self.0.send(mail);
+    }
+
+    /// Called now and then: an owner without work gives memory back.
+    pub fn shed_if_quiet(&self) {
+        self.0.send_if_quiet(Mail::Shed);
     }
 }
 
@@ -83,8 +91,6 @@ struct Owner {
     is_flushing: bool,
 }
 
-/// Most mails taken at one wake-up.
-const MAILS_MAX: usize = 256;
 /// Committed bytes that an owner sends to the flusher without being asked.
 const FLUSH_BYTES: usize = 32 * 1024 * 1024;
 
@@ -95,12 +101,12 @@ pub fn start(
     batches: Vec<(Nonce, Batch, u64)>,
     extents: Vec<(Nonce, Extent)>,
 ) -> OwnerHandle {
-    let (sender, mails) = mpsc::unbounded_channel();
+    let (sender, mails) = mailbox();
     let handle = OwnerHandle(sender);
     let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
     extents.into_iter().for_each(|(nonce, extent)| tail.restore(nonce, extent));
     batches.into_iter().for_each(|(nonce, batch, position)| tail.push(nonce, batch, Some(position)));
-    let owner = Owner {
+    let owner = Box::new(Owner {
         core: Partition::recovered(replica, node.me(), Rules::ALL),
         node: Arc::clone(node),
         handle: handle.clone(),
@@ -113,7 +119,7 @@ pub fn start(
         wakes: BTreeSet::new(),
         is_dirty: true,
         is_flushing: false,
-    };
+    });
     tokio::spawn(owner.run(mails));
     handle
 }
@@ -123,24 +129,26 @@ fn now() -> Now {
 }
 
 impl Owner {
-    async fn run(mut self, mut mails: mpsc::UnboundedReceiver<Mail>) {
+    async fn run(mut self: Box<Self>, mut mails: Mails<Mail>) {
         let mut taken = Vec::new();
         loop {
             let due = self.wakes.first().copied().into_iter().chain(self.parked.iter().map(|p| p.until_ms)).min();
             let wait = due.map(|due| Duration::from_millis(due.saturating_sub(clock::monotonic_ms())));
             tokio::select! {
                 biased;
-                count = mails.recv_many(&mut taken, MAILS_MAX) => if count == 0 { return },
+                () = mails.take(&mut taken) => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
+            let is_idle = matches!(taken[..], [Mail::Shed]);
             for mail in taken.drain(..) {
                 self.handle_mail(mail);
             }
             self.on_time();
             self.node.journal.queue(&mut self.journal);
-            if taken.capacity() > 16 && self.owed.is_empty() {
-                // An idle partition holds no memory that it does not need.
-                taken.shrink_to(0);
+            if is_idle {
+                taken.shrink_to_fit();
+                mails.shed();
+                self.shed();
             }
             if self.tail.unflushed_bytes() > FLUSH_BYTES && !self.is_flushing {
                 let job = self.flush_job();
@@ -148,6 +156,15 @@ impl Owner {
             }
             self.tail.evict();
         }
+    }
+
+    fn shed(&mut self) {
+        self.core.shed();
+        self.tail.shed();
+        self.askers.shrink_to_fit();
+        self.owed.shrink_to_fit();
+        self.journal.shrink_to_fit();
+        self.parked.shrink_to_fit();
     }
 
     fn on_time(&mut self) {
@@ -219,6 +236,7 @@ impl Owner {
                 }
                 by_segment.iter().for_each(|(nonce, extents)| self.tail.flushed(*nonce, extents));
             }
+            Mail::Shed => {}
         }
     }
 

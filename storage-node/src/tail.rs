@@ -47,7 +47,8 @@ struct SegmentTail {
 /// See the module's text. One per partition.
 #[derive(Debug)]
 pub struct Tail {
-    segments: BTreeMap<Nonce, SegmentTail>,
+    /// Boxed: a map's node has room for eleven, and most partitions have one.
+    segments: BTreeMap<Nonce, Box<SegmentTail>>,
     budget: Arc<TailBudget>,
     files: Arc<Files>,
     unflushed_bytes: usize,
@@ -127,6 +128,14 @@ impl Tail {
                 self.budget.0.fetch_sub(entry.batch.stored_len(), Ordering::Relaxed);
                 segment.flushed -= 1;
             }
+        }
+    }
+
+    /// Gives back memory that only work needs.
+    pub fn shed(&mut self) {
+        for segment in self.segments.values_mut() {
+            segment.entries.shrink_to_fit();
+            segment.extents.shrink_to_fit();
         }
     }
 

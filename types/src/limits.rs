@@ -27,8 +27,10 @@ pub const PRODUCER_BATCHES: usize = 5;
 pub const SEQUENCE_GAP_BATCHES: usize = 5;
 /// How long such a batch waits, in ms.
 pub const SEQUENCE_GAP_MS: u64 = 1_000;
-/// How long a session or producer entry outlives its last append, in ms of log time.
-pub const DEDUPE_EXPIRY_MS: i64 = 15 * 60 * 1000;
+/// How long a session's entry outlives its last append, in ms of log time: nothing is sent again so late.
+pub const SESSION_EXPIRY_MS: i64 = 15 * 60 * 1000;
+/// How long a producer's entry outlives its last append, in ms of log time (Kafka's `producer.id.expiration.ms`).
+pub const PRODUCER_EXPIRY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How long a follower's connection may be gone within one epoch, in ms.
 pub const FOLLOWER_RECONNECT_MS: u64 = 300;
@@ -82,4 +84,5 @@ const _: () = assert!(JOURNAL_WRITE_BYTES_AIM <= JOURNAL_WRITE_BYTES_MAX);
 const _: () = assert!(JOURNAL_WRITE_BYTES_AIM.is_multiple_of(JOURNAL_BLOCK_BYTES));
 const _: () = assert!(JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES as u64));
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a frame holds any fetch answer");
+const _: () = assert!(APPEND_DEADLINE_MS as i64 * 2 < SESSION_EXPIRY_MS, "a lane gives up first");
 const _: () = assert!(HEARTBEAT_MS * 3 < HEARTBEAT_TIMEOUT_MS);

@@ -169,6 +169,12 @@ impl Leader {
         self.waiters.len() + self.early.len() + self.held.len()
     }
 
+    pub(super) fn shed(&mut self) {
+        self.waiters.shrink_to_fit();
+        self.early.shrink_to_fit();
+        self.held.shrink_to_fit();
+    }
+
     pub(super) fn append(
         &mut self,
         now: Now,
