@@ -83,6 +83,8 @@ pub struct Replica {
     segments: BTreeMap<Nonce, Box<Segment>>,
     /// What the journal still owes, in order.
     owed: VecDeque<Settled>,
+    /// The topic is gone, and nothing came since.
+    is_deleted: bool,
     rules: Rules,
 }
 
@@ -93,11 +95,23 @@ fn chain_seed(segment: &SegmentId) -> u64 {
 
 impl Replica {
     pub fn new(partition: TopicPartition, rules: Rules) -> Self {
-        Self { partition, floor: (Generation(0), Epoch(0)), segments: BTreeMap::new(), owed: VecDeque::new(), rules }
+        Self {
+            partition,
+            floor: (Generation(0), Epoch(0)),
+            segments: BTreeMap::new(),
+            owed: VecDeque::new(),
+            is_deleted: false,
+            rules,
+        }
     }
 
     pub fn partition(&self) -> TopicPartition {
         self.partition
+    }
+
+    /// The topic is gone, and no segment was opened since.
+    pub fn is_deleted(&self) -> bool {
+        self.is_deleted
     }
 
     /// Appends of a leadership below this fail.
@@ -129,6 +143,7 @@ impl Replica {
     fn insert(&mut self, open: OpenMeta) {
         // The opening of a segment raises the floor as a fence would: a zombie of an older one is stopped.
         self.floor = self.floor.max(open.segment.leadership());
+        self.is_deleted = false;
         let segment = Segment {
             end: open.base,
             chain: chain_seed(&open.segment),
@@ -275,7 +290,10 @@ impl Replica {
                     segment.seal(*end);
                 }
             }
-            JournalEntry::Delete { .. } => self.segments.clear(),
+            JournalEntry::Delete { .. } => {
+                self.segments.clear();
+                self.is_deleted = true;
+            }
             JournalEntry::Idle => {}
         }
     }
@@ -296,6 +314,7 @@ impl Replica {
     /// Forgets every segment (the topic is deleted); the floor stays.
     pub fn delete(&mut self) -> JournalEntry {
         self.segments.clear();
+        self.is_deleted = true;
         self.owed.push_back(Settled::Quiet);
         JournalEntry::Delete { partition: self.partition }
     }

@@ -39,6 +39,9 @@ pub fn answer_of(code: ErrorCode) -> (StatusCode, KafkaError) {
         E::NotFound => (S::NOT_FOUND, K::UnknownTopicOrPartition),
         E::TenantMismatch => (S::NOT_FOUND, K::UnknownTopicOrPartition),
         E::Damaged => (S::INTERNAL_SERVER_ERROR, K::KafkaStorageError),
+        E::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, K::InvalidRequest),
+        E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, K::InvalidRequest),
+        E::BodyTimedOut => (S::REQUEST_TIMEOUT, K::InvalidRequest),
         E::ShuttingDown => (S::SERVICE_UNAVAILABLE, K::NotLeaderOrFollower),
     }
 }

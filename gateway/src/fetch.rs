@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use service::clock;
+use types::limits::UNPACKED_BYTES_MAX;
 use types::{ErrorCode, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
-use wire::frame::{FetchRequest, Frame, Refusal};
+use wire::frame::{FetchReply, FetchRequest, Frame, Refusal};
+use wire::records::read_records;
 use wire::{Batch, BatchError};
 
 use crate::Gateway;
@@ -20,6 +22,8 @@ pub struct Fetched {
     pub high_watermark: Offset,
     pub log_start: Offset,
     pub leader_epoch: i32,
+    /// Where the segment ends that was read, if it is sealed.
+    sealed_end: Option<Offset>,
 }
 
 /// How long a read goes on looking for a member that answers.
@@ -33,6 +37,17 @@ pub async fn fetch(
     gateway: &Arc<Gateway>,
     id: TopicPartition,
     offset: Offset,
+    bytes_max: u32,
+    wait_ms: u64,
+) -> Result<Fetched, Refusal> {
+    read(gateway, id, offset, None, bytes_max, wait_ms).await
+}
+
+async fn read(
+    gateway: &Arc<Gateway>,
+    id: TopicPartition,
+    offset: Offset,
+    since_ms: Option<i64>,
     bytes_max: u32,
     wait_ms: u64,
 ) -> Result<Fetched, Refusal> {
@@ -54,13 +69,22 @@ pub async fn fetch(
                 return Err(out_of_range(&record, end));
             }
             if left == 0 || offset < end {
-                return Ok(fetched(gateway, &record, end, Bytes::new()));
+                return Ok(fetched(gateway, &record, end, Bytes::new(), None));
             }
             let _ = tokio::time::timeout(Duration::from_millis(left), changes.changed()).await;
             continue;
         };
-        match read_segment(gateway, &record, segment, offset, bytes_max, left).await {
-            Ok((visible, batches)) => return Ok(fetched(gateway, &record, visible, batches)),
+        let request = FetchRequest {
+            account: record.account,
+            segment: segment.id(id),
+            sealed_end: segment.end,
+            offset,
+            since_ms,
+            bytes_max,
+            wait_ms: left as u32,
+        };
+        match ask(gateway, id, segment, &request).await {
+            Ok(reply) => return Ok(fetched(gateway, &record, reply.visible, reply.batches, segment.end)),
             Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
                 return Err(out_of_range(&record, gateway.watermark(id, segment.base)));
             }
@@ -87,6 +111,59 @@ pub async fn latest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Fetche
     fetch(gateway, id, offset, 0, 0).await
 }
 
+/// A record by its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dated {
+    pub offset: Offset,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}
+
+/// The first record that is no older than `since_ms` (ms since 1970), if there is one: Kafka's lookup by time.
+pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i64) -> Result<Option<Dated>, Refusal> {
+    let mut offset = record(gateway, id, false).await?.log_start;
+    loop {
+        let fetched = read(gateway, id, offset, Some(since_ms), 1, 0).await?;
+        let leader_epoch = fetched.leader_epoch;
+        let mut batches = fetched.batches;
+        while !batches.is_empty() {
+            let damaged = |error: BatchError| refuse(ErrorCode::Damaged, format!("a stored batch: {error}"));
+            let batch = Batch::split_from(&mut batches).map_err(damaged)?;
+            // A batch that no client can unpack is found as a whole.
+            let records = read_records(&batch, UNPACKED_BYTES_MAX).unwrap_or_default();
+            let found = records.iter().find(|record| record.offset >= offset && record.timestamp >= since_ms);
+            let (found, timestamp) = match found {
+                Some(found) => (found.offset, found.timestamp),
+                None => (batch.base_offset.max(offset), batch.header().max_timestamp),
+            };
+            return Ok(Some(Dated { offset: found, timestamp, leader_epoch }));
+        }
+        match fetched.sealed_end {
+            Some(end) if end > offset => offset = end,
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Bytes of one copy of a partition on the disks of storage nodes.
+pub async fn local_bytes(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<u64, Refusal> {
+    let record = record(gateway, id, false).await?;
+    let mut bytes = 0;
+    for segment in &record.chain {
+        let request = FetchRequest {
+            account: record.account,
+            segment: segment.id(id),
+            sealed_end: segment.end,
+            offset: segment.base,
+            since_ms: None,
+            bytes_max: 0,
+            wait_ms: 0,
+        };
+        bytes += ask(gateway, id, segment, &request).await?.stored_bytes;
+    }
+    Ok(bytes)
+}
+
 async fn record(gateway: &Arc<Gateway>, id: TopicPartition, is_fresh: bool) -> Result<Arc<PartitionRecord>, Refusal> {
     if let Some(record) = gateway.map.partition(id).filter(|_| !is_fresh) {
         return Ok(record);
@@ -108,8 +185,15 @@ fn plain(run: Bytes) -> Result<Bytes, BatchError> {
     Ok(out.freeze())
 }
 
-fn fetched(gateway: &Gateway, record: &PartitionRecord, visible: Offset, batches: Bytes) -> Fetched {
+fn fetched(
+    gateway: &Gateway,
+    record: &PartitionRecord,
+    visible: Offset,
+    batches: Bytes,
+    sealed_end: Option<Offset>,
+) -> Fetched {
     Fetched {
+        sealed_end,
         batches,
         high_watermark: gateway.watermark(record.id(), visible),
         log_start: record.log_start,
@@ -122,33 +206,26 @@ fn out_of_range(record: &PartitionRecord, end: Offset) -> Refusal {
     refuse(ErrorCode::OffsetOutOfRange, message)
 }
 
-async fn read_segment(
+/// Asks the members of a segment in turn, the leader first, until one gives what can be read. The batches of the
+/// reply are as clients know them.
+async fn ask(
     gateway: &Arc<Gateway>,
-    record: &PartitionRecord,
+    id: TopicPartition,
     segment: &SegmentRecord,
-    offset: Offset,
-    bytes_max: u32,
-    wait_ms: u64,
-) -> Result<(Offset, Bytes), Refusal> {
-    let request = FetchRequest {
-        account: record.account,
-        segment: segment.id(record.id()),
-        sealed_end: segment.end,
-        offset,
-        bytes_max,
-        wait_ms: wait_ms as u32,
-    };
+    request: &FetchRequest,
+) -> Result<FetchReply, Refusal> {
     let members: &[Replica] = if segment.end.is_some() { &segment.replicas } else { &segment.replicas[..1] };
     let mut last = refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers");
     for member in members {
         let Some(node) = gateway.map.node(member.node) else { continue };
         let Ok(client) = gateway.pool.get(&node.address).await else { continue };
-        match client.ask(&Frame::Fetch(request), Duration::from_millis(wait_ms) + ASK_MARGIN).await {
+        let timeout = Duration::from_millis(request.wait_ms.into()) + ASK_MARGIN;
+        match client.ask(&Frame::Fetch(*request), timeout).await {
             Some(Frame::Fetched(Ok(reply))) => match plain(reply.batches) {
-                Ok(batches) => return Ok((reply.visible, batches)),
+                Ok(batches) => return Ok(FetchReply { batches, ..reply }),
                 // Another member may have it intact.
                 Err(error) => {
-                    tracing::error!(%error, node = node.name, partition = %record.id(), "a stored batch is damaged");
+                    tracing::error!(%error, node = node.name, partition = %id, "a stored batch is damaged");
                     last = refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
                 }
             },

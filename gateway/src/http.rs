@@ -1,5 +1,6 @@
 //! HTTP: one router for HTTP/1.1 and HTTP/2, `/v1`.
 
+mod guard;
 mod problem;
 mod produce;
 mod read;
@@ -9,9 +10,9 @@ mod topics;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use types::ErrorCode;
 use types::limits::HTTP_BODY_BYTES_MAX;
@@ -23,16 +24,11 @@ use crate::http::problem::Problem;
 pub fn routes(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/v1/topics", get(topics::list).post(topics::create))
-        .route("/v1/topics/{topic}", get(topics::describe).delete(topics::delete))
+        .route("/v1/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
         .route("/v1/topics/{topic}/records", post(produce::produce))
         .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read))
         .fallback(|| async { Problem(refuse(ErrorCode::NotFound, "there is nothing at this path")).into_response() })
-        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), count))
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), guard::guard))
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .with_state(gateway)
-}
-
-async fn count(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    gateway.metrics.http_requests.add(1);
-    next.run(request).await
 }

@@ -9,9 +9,11 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod refused;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use service::connection::{ReadError, read_length_prefixed, write_all};
@@ -20,11 +22,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use types::limits::KAFKA_FRAME_BYTES_MAX;
+use types::limits::{CONNECTION_IDLE_MS, KAFKA_FRAME_BYTES_MAX};
 use wire::codec::{DecodeError, Writer};
-use wire::kafka::{
-    ApiKey, ApiVersionsResponse, KafkaError, Message, Offered, RequestHeader, has_flexible_response_header,
-};
+use wire::kafka::{ApiKey, KafkaError, Message, Offered, RequestHeader, has_flexible_response_header};
 
 use crate::Gateway;
 
@@ -67,12 +67,28 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
     let mut buffer = BytesMut::with_capacity(16 * 1024);
+    // Two looks without a request between them: half of one, or silence.
+    let mut looks = tokio::time::interval(Duration::from_millis(CONNECTION_IDLE_MS / 2));
+    looks.tick().await;
     loop {
-        let frame = tokio::select! {
-            biased;
-            () = drain.begun() => break,
-            frame = read_length_prefixed(&mut read, &mut buffer, KAFKA_FRAME_BYTES_MAX) => frame,
+        let mut looked = 0;
+        let reading = read_length_prefixed(&mut read, &mut buffer, KAFKA_FRAME_BYTES_MAX);
+        tokio::pin!(reading);
+        let frame = loop {
+            tokio::select! {
+                biased;
+                () = drain.begun() => break None,
+                frame = &mut reading => break Some(frame),
+                _ = looks.tick() => {
+                    looked += 1;
+                    if looked > 2 {
+                        tracing::debug!(peer, "a Kafka connection was silent for too long; closing");
+                        break None;
+                    }
+                }
+            }
         };
+        let Some(frame) = frame else { break };
         let frame = match frame {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
@@ -145,39 +161,31 @@ fn dispatch(gateway: &Arc<Gateway>, frame: Bytes) -> Result<Pending, DecodeError
     };
     let reply = Reply { correlation: header.correlation, offered, version: header.version };
     if !(offered.accepted..=offered.max).contains(&header.version) {
-        return unsupported(reply, header.version);
+        let message = format!(
+            "{:?} is served in versions {} to {}, not {}",
+            offered.key, offered.accepted, offered.max, header.version
+        );
+        return Ok(refused::refuse(reply, KafkaError::UnsupportedVersion, &message));
     }
-    let gateway = Arc::clone(gateway);
-    Ok(match offered.key {
-        ApiKey::Produce => produce::begin(gateway, reply, Message::decode(body, header.version)?),
-        ApiKey::Fetch => answer(reply, fetch::handle(gateway, Message::decode(body, header.version)?)),
-        ApiKey::ListOffsets => answer(reply, list_offsets::handle(gateway, Message::decode(body, header.version)?)),
-        ApiKey::Metadata => {
-            answer(reply, metadata::handle(gateway, header.version, Message::decode(body, header.version)?))
-        }
-        ApiKey::FindCoordinator => answer(reply, find_coordinator::handle(Message::decode(body, header.version)?)),
-        ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, header.version)?)),
-        ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, header.version)?)),
-        ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, header.version)?)),
-        ApiKey::InitProducerId => {
-            answer(reply, init_producer_id::handle(gateway, Message::decode(body, header.version)?))
-        }
-    })
+    Ok(begin(gateway, reply, body).unwrap_or_else(|error| {
+        refused::refuse(reply, KafkaError::InvalidRequest, &format!("the request cannot be read: {error}"))
+    }))
 }
 
-/// A version that is not accepted gets an error that its client can read where the protocol has one for it.
-fn unsupported(reply: Reply, version: i16) -> Result<Pending, DecodeError> {
-    let error = KafkaError::UnsupportedVersion as i16;
-    match reply.offered.key {
-        // KIP-511: version 0 with the error, so that the client may choose again.
-        ApiKey::ApiVersions => {
-            let reply = Reply { version: 0, ..reply };
-            Ok(answer(reply, std::future::ready(ApiVersionsResponse::offer(error))))
-        }
-        ApiKey::Produce => Ok(answer(reply, std::future::ready(produce::unsupported_version()))),
-        // Nothing of the body is known: even the shape of the answer is a guess.
-        _ => Err(DecodeError::Value { what: "api version", value: i64::from(version) }),
-    }
+fn begin(gateway: &Arc<Gateway>, reply: Reply, body: Bytes) -> Result<Pending, DecodeError> {
+    let gateway = Arc::clone(gateway);
+    let version = reply.version;
+    Ok(match reply.offered.key {
+        ApiKey::Produce => produce::begin(gateway, reply, Message::decode(body, version)?),
+        ApiKey::Fetch => answer(reply, fetch::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::ListOffsets => answer(reply, list_offsets::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::Metadata => answer(reply, metadata::handle(gateway, version, Message::decode(body, version)?)),
+        ApiKey::FindCoordinator => answer(reply, find_coordinator::handle(Message::decode(body, version)?)),
+        ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, version)?)),
+        ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::InitProducerId => answer(reply, init_producer_id::handle(gateway, Message::decode(body, version)?)),
+    })
 }
 
 /// Where an answer goes.

@@ -1,9 +1,9 @@
-//! Topics, the same for both fronts: what may be configured, creation, deletion.
+//! Topics, the same for both fronts: what may be configured, creation, change, deletion.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use service::api::{ApiError, CreateTopic, DeleteTopic};
+use service::api::{AlterTopic, ApiError, CreateTopic, DeleteTopic};
 use types::limits::{BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
 use types::{ErrorCode, TopicRecord};
 
@@ -66,11 +66,16 @@ pub async fn create(
     Ok(topic)
 }
 
+fn invalid(message: String) -> Result<(), ApiError> {
+    Err(ApiError::new(ErrorCode::InvalidConfig, message))
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    if KNOWN_CONFIGS.contains(&name) { Ok(()) } else { invalid(format!("topic config `{name}` is not known")) }
+}
+
 fn check_config(name: &str, value: &str) -> Result<(), ApiError> {
-    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidConfig, message));
-    if !KNOWN_CONFIGS.contains(&name) {
-        return invalid(format!("topic config `{name}` is not known"));
-    }
+    check_name(name)?;
     match name {
         "max.message.bytes" => match value.parse::<usize>() {
             Ok(bytes) if (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&bytes) => Ok(()),
@@ -81,6 +86,31 @@ fn check_config(name: &str, value: &str) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Checks and makes changes; this gateway knows them on return. `None` takes a config away.
+pub async fn alter(
+    gateway: &Arc<Gateway>,
+    topic: &TopicRecord,
+    configs: BTreeMap<String, Option<String>>,
+    partitions: Option<i32>,
+) -> Result<TopicRecord, ApiError> {
+    for (name, value) in &configs {
+        match value {
+            Some(value) => check_config(name, value)?,
+            None => check_name(name)?,
+        }
+    }
+    let request = AlterTopic {
+        account: gateway.tenant.account,
+        cluster: gateway.tenant.cluster,
+        topic: topic.id,
+        configs,
+        partitions,
+    };
+    let topic = gateway.placement.alter_topic(&request).await?;
+    gateway.map.learn_topic(topic.clone());
+    Ok(topic)
 }
 
 /// Deletes a topic; this gateway has forgotten it on return.

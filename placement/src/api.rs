@@ -11,7 +11,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use service::api::{
-    ApiError, CreateTopic, DeleteTopic, Done, FailoverRequest, MapChanges, ProducerIds, RegisterGateway, RegisterNode,
+    AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, FailoverRequest, MapChanges, ProducerIds, RegisterGateway,
+    RegisterNode,
 };
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
@@ -58,6 +59,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/partitions/{topic}/{partition}/open", post(open))
         .route("/placement/v1/partitions/{topic}/{partition}/failover", post(fail_over))
         .route("/placement/v1/topics", post(create_topic))
+        .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
         .route("/placement/v1/producer-ids", post(producer_ids))
         .with_state(placement)
@@ -158,6 +160,10 @@ async fn fail_over(
 
 async fn create_topic(State(placement): Shared, Json(request): Json<CreateTopic>) -> Answer<impl Serialize> {
     Ok(Json(records::create_topic(&*placement.store, request).await?))
+}
+
+async fn alter_topic(State(placement): Shared, Json(request): Json<AlterTopic>) -> Answer<impl Serialize> {
+    Ok(Json(records::alter_topic(&*placement.store, request).await?))
 }
 
 async fn delete_topic(State(placement): Shared, Json(request): Json<DeleteTopic>) -> Answer<Done> {

@@ -138,7 +138,17 @@ pub async fn create_topic(
         return Ok(topic);
     }
     let mut puts = vec![(format!("{TOPICS}{}", topic.id), json(&topic)), (name.clone(), json(&topic.id))];
-    for partition in 0..topic.partitions {
+    puts.extend(new_partitions(&topic, 0));
+    let transaction = Transaction { compares: vec![(name, 0)], puts, ..Transaction::default() };
+    match store.transact(transaction).await? {
+        Outcome::Committed { .. } => Ok(topic),
+        Outcome::Conflict => refuse(ErrorCode::TopicExists, format!("topic `{}` exists already", topic.name)),
+    }
+}
+
+/// Records of the partitions from `first` on, none of them open.
+fn new_partitions(topic: &TopicRecord, first: i32) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (first..topic.partitions).map(|partition| {
         let record = PartitionRecord {
             account: topic.account,
             cluster: topic.cluster,
@@ -149,12 +159,47 @@ pub async fn create_topic(
             log_start: 0,
             chain: Vec::new(),
         };
-        puts.push((partition_key(record.id()), json(&record)));
-    }
-    let transaction = Transaction { compares: vec![(name, 0)], puts, ..Transaction::default() };
-    match store.transact(transaction).await? {
-        Outcome::Committed { .. } => Ok(topic),
-        Outcome::Conflict => refuse(ErrorCode::TopicExists, format!("topic `{}` exists already", topic.name)),
+        (partition_key(record.id()), json(&record))
+    })
+}
+
+/// Changes configs, and adds partitions: keys of new records spread anew, as in Kafka.
+pub async fn alter_topic(
+    store: &dyn MetadataStore,
+    request: service::api::AlterTopic,
+) -> Result<TopicRecord, ApiError> {
+    let key = format!("{TOPICS}{}", request.topic);
+    let unknown = || ApiError::new(ErrorCode::UnknownTopic, format!("topic {} does not exist", request.topic));
+    loop {
+        let entry = store.get(&key).await?.ok_or_else(unknown)?;
+        let mut topic: TopicRecord = parse(&entry)?;
+        if (topic.account, topic.cluster) != (request.account, request.cluster) {
+            return Err(unknown());
+        }
+        let before = topic.partitions;
+        if let Some(partitions) = request.partitions {
+            if !(before..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
+                let message = format!(
+                    "topic `{}` has {before} partitions: it may have up to {PARTITIONS_PER_TOPIC_MAX}, and never fewer than now, not {partitions}",
+                    topic.name
+                );
+                return Err(ApiError::new(ErrorCode::InvalidPartitions, message));
+            }
+            topic.partitions = partitions;
+        }
+        for (name, value) in &request.configs {
+            match value {
+                Some(value) => topic.configs.insert(name.clone(), value.clone()),
+                None => topic.configs.remove(name),
+            };
+        }
+        let mut puts = vec![(key.clone(), json(&topic))];
+        puts.extend(new_partitions(&topic, before));
+        let transaction = Transaction { compares: vec![(key.clone(), entry.revision)], puts, ..Transaction::default() };
+        // Another change came first: look again.
+        if let Outcome::Committed { .. } = store.transact(transaction).await? {
+            return Ok(topic);
+        }
     }
 }
 

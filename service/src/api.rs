@@ -8,7 +8,7 @@
 //! | `GET /placement/v1/partitions/{topic}/{p}` | one record, linearizable |
 //! | `POST /placement/v1/partitions/{topic}/{p}/open` | opens the partition if no segment is open |
 //! | `POST /placement/v1/partitions/{topic}/{p}/failover` | fails it over if `nonce` is still the open segment |
-//! | `POST /placement/v1/topics`, `/topics/delete` | creates, deletes |
+//! | `POST /placement/v1/topics`, `/topics/alter`, `/topics/delete` | creates, alters, deletes |
 //! | `POST /placement/v1/producer-ids` | a block of producer ids |
 
 use std::collections::BTreeMap;
@@ -99,6 +99,18 @@ pub struct CreateTopic {
     pub is_dry_run: bool,
 }
 
+/// Changes a topic: what is not named stays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AlterTopic {
+    pub account: AccountId,
+    pub cluster: ClusterId,
+    pub topic: TopicId,
+    /// `None` takes a config away: its default holds again.
+    pub configs: BTreeMap<String, Option<String>>,
+    /// The new count; never fewer than before.
+    pub partitions: Option<i32>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeleteTopic {
     pub account: AccountId,
@@ -163,6 +175,10 @@ impl PlacementClient {
 
     pub async fn create_topic(&self, topic: &CreateTopic) -> Result<TopicRecord, ApiError> {
         self.0.post("/placement/v1/topics", topic, OPEN).await
+    }
+
+    pub async fn alter_topic(&self, topic: &AlterTopic) -> Result<TopicRecord, ApiError> {
+        self.0.post("/placement/v1/topics/alter", topic, OPEN).await
     }
 
     pub async fn delete_topic(&self, topic: &DeleteTopic) -> Result<Done, ApiError> {

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
@@ -95,6 +95,9 @@ impl JsonClient {
     }
 }
 
+/// How long a request's header may take to come, and how long an HTTP/2 connection is silent before it is asked.
+const HEADER_WAIT: Duration = Duration::from_secs(60);
+
 /// Serves `router` over HTTP/1.1 and HTTP/2 (by prior knowledge) until the drain begins.
 pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
@@ -114,6 +117,9 @@ pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {
         let _ = stream.set_nodelay(true);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http2().initial_stream_window_size(8 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
+        // A connection that sends half a header, or nothing, does not stay for ever.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT);
+        builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEADER_WAIT));
         let service = TowerToHyperService::new(router.clone());
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use types::{Epoch, Generation, Nonce, Offset, TopicPartition};
 use wire::DedupeSnapshot;
 use wire::codec::{DecodeError, Reader};
@@ -18,6 +18,9 @@ const EXTENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("extents
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 const CHECKPOINT: &str = "checkpoint";
 const NEXT_FILE: &str = "next_file";
+const VERSION_KEY: &str = "version";
+/// The version of the rows: 2 has each extent's newest timestamp.
+const VERSION: u64 = 2;
 
 /// A segment as of its last flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct Extent {
     pub file: u64,
     pub at: u64,
     pub length: u64,
+    /// The time index: the newest timestamp of its batches, in ms since 1970.
+    pub max_timestamp: i64,
 }
 
 impl Layout for SegmentImage {
@@ -96,6 +101,8 @@ impl Layout for PartitionImage {
 pub enum CatalogueError {
     #[error("the catalogue: {0}")]
     Store(#[from] redb::Error),
+    #[error("the catalogue has version {0}; this release reads version {VERSION} alone")]
+    Version(u64),
     #[error("the catalogue holds what cannot be read: {0}")]
     Decode(#[from] DecodeError),
 }
@@ -116,6 +123,9 @@ into_store_error!(redb::DatabaseError, redb::TransactionError, redb::TableError,
 pub struct FlushRecord {
     pub images: Vec<PartitionImage>,
     pub extents: Vec<(Nonce, Extent)>,
+    /// Partitions whose topic is gone, and extents that nobody reads any more.
+    pub deleted: Vec<TopicPartition>,
+    pub dropped: Vec<(Nonce, Extent)>,
     pub checkpoint: Option<u64>,
     pub next_file: u64,
 }
@@ -139,7 +149,15 @@ impl Catalogue {
         let transaction = database.begin_write()?;
         transaction.open_table(PARTITIONS)?;
         transaction.open_table(EXTENTS)?;
-        transaction.open_table(STATE)?;
+        {
+            let is_new = transaction.open_table(PARTITIONS)?.is_empty()?;
+            let mut state = transaction.open_table(STATE)?;
+            let version = state.get(VERSION_KEY)?.map_or(1, |version| version.value());
+            if version != VERSION && !is_new {
+                return Err(CatalogueError::Version(version));
+            }
+            state.insert(VERSION_KEY, VERSION)?;
+        }
         transaction.commit()?;
         Ok(Self(database))
     }
@@ -152,13 +170,20 @@ impl Catalogue {
             for image in &flush.images {
                 partitions.insert(&encode(&image.partition)[..], &encode(image)[..])?;
             }
+            for partition in &flush.deleted {
+                partitions.remove(&encode(partition)[..])?;
+            }
             let mut extents = transaction.open_table(EXTENTS)?;
+            for (nonce, extent) in &flush.dropped {
+                extents.remove(&extent_key(*nonce, extent.base)[..])?;
+            }
             for (nonce, extent) in &flush.extents {
                 let mut value = BytesMut::new();
                 extent.end.put(&mut value);
                 extent.file.put(&mut value);
                 extent.at.put(&mut value);
                 extent.length.put(&mut value);
+                extent.max_timestamp.put(&mut value);
                 extents.insert(&extent_key(*nonce, extent.base)[..], &value[..])?;
             }
             let mut state = transaction.open_table(STATE)?;
@@ -189,6 +214,7 @@ impl Catalogue {
                 file: Layout::take(&mut value)?,
                 at: Layout::take(&mut value)?,
                 length: Layout::take(&mut value)?,
+                max_timestamp: Layout::take(&mut value)?,
             };
             loaded.extents.push((nonce, extent));
         }

@@ -73,6 +73,25 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Removes a file; a reader that has it open goes on reading.
+    fn remove(&self, id: u64) -> io::Result<()> {
+        self.reading.lock().expect("no panic holds this lock").remove(&id);
+        fs::remove_file(self.path(id))
+    }
+
+    /// The files that exist.
+    fn ids(&self) -> io::Result<Vec<u64>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".segment"));
+            ids.extend(id.and_then(|id| u64::from_str_radix(id, 16).ok()));
+        }
+        Ok(ids)
+    }
+}
+
 struct Open {
     id: u64,
     file: File,
@@ -88,21 +107,57 @@ pub struct FileWriter {
     next: u64,
     segments: HashMap<Nonce, Open>,
     dirty: Vec<File>,
+    /// Extents in use of each file.
+    live: HashMap<u64, usize>,
     buffer: AlignedBuffer,
     /// Looked at before each pause.
     is_urgent: IsUrgent,
 }
 
 impl FileWriter {
-    pub fn new(files: Arc<Files>, next: u64, is_urgent: IsUrgent) -> Self {
-        Self {
+    /// `extents`: those that the catalogue names. Files without any are leftovers of a crash, and are removed.
+    pub fn new<'a>(
+        files: Arc<Files>,
+        next: u64,
+        extents: impl Iterator<Item = &'a Extent>,
+        is_urgent: IsUrgent,
+    ) -> io::Result<Self> {
+        let mut live = HashMap::new();
+        extents.for_each(|extent| *live.entry(extent.file).or_default() += 1);
+        for id in files.ids()? {
+            if !live.contains_key(&id) {
+                tracing::info!(file = id, "a file that nothing names is removed");
+                files.remove(id)?;
+            }
+        }
+        Ok(Self {
             files,
             next,
+            live,
             segments: HashMap::new(),
             dirty: Vec::new(),
             buffer: AlignedBuffer::new(BUFFER_BYTES),
             is_urgent,
+        })
+    }
+
+    /// These extents are in no catalogue any more: files without any other are removed.
+    pub fn release<'a>(&mut self, extents: impl Iterator<Item = &'a Extent>) {
+        for extent in extents {
+            let Some(count) = self.live.get_mut(&extent.file) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&extent.file);
+                self.segments.retain(|_, open| open.id != extent.file);
+                if let Err(error) = self.files.remove(extent.file) {
+                    tracing::warn!(%error, file = extent.file, "a file could not be removed");
+                }
+            }
         }
+    }
+
+    fn count(&mut self, extents: &[Extent]) {
+        extents.iter().for_each(|extent| *self.live.entry(extent.file).or_default() += 1);
     }
 
     /// The number of the next file.
@@ -137,6 +192,7 @@ impl FileWriter {
         let extents = write_batches(open, batches, &mut self.buffer, &self.is_urgent)?;
         let dirty = open.file.try_clone()?;
         self.dirty.push(dirty);
+        self.count(&extents);
         Ok(extents)
     }
 
@@ -146,6 +202,7 @@ impl FileWriter {
         let mut extents = Vec::new();
         for (nonce, batches) in pieces {
             let written = write_batches(&mut open, batches, &mut self.buffer, &self.is_urgent)?;
+            self.count(&written);
             extents.extend(written.into_iter().map(|extent| (*nonce, extent)));
         }
         self.dirty.push(open.file);
@@ -188,13 +245,14 @@ fn write_batches(
             }
             let at = written + filled as u64;
             let (base, end) = (batch.base_offset, batch.base_offset);
-            extents.push(Extent { base, end, file: open.id, at, length: 0 });
+            extents.push(Extent { base, end, file: open.id, at, length: 0, max_timestamp: i64::MIN });
         }
         batch.write_in_file(&mut buffer.bytes_mut(filled + length)[filled..]);
         filled += length;
         if let Some(last) = extents.last_mut() {
             last.end = batch.end_offset();
             last.length += length as u64;
+            last.max_timestamp = last.max_timestamp.max(batch.header().max_timestamp);
         }
     }
     filled = pad(buffer, filled);
@@ -237,7 +295,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("weir-files-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         let files = Arc::new(Files::new(&dir, true).expect("files"));
-        let mut writer = FileWriter::new(Arc::clone(&files), 1, Box::new(|| true));
+        let mut writer = FileWriter::new(Arc::clone(&files), 1, [].iter(), Box::new(|| true)).expect("a writer");
         let mut offset = 0;
         let batches: Vec<Batch> = (0..40)
             .map(|number| {

@@ -32,6 +32,10 @@ pub struct FlushJob {
     pub owner: OwnerHandle,
     pub image: PartitionImage,
     pub pieces: Vec<(OpenMeta, Vec<Batch>)>,
+    /// Extents that nobody reads any more.
+    pub dropped: Vec<(Nonce, Extent)>,
+    /// The topic is gone: the partition leaves the catalogue.
+    pub is_deleted: bool,
     /// The lowest journal position that the partition still needs after this.
     pub needed: Option<u64>,
 }
@@ -197,13 +201,18 @@ fn write_blocking(
         }
     }
     writer.sync()?;
+    let dropped: Vec<(Nonce, Extent)> = jobs.iter().flat_map(|job| job.dropped.iter().copied()).collect();
+    let (deleted, kept): (Vec<&FlushJob>, Vec<&FlushJob>) = jobs.iter().partition(|job| job.is_deleted);
     let record = FlushRecord {
-        images: jobs.iter().map(|job| job.image.clone()).collect(),
+        images: kept.iter().map(|job| job.image.clone()).collect(),
+        deleted: deleted.iter().map(|job| job.image.partition).collect(),
+        dropped: dropped.clone(),
         extents: extents.values().flatten().copied().collect(),
         checkpoint,
         next_file: writer.next_file(),
     };
     node.catalogue.record(&record)?;
+    writer.release(dropped.iter().map(|(_, extent)| extent));
     node.metrics.bytes_flushed.add(bytes as u64);
     Ok(extents)
 }

@@ -107,6 +107,11 @@ impl Node {
         self.owners.entry(partition).or_insert_with(start).clone()
     }
 
+    /// An owner whose topic is gone ends.
+    pub fn forget(&self, partition: TopicPartition) {
+        self.owners.remove(&partition);
+    }
+
     pub fn tell(&self, partition: TopicPartition, mail: Mail) {
         if let Some(owner) = self.owners.get(&partition) {
             owner.tell(mail);
@@ -200,7 +205,8 @@ impl StorageNode {
         tokio::spawn(tell_owners(Arc::clone(&node), reports));
         node.metrics.damaged.set(state.quarantined as u64);
         let checkpoint = state.checkpoint;
-        let writer = FileWriter::new(files, state.next_file, flush::is_urgent(&node));
+        let extents = state.extents.values().flatten().map(|(_, extent)| extent);
+        let writer = FileWriter::new(files, state.next_file, extents, flush::is_urgent(&node)).map_err(in_data)?;
         state.start_owners(&node);
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));

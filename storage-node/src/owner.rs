@@ -89,6 +89,12 @@ struct Owner {
     is_dirty: bool,
     /// A flush is under way: extents are on their way back.
     is_flushing: bool,
+    /// Extents of a deleted topic that the catalogue still names.
+    dropped: Vec<(Nonce, Extent)>,
+    /// The last flush took the partition out of the catalogue.
+    is_deletion_flushed: bool,
+    /// The topic is gone and so is everything here.
+    has_ended: bool,
 }
 
 /// Committed bytes that an owner sends to the flusher without being asked.
@@ -119,6 +125,9 @@ pub fn start(
         wakes: BTreeSet::new(),
         is_dirty: true,
         is_flushing: false,
+        dropped: Vec::new(),
+        is_deletion_flushed: false,
+        has_ended: false,
     });
     tokio::spawn(owner.run(mails));
     handle
@@ -130,6 +139,8 @@ fn now() -> Now {
 
 impl Owner {
     async fn run(mut self: Box<Self>, mut mails: Mails<Mail>) {
+        // A crash may have come between the deletion and the removal of its files.
+        self.let_go();
         let mut taken = Vec::new();
         loop {
             let due = self.wakes.first().copied().into_iter().chain(self.parked.iter().map(|p| p.until_ms)).min();
@@ -155,6 +166,9 @@ impl Owner {
                 self.node.flusher.submit(job);
             }
             self.tail.evict();
+            if self.has_ended {
+                return self.node.forget(self.core.replica().partition());
+            }
         }
     }
 
@@ -211,13 +225,14 @@ impl Owner {
             Mail::Record(record) => self.step(Input::Record(record)),
             Mail::Deleted => {
                 self.step(Input::Deleted);
-                self.tail = Tail::new(Arc::clone(&self.node.budget), Arc::clone(&self.node.files));
+                self.let_go();
             }
             Mail::Durable(position) => {
                 if let Some(Owed::Batch { nonce, base }) = self.owed.pop_front() {
                     self.tail.durable(nonce, base, position);
                 }
                 self.step(Input::JournalDurable);
+                self.flush_deletion();
             }
             Mail::Fetch(asker, request) => self.answer_fetch(asker, &request, false),
             Mail::Flush(to) => {
@@ -230,6 +245,12 @@ impl Owner {
             }
             Mail::Flushed(extents) => {
                 self.is_flushing = false;
+                if self.core.replica().is_deleted() {
+                    // The catalogue names nothing of it any more, unless its deletion came after that flush.
+                    self.dropped.extend(extents);
+                    self.has_ended = self.is_deletion_flushed && self.dropped.is_empty() && self.owed.is_empty();
+                    return self.flush_deletion();
+                }
                 let mut by_segment: BTreeMap<Nonce, Vec<Extent>> = BTreeMap::new();
                 for (nonce, extent) in extents {
                     by_segment.entry(nonce).or_default().push(extent);
@@ -237,6 +258,27 @@ impl Owner {
                 by_segment.iter().for_each(|(nonce, extents)| self.tail.flushed(*nonce, extents));
             }
             Mail::Shed => {}
+        }
+    }
+
+    /// The topic is gone: readers are told, and what is in files is to be removed.
+    fn let_go(&mut self) {
+        if !self.core.replica().is_deleted() {
+            return;
+        }
+        self.dropped.extend(self.tail.extents());
+        self.tail = Tail::new(Arc::clone(&self.node.budget), Arc::clone(&self.node.files));
+        let parked = std::mem::take(&mut self.parked);
+        parked.into_iter().for_each(|parked| self.answer_fetch(parked.asker, &parked.request, true));
+        self.flush_deletion();
+    }
+
+    /// Takes a deleted partition out of the catalogue, once its deletion is in the journal.
+    fn flush_deletion(&mut self) {
+        let is_due = self.core.replica().is_deleted() && self.owed.is_empty();
+        if is_due && !self.is_flushing && !self.has_ended {
+            let job = self.flush_job();
+            self.node.flusher.submit(job);
         }
     }
 
@@ -370,8 +412,12 @@ impl Owner {
             );
         };
         if request.bytes_max == 0 {
-            // Only the watermark was asked for.
-            return Ok(FetchReply { visible, batches: bytes::Bytes::new() });
+            // Only the watermark and the size were asked for.
+            return Ok(FetchReply {
+                visible,
+                stored_bytes: self.tail.stored_bytes(nonce),
+                batches: bytes::Bytes::new(),
+            });
         }
         if segment.sealed.is_none() && request.offset > segment.end {
             // Above everything that was ever given an offset here. Between the watermark and that end the answer
@@ -380,10 +426,10 @@ impl Owner {
             return refuse(ErrorCode::OffsetOutOfRange, message);
         }
         let bytes_max = (request.bytes_max as usize).min(types::limits::FETCH_BYTES_MAX);
-        match self.tail.read(nonce, request.offset, visible, bytes_max) {
+        match self.tail.read(nonce, request.offset, request.since_ms, visible, bytes_max) {
             Ok(batches) => {
                 self.node.metrics.bytes_read.add(batches.len() as u64);
-                Ok(FetchReply { visible, batches })
+                Ok(FetchReply { visible, stored_bytes: 0, batches })
             }
             Err(error) => {
                 tracing::error!(%error, partition = %request.segment.partition, "stored batches cannot be read");
@@ -423,10 +469,13 @@ impl Owner {
         let needed = self.tail.journal_needed(&ends);
         // What the journal still owes is in no image; so is what it holds above the ends.
         self.is_dirty |= needed.is_some() || !self.owed.is_empty();
+        self.is_deletion_flushed = self.core.replica().is_deleted() && self.owed.is_empty();
         FlushJob {
             owner: self.handle.clone(),
             image: PartitionImage { partition: replica.partition(), generation, epoch, segments },
             pieces,
+            dropped: std::mem::take(&mut self.dropped),
+            is_deleted: self.is_deletion_flushed,
             needed,
         }
     }

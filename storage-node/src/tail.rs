@@ -41,7 +41,28 @@ struct SegmentTail {
     /// In offset order; a suffix of the segment. The first `flushed` of them are in extents as well.
     entries: VecDeque<Entry>,
     flushed: usize,
+    /// In offset order; each with the newest timestamp up to its end, so that a time is found by bisection.
     extents: Vec<Extent>,
+    /// Bytes of `entries` that are in no extent.
+    unflushed_bytes: usize,
+}
+
+impl SegmentTail {
+    fn push_extent(&mut self, extent: Extent) {
+        let before = self.extents.last().map_or(i64::MIN, |last| last.max_timestamp);
+        self.extents.push(Extent { max_timestamp: extent.max_timestamp.max(before), ..extent });
+    }
+
+    /// The first offset that a reader who wants nothing older than `since_ms` has to look at.
+    fn first_since(&self, offset: Offset, since_ms: i64) -> Offset {
+        let at = self.extents.partition_point(|extent| extent.max_timestamp < since_ms || extent.end <= offset);
+        if let Some(extent) = self.extents.get(at) {
+            return extent.base.max(offset);
+        }
+        let unflushed = self.entries.iter().skip(self.flushed);
+        let mut newer = unflushed.filter(|entry| entry.batch.header().max_timestamp >= since_ms);
+        newer.find(|entry| entry.batch.end_offset() > offset).map_or(Offset::MAX, |entry| entry.batch.base_offset)
+    }
 }
 
 /// See the module's text. One per partition.
@@ -61,7 +82,12 @@ impl Tail {
 
     /// Extents known from the catalogue, in offset order.
     pub fn restore(&mut self, nonce: Nonce, extent: Extent) {
-        self.segments.entry(nonce).or_default().extents.push(extent);
+        self.segments.entry(nonce).or_default().push_extent(extent);
+    }
+
+    /// Everything that is in files, to be let go of.
+    pub fn extents(&self) -> impl Iterator<Item = (Nonce, Extent)> {
+        self.segments.iter().flat_map(|(nonce, segment)| segment.extents.iter().map(|extent| (*nonce, *extent)))
     }
 
     /// Takes a batch that was given to the journal, or that recovery read from it at `position`.
@@ -74,6 +100,7 @@ impl Tail {
         }
         self.budget.0.fetch_add(batch.stored_len(), Ordering::Relaxed);
         self.unflushed_bytes += batch.stored_len();
+        segment.unflushed_bytes += batch.stored_len();
         segment.entries.push_back(Entry { batch, position });
     }
 
@@ -91,6 +118,12 @@ impl Tail {
     /// Bytes that are in no extent yet.
     pub fn unflushed_bytes(&self) -> usize {
         self.unflushed_bytes
+    }
+
+    /// Bytes that this copy of a segment takes in files and in the journal.
+    pub fn stored_bytes(&self, nonce: Nonce) -> u64 {
+        let Some(segment) = self.segments.get(&nonce) else { return 0 };
+        segment.extents.iter().map(|extent| extent.length).sum::<u64>() + segment.unflushed_bytes as u64
     }
 
     /// Batches below `end` that are in no extent yet.
@@ -113,9 +146,11 @@ impl Tail {
     /// These extents now hold what they say.
     pub fn flushed(&mut self, nonce: Nonce, extents: &[Extent]) {
         let (Some(segment), Some(last)) = (self.segments.get_mut(&nonce), extents.last()) else { return };
-        segment.extents.extend_from_slice(extents);
+        extents.iter().for_each(|extent| segment.push_extent(*extent));
         while segment.entries.get(segment.flushed).is_some_and(|entry| entry.batch.end_offset() <= last.end) {
-            self.unflushed_bytes -= segment.entries[segment.flushed].batch.stored_len();
+            let bytes = segment.entries[segment.flushed].batch.stored_len();
+            segment.unflushed_bytes -= bytes;
+            self.unflushed_bytes -= bytes;
             segment.flushed += 1;
         }
     }
@@ -148,27 +183,42 @@ impl Tail {
             if segment.entries.len() < segment.flushed {
                 segment.flushed = segment.entries.len();
             } else {
+                segment.unflushed_bytes -= entry.batch.stored_len();
                 self.unflushed_bytes -= entry.batch.stored_len();
             }
         }
     }
 
     /// A run of the batches from the one that holds `offset` on, below `visible`, about `bytes_max` of them as
-    /// clients know them, at least one.
+    /// clients know them, at least one. With `since_ms` it begins with the first batch that is not older.
     ///
     /// # Errors
     /// When a file cannot be read, or what it holds is damaged (invariant 29).
-    pub fn read(&self, nonce: Nonce, offset: Offset, visible: Offset, bytes_max: usize) -> io::Result<Bytes> {
+    pub fn read(
+        &self,
+        nonce: Nonce,
+        offset: Offset,
+        since_ms: Option<i64>,
+        visible: Offset,
+        bytes_max: usize,
+    ) -> io::Result<Bytes> {
         let Some(segment) = self.segments.get(&nonce) else { return Ok(Bytes::new()) };
+        let offset = since_ms.map_or(offset, |since| segment.first_since(offset, since));
+        let mut page = Page::new(offset, since_ms, visible, bytes_max);
         let in_memory = segment.entries.front().map(|entry| entry.batch.base_offset);
         if in_memory.is_none_or(|base| offset < base) {
             let at = segment.extents.partition_point(|extent| extent.end <= offset);
             if at < segment.extents.len() {
-                return self.read_extents(&segment.extents[at..], Page::new(offset, visible, bytes_max));
+                self.read_extents(&segment.extents[at..], &mut page)?;
+                // In extents the newest record may lie below the offset: then what is in memory is looked at too.
+                if since_ms.is_none() || !page.run.is_empty() {
+                    return Ok(page.run.freeze());
+                }
             }
         }
         let at = segment.entries.partition_point(|entry| entry.batch.end_offset() <= offset);
-        let mut page = Page::new(offset, visible, bytes_max);
+        let older = segment.entries.iter().skip(at).take_while(|entry| page.is_older(&entry.batch)).count();
+        let at = at + older;
         let mut fitting = segment.entries.iter().skip(at).take_while(|entry| page.measure(&entry.batch));
         let count = fitting.by_ref().count();
         page.run.reserve(page.run_bytes);
@@ -176,7 +226,7 @@ impl Tail {
         Ok(page.run.freeze())
     }
 
-    fn read_extents(&self, extents: &[Extent], mut page: Page) -> io::Result<Bytes> {
+    fn read_extents(&self, extents: &[Extent], page: &mut Page) -> io::Result<()> {
         for extent in extents {
             if !page.run.is_empty() && page.plain_bytes >= page.bytes_max {
                 break;
@@ -185,22 +235,23 @@ impl Tail {
             while !bytes.is_empty() {
                 let damaged = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{extent:?}: {error}"));
                 let batch = Batch::take_from_file(&mut bytes).map_err(damaged)?;
-                if batch.end_offset() <= page.offset {
+                if batch.end_offset() <= page.offset || (page.run.is_empty() && page.is_older(&batch)) {
                     continue;
                 }
                 if !page.measure(&batch) {
-                    return Ok(page.run.freeze());
+                    return Ok(());
                 }
                 batch.put_in_run(&mut page.run);
             }
         }
-        Ok(page.run.freeze())
+        Ok(())
     }
 }
 
 /// An answer to a reader as it fills: bounded by what the reader asked for and by what a frame holds.
 struct Page {
     offset: Offset,
+    since_ms: Option<i64>,
     visible: Offset,
     bytes_max: usize,
     run: BytesMut,
@@ -210,8 +261,12 @@ struct Page {
 }
 
 impl Page {
-    fn new(offset: Offset, visible: Offset, bytes_max: usize) -> Self {
-        Self { offset, visible, bytes_max, run: BytesMut::new(), plain_bytes: 0, run_bytes: 0 }
+    fn new(offset: Offset, since_ms: Option<i64>, visible: Offset, bytes_max: usize) -> Self {
+        Self { offset, since_ms, visible, bytes_max, run: BytesMut::new(), plain_bytes: 0, run_bytes: 0 }
+    }
+
+    fn is_older(&self, batch: &Batch) -> bool {
+        self.since_ms.is_some_and(|since| batch.header().max_timestamp < since)
     }
 
     /// Counts a batch in, if it still belongs to the answer; the first one always fits.

@@ -103,6 +103,11 @@ error_codes! {
     Damaged = 30, "damaged", No, None;
     /// The service is draining.
     ShuttingDown = 31, "shutting_down", Yes, None;
+    /// The content type or content encoding of a body is not understood.
+    UnsupportedMediaType = 32, "unsupported_media_type", No, None;
+    MethodNotAllowed = 33, "method_not_allowed", No, None;
+    /// A request's body stopped coming; nothing of it was used.
+    BodyTimedOut = 34, "body_timed_out", Yes, None;
 }
 
 #[cfg(test)]

@@ -6,10 +6,16 @@ pub const BATCH_HEADER_BYTES: usize = 61;
 pub const BATCH_BYTES_DEFAULT: usize = 1_048_588;
 /// The largest record batch that any topic may allow, in bytes.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one compressed batch may unpack to at the edge, in bytes.
+pub const UNPACKED_BYTES_MAX: usize = 16 * BATCH_BYTES_MAX;
 /// The largest Kafka request, in bytes, without its length prefix.
 pub const KAFKA_FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// The largest HTTP request body, in bytes.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a request's body may take to come, in ms.
+pub const HTTP_BODY_MS_MAX: u64 = 60_000;
+/// How long a connection may be silent, or a request half there, in ms (Kafka's `connections.max.idle.ms`).
+pub const CONNECTION_IDLE_MS: u64 = 600_000;
 /// The largest internal frame, in bytes: a carried tail travels batch by batch, so one batch bounds it.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most that one Fetch answers over all its partitions, in bytes (MSK Serverless allows 55 MB).

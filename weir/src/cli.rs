@@ -38,7 +38,7 @@ pub enum Command {
         args_override_self = true
     )]
     Gateway(GatewayOptions),
-    /// Create, list, describe and delete topics
+    /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
     /// Write records, one per line of the input
@@ -218,6 +218,22 @@ pub enum TopicCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Change a topic's configs, or add partitions
+    #[command(after_help = "Example:\n  weir topic alter orders --config max.message.bytes=2000000 --partitions 12")]
+    Alter {
+        name: String,
+        /// The new count, never fewer than now
+        #[arg(long)]
+        partitions: Option<i32>,
+        /// K=V, more than once
+        #[arg(long, value_name = "K=V")]
+        config: Vec<String>,
+        /// Take a config away, so that its default holds again; more than once
+        #[arg(long, value_name = "K")]
+        remove_config: Vec<String>,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Delete a topic and its records
     #[command(after_help = "Example:\n  weir topic delete orders")]
     Delete {
@@ -256,9 +272,10 @@ pub struct ProduceOptions {
 #[derive(Debug, Args)]
 pub struct ConsumeOptions {
     pub topic: String,
-    /// beginning, end, an offset, or -N for the last N
+    /// beginning, end, an offset, -N for the last N, or s@TIME (ms since 1970, or as in 2026-11-22T00:00:00Z);
+    /// given once more as e@TIME: where to stop
     #[arg(short = 'o', value_name = "OFFSET", default_value = "end", allow_hyphen_values = true)]
-    pub offset: String,
+    pub offset: Vec<String>,
     /// Stop after so many records
     #[arg(short = 'c', value_name = "COUNT")]
     pub count: Option<u64>,
@@ -292,6 +309,21 @@ pub enum BenchCommand {
     Latency(BenchOptions),
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    number.ok_or_else(|| "a number above 0".to_owned())
+}
+
+fn record_size(text: &str) -> Result<usize, String> {
+    let max = types::limits::BATCH_BYTES_DEFAULT - 200;
+    let size = text.parse().ok().filter(|size| (1..=max).contains(size));
+    size.ok_or_else(|| format!("1 to {max}: a topic's default `max.message.bytes` is the limit"))
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct BenchOptions {
     /// A gateway's Kafka address
@@ -300,28 +332,28 @@ pub struct BenchOptions {
     /// Topics are called NAME-0, NAME-1 and so on; with one topic, NAME
     #[arg(long, default_value = "bench")]
     pub name: String,
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub topics: usize,
     /// Partitions of each topic
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
     /// Connections; each writes to partitions of its own
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub producers: usize,
     /// Requests in flight per connection
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     pub in_flight: usize,
     /// Bytes of one record's value
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = record_size)]
     pub record_size: usize,
     /// Bytes of one batch at most; one record per batch when smaller than a record
     #[arg(long, default_value_t = 1_000_000)]
     pub batch_size: usize,
     /// Records per second over all producers; without it as many as go
-    #[arg(long)]
+    #[arg(long, value_parser = above_zero)]
     pub rate: Option<f64>,
     /// How long to measure, after a warm-up of a tenth of it
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
     /// Stop after so many bytes of records (consume)
     #[arg(long)]

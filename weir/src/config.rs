@@ -127,9 +127,10 @@ pub fn run(command: &ConfigCommand) -> Result<(), Failure> {
                 let default = argument.get_default_values().first().map(|v| v.to_string_lossy().into_owned());
                 let from_env = std::env::var(env_name(&service, name)).ok().map(|value| (value, "environment"));
                 let from_file = values.iter().find(|(key, _)| key == name).map(|(_, value)| (value.clone(), "file"));
-                let (value, source) =
-                    from_env.or(from_file).unwrap_or_else(|| (default.unwrap_or_default(), "default"));
-                println!("{name} = {value:?}  # {source}");
+                match from_env.or(from_file).or(default.map(|value| (value, "default"))) {
+                    Some((value, source)) => println!("{name} = {value:?}  # {source}"),
+                    None => println!("# {name} is not set"),
+                }
             }
             Ok(())
         }
@@ -137,23 +138,25 @@ pub fn run(command: &ConfigCommand) -> Result<(), Failure> {
 }
 
 impl ConfigTarget {
-    /// The service and what its file says. `check FILE` alone tries each service.
+    /// The service and what its file says. For a file alone: the service that knows most of its keys.
     fn read(&self) -> Result<(String, Vec<(String, String)>), Failure> {
         if SERVICES.contains(&self.service.as_str()) {
             let values = self.file.as_deref().map(|file| read(&self.service, file)).transpose();
             return Ok((self.service.clone(), values.map_err(Failure::usage)?.unwrap_or_default()));
         }
         let file = Path::new(&self.service);
-        let mut first = None;
-        for service in SERVICES {
-            match read(service, file) {
-                Ok(values) => return Ok(((*service).to_owned(), values)),
-                Err(message) => {
-                    first.get_or_insert(message);
-                }
-            }
-        }
-        Err(Failure::usage(first.unwrap_or_default()))
+        let keys: Vec<String> = std::fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.parse::<toml::Table>().ok())
+            .map(|table| table.keys().map(|key| key.replace('_', "-")).collect())
+            .unwrap_or_default();
+        let known = |service: &&&str| {
+            let options = options(service);
+            // Of equals, the one with the fewest other options: the file says most about it.
+            (keys.iter().filter(|key| options.contains(key)).count(), std::cmp::Reverse(options.len()))
+        };
+        let service = SERVICES.iter().max_by_key(known).map_or("up", |service| service);
+        Ok((service.to_owned(), read(service, file).map_err(Failure::usage)?))
     }
 }
 

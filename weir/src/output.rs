@@ -1,5 +1,7 @@
 //! Exit codes, tables and JSON.
 
+use std::io::Write as _;
+
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde_json::Value;
@@ -57,15 +59,16 @@ pub enum Output {
     Json,
 }
 
-/// Prints JSON as it is, or rows under a heading.
+/// Prints JSON as it is, or rows under a heading. A reader that has gone (`| head`) is no error.
 pub fn print(output: Output, json: &Value, heading: &[&str], rows: Vec<Vec<String>>) {
-    match output {
-        Output::Json => println!("{json}"),
+    let text = match output {
+        Output::Json => json.to_string(),
         Output::Table => {
             let mut table = Table::new();
             table.load_preset(presets::NOTHING).set_header(heading.to_vec());
             table.add_rows(rows);
-            println!("{}", table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"));
+            table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
         }
-    }
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

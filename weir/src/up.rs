@@ -65,6 +65,8 @@ fn welcome(options: &UpOptions, kafka: SocketAddr, http: SocketAddr, nodes: &[St
     let count = nodes.len();
     let is_direct = nodes.iter().all(StorageNode::is_direct);
     let flush_us = nodes.iter().map(StorageNode::flush_us).max().unwrap_or_default();
+    // What the commands assume needs no telling.
+    let server = if http.port() == 8080 { String::new() } else { format!(" --server http://{http}") };
     let how =
         if is_direct { "past the page cache (O_DIRECT|O_DSYNC)" } else { "through the page cache, then fdatasync" };
     println!(
@@ -75,7 +77,7 @@ data   {data}
 Try:
   echo hello | kcat -P -b {kafka} -t greetings
   curl 'http://{http}/v1/topics/greetings/partitions/0/records?offset=earliest'
-  weir consume greetings -o beginning -e
+  weir consume greetings -o beginning -e{server}
 
 {count} nodes, one disk: survives kill -9 and power loss, not the loss of this disk.
 The journal is written {how}; one durable write takes {flush_ms:.2} ms.

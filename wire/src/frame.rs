@@ -16,7 +16,7 @@ use crate::dedupe::DedupeKey;
 use crate::journal::{AppendMeta, OpenMeta};
 use crate::layout::{Layout, layout};
 
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes of a frame before its fields, the length prefix included.
 pub const HEADER_BYTES: usize = 16;
 
@@ -153,6 +153,9 @@ pub struct FetchRequest {
     /// The segment's end if the reader knows it sealed.
     pub sealed_end: Option<Offset>,
     pub offset: Offset,
+    /// Begin with the first batch at or above `offset` whose newest record is no older than this, in ms since 1970.
+    pub since_ms: Option<i64>,
+    /// 0 asks for the watermark and the size alone.
     pub bytes_max: u32,
     /// How long to wait for a batch at `offset`, in ms.
     pub wait_ms: u32,
@@ -163,6 +166,8 @@ pub struct FetchRequest {
 pub struct FetchReply {
     /// The visible watermark of the segment.
     pub visible: Offset,
+    /// Bytes that this copy of the segment takes in files and in the journal; 0 unless it was asked for.
+    pub stored_bytes: u64,
     /// A run of stored batches (`stored`).
     pub batches: Bytes,
 }
@@ -213,7 +218,7 @@ layout!(struct OpenRequest {
     account, cluster, segment, base, previous, carry_to, leader, follower, follower_address,
 });
 layout!(struct OpenReply { end });
-layout!(struct FetchRequest { account, segment, sealed_end, offset, bytes_max, wait_ms });
+layout!(struct FetchRequest { account, segment, sealed_end, offset, since_ms, bytes_max, wait_ms });
 
 impl<T: Layout> Layout for Result<T, Refusal> {
     fn put(&self, out: &mut BytesMut) {
@@ -314,6 +319,7 @@ impl Frame {
             Self::Fetched(Ok(reply)) => {
                 out.put_u8(0);
                 reply.visible.put(&mut out);
+                reply.stored_bytes.put(&mut out);
                 tail = Some(reply.batches.clone());
                 13
             }
@@ -395,7 +401,7 @@ impl Frame {
             13 => Self::Fetched(if bool::take(r)? {
                 Err(Refusal::take(r)?)
             } else {
-                Ok(FetchReply { visible: Layout::take(r)?, batches: r.take_rest() })
+                Ok(FetchReply { visible: Layout::take(r)?, stored_bytes: Layout::take(r)?, batches: r.take_rest() })
             }),
             14 => Self::Hint { partition: Layout::take(r)? },
             15 => Self::Hello { node: Layout::take(r)?, incarnation: Layout::take(r)? },

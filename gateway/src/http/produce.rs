@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes as Body;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
@@ -47,9 +46,9 @@ pub async fn produce(
     Query(params): Query<Params>,
     version: Version,
     headers: HeaderMap,
-    body: Result<Body, BytesRejection>,
+    body: Body,
 ) -> Response {
-    match try_produce(&gateway, &topic, &params, version, &headers, body).await {
+    match try_produce(&gateway, &topic, &params, version, &headers, &body).await {
         Ok(response) => response,
         Err(refusal) => Problem(refusal).into_response(),
     }
@@ -61,22 +60,15 @@ async fn try_produce(
     params: &Params,
     version: Version,
     headers: &HeaderMap,
-    body: Result<Body, BytesRejection>,
+    body: &Body,
 ) -> Result<Response, Refusal> {
-    let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let max = types::limits::HTTP_BODY_BYTES_MAX;
-            refuse(ErrorCode::BodyTooLarge, format!("a request body has at most {max} bytes"))
-        }
-        _ => refuse(ErrorCode::InvalidRequest, error.to_string()),
-    })?;
     let codec = match &params.compression {
         None => Codec::None,
         Some(name) => Codec::from_name(name)
             .ok_or_else(|| refuse(ErrorCode::InvalidRequest, format!("compression `{name}` is not known")))?,
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (records, is_ndjson) = parse_body(content_type, params, &body)?;
+    let (records, is_ndjson) = parse_body(content_type, params, body)?;
     let topic = match gateway.map.topic(gateway.tenant, topic) {
         Some(topic) => topic,
         None => {
@@ -128,7 +120,7 @@ fn parse_body(content_type: &str, params: &Params, body: &Bytes) -> Result<(Vec<
             Ok((records.collect::<Result<_, _>>()?, false))
         }
         other => Err(refuse(
-            ErrorCode::InvalidRequest,
+            ErrorCode::UnsupportedMediaType,
             format!("content type `{other}` is not application/json, application/x-ndjson or application/octet-stream"),
         )),
     }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use types::limits::{BATCH_BYTES_MAX, FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX};
+use types::limits::{FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX, UNPACKED_BYTES_MAX};
 use types::{ErrorCode, Offset, TopicPartition};
 use wire::Batch;
 use wire::frame::Refusal;
@@ -18,12 +18,12 @@ use super::problem::{Problem, problem};
 use super::record;
 use crate::Gateway;
 use crate::error::refuse;
-use crate::fetch::{Fetched, fetch, latest};
+use crate::fetch::{Fetched, fetch, first_since, latest};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// `earliest`, `latest` or a number.
+    /// `earliest`, `latest`, a number, or `@` and a time: the first record that is not older.
     #[serde(default)]
     offset: Option<String>,
     #[serde(default)]
@@ -39,8 +39,6 @@ pub struct Params {
 
 /// Bytes of batches that one page reads unless asked otherwise.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// What one compressed batch may unpack to.
-const UNPACKED_BYTES_MAX: usize = 16 * BATCH_BYTES_MAX;
 
 pub async fn read(
     State(gateway): State<Arc<Gateway>>,
@@ -87,11 +85,12 @@ async fn try_read(gateway: &Arc<Gateway>, topic: &str, partition: i32, params: &
     let offset = match params.offset.as_deref().unwrap_or("latest") {
         "earliest" => latest(gateway, id).await?.log_start,
         "latest" => latest(gateway, id).await?.high_watermark,
-        text if text.starts_with('@') => {
-            return Err(refuse(ErrorCode::Unsupported, "offsets by time are not built yet"));
-        }
+        text if text.starts_with('@') => match first_since(gateway, id, time(&text[1..])?).await? {
+            Some(found) => found.offset,
+            None => latest(gateway, id).await?.high_watermark,
+        },
         text => text.parse().ok().filter(|offset| *offset >= 0).ok_or_else(|| {
-            refuse(ErrorCode::InvalidRequest, format!("`offset` is earliest, latest or a number, not `{text}`"))
+            refuse(ErrorCode::InvalidRequest, format!("`offset` is earliest, latest, a number or @TIME, not `{text}`"))
         })?,
     };
     let bytes_max = params.max_bytes.unwrap_or(PAGE_BYTES).clamp(1, HTTP_BODY_BYTES_MAX) as u32;
@@ -106,6 +105,20 @@ async fn try_read(gateway: &Arc<Gateway>, topic: &str, partition: i32, params: &
     }
 }
 
+/// Ms since 1970, or a time as RFC 3339 has it.
+fn time(text: &str) -> Result<i64, Refusal> {
+    if let Ok(ms) = text.parse::<i64>()
+        && ms >= 0
+    {
+        return Ok(ms);
+    }
+    let parsed = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond);
+    parsed.map_err(|_| {
+        let message = format!("`{text}` is no time: RFC 3339, as in 2026-11-22T00:00:00Z, or ms since 1970");
+        refuse(ErrorCode::InvalidRequest, message)
+    })
+}
+
 fn page(gateway: &Gateway, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
     gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
     let damaged = |error: String| refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
@@ -116,8 +129,19 @@ fn page(gateway: &Gateway, fetched: &Fetched, offset: Offset, records_max: usize
         let batch = Batch::split_from(&mut bytes).map_err(|error| damaged(error.to_string()))?;
         let end = batch.end_offset();
         if !batch.header().is_control() {
-            let read = read_records(&batch, UNPACKED_BYTES_MAX).map_err(|error| damaged(error.to_string()))?;
-            records.extend(read.into_iter().filter(|record| record.offset >= offset));
+            match read_records(&batch, UNPACKED_BYTES_MAX) {
+                Ok(read) => records.extend(read.into_iter().filter(|record| record.offset >= offset)),
+                // A batch whose records its producer compressed badly: whoever asks for it is told; what stands
+                // before it can be read.
+                Err(_) if next_offset > offset => break,
+                Err(error) => {
+                    let message = format!(
+                        "the records at offsets {next_offset} to {} cannot be read: {error}; go on at {end}",
+                        end - 1
+                    );
+                    return Err(refuse(ErrorCode::Damaged, message));
+                }
+            }
         }
         next_offset = end;
     }

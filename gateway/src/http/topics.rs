@@ -1,4 +1,4 @@
-//! `/v1/topics`: list, create, describe, delete.
+//! `/v1/topics`: list, create, describe, alter, delete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use types::{ErrorCode, TopicPartition, TopicRecord};
 use super::problem::Problem;
 use crate::Gateway;
 use crate::error::refuse;
-use crate::fetch::latest;
+use crate::fetch::{latest, local_bytes};
 use crate::topics;
 
 pub async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
@@ -32,6 +32,9 @@ fn summary(topic: &TopicRecord) -> Value {
         "configs": topic.configs,
     })
 }
+
+/// Partitions that a description asks after at a time.
+const DESCRIBED_AT_ONCE: usize = 32;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,9 +68,23 @@ fn find(gateway: &Gateway, name: &str) -> Result<Arc<TopicRecord>, Problem> {
 pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
     let topic = find(&gateway, &name)?;
     let mut partitions = Vec::new();
+    // Many at a time: each asks the leader, and a topic may have thousands.
+    let mut asked = tokio::task::JoinSet::new();
     for partition in 0..topic.partitions {
-        partitions.push(describe_partition(&gateway, TopicPartition { topic: topic.id, partition }).await);
+        if asked.len() >= DESCRIBED_AT_ONCE
+            && let Some(Ok(described)) = asked.join_next().await
+        {
+            partitions.push(described);
+        }
+        let gateway = Arc::clone(&gateway);
+        let id = TopicPartition { topic: topic.id, partition };
+        asked.spawn(async move { (partition, describe_partition(&gateway, id).await) });
     }
+    while let Some(Ok(described)) = asked.join_next().await {
+        partitions.push(described);
+    }
+    partitions.sort_by_key(|(partition, _)| *partition);
+    let partitions = partitions.into_iter().map(|(_, described)| described).collect();
     let mut answer = summary(&topic);
     answer["partitions"] = Value::Array(partitions);
     Ok(Json(answer))
@@ -75,6 +92,7 @@ pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(name): Path<Stri
 
 async fn describe_partition(gateway: &Arc<Gateway>, id: TopicPartition) -> Value {
     let end = latest(gateway, id).await;
+    let local_bytes = local_bytes(gateway, id).await.ok();
     let record = gateway.map.partition(id);
     let open = record.as_deref().and_then(|record| record.open());
     let name_of = |node| gateway.map.node(node).map(|node| node.name);
@@ -97,7 +115,32 @@ async fn describe_partition(gateway: &Arc<Gateway>, id: TopicPartition) -> Value
         "epoch": record.as_deref().map_or(0, |record| record.epoch.0),
         "log_start_offset": record.as_deref().map_or(0, |record| record.log_start),
         "end_offset": end.ok().map(|end| end.high_watermark),
+        // Of one of the two copies.
+        "local_bytes": local_bytes,
+        // Nothing is moved to object storage yet.
+        "remote_bytes": 0,
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// `null` takes a config away.
+    #[serde(default)]
+    configs: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    partitions: Option<i32>,
+}
+
+pub async fn alter(
+    State(gateway): State<Arc<Gateway>>,
+    Path(name): Path<String>,
+    body: Result<Json<Changes>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(changes) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    let topic = find(&gateway, &name)?;
+    let topic = topics::alter(&gateway, &topic, changes.configs, changes.partitions).await?;
+    Ok(Json(summary(&topic)))
 }
 
 pub async fn delete(State(gateway): State<Arc<Gateway>>, Path(name): Path<String>) -> Result<StatusCode, Problem> {

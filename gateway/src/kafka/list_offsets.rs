@@ -1,19 +1,19 @@
-//! ListOffsets (key 2), versions 1 to 9: earliest and latest.
+//! ListOffsets (key 2), versions 1 to 9: earliest, latest, and the first record that is not older than a time.
 //!
-//! Other timestamps are answered with UNSUPPORTED_VERSION until lookups by time are built.
+//! `-3`, the record with the newest timestamp (KIP-734), is answered with UNSUPPORTED_VERSION.
 
 use std::sync::Arc;
 
 use types::{ErrorCode, TopicPartition, TopicRecord};
 use wire::frame::Refusal;
 use wire::kafka::{
-    EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest,
-    ListOffsetsResponse, ListOffsetsTopicResponse,
+    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 
 use crate::Gateway;
 use crate::error::{kafka_code, refuse};
-use crate::fetch::latest;
+use crate::fetch::{first_since, latest};
 
 pub async fn handle(gateway: Arc<Gateway>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -22,9 +22,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: ListOffsetsRequest) -> ListO
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let answer = match offset(&gateway, record.as_deref(), &partition).await {
-                Ok((offset, leader_epoch)) => {
-                    ListOffsetsPartitionResponse { index: partition.index, offset, leader_epoch, ..Default::default() }
-                }
+                Ok(found) => ListOffsetsPartitionResponse { index: partition.index, ..found },
                 Err(refusal) => ListOffsetsPartitionResponse {
                     index: partition.index,
                     error: kafka_code(refusal.code),
@@ -42,16 +40,32 @@ async fn offset(
     gateway: &Arc<Gateway>,
     topic: Option<&TopicRecord>,
     partition: &ListOffsetsPartition,
-) -> Result<(i64, i32), Refusal> {
+) -> Result<ListOffsetsPartitionResponse, Refusal> {
     let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
     if !(0..topic.partitions).contains(&partition.index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
     let id = TopicPartition { topic: topic.id, partition: partition.index };
-    let end = latest(gateway, id).await?;
+    let mut answer = ListOffsetsPartitionResponse::default();
     match partition.timestamp {
-        LATEST_TIMESTAMP => Ok((end.high_watermark, end.leader_epoch)),
-        EARLIEST_TIMESTAMP => Ok((end.log_start, end.leader_epoch)),
-        _ => Err(refuse(ErrorCode::Unsupported, "offsets by time are not built yet")),
+        LATEST_TIMESTAMP => {
+            let end = latest(gateway, id).await?;
+            (answer.offset, answer.leader_epoch) = (end.high_watermark, end.leader_epoch);
+        }
+        EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
+            let end = latest(gateway, id).await?;
+            (answer.offset, answer.leader_epoch) = (end.log_start, end.leader_epoch);
+        }
+        // Nothing is in tiered storage: offset -1, as Kafka says it.
+        LATEST_TIERED_TIMESTAMP => {}
+        since_ms if since_ms >= 0 => {
+            if let Some(found) = first_since(gateway, id, since_ms).await? {
+                answer.offset = found.offset;
+                answer.timestamp = found.timestamp;
+                answer.leader_epoch = found.leader_epoch;
+            }
+        }
+        other => return Err(refuse(ErrorCode::Unsupported, format!("timestamp {other} has no meaning here"))),
     }
+    Ok(answer)
 }

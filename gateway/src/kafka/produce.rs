@@ -10,7 +10,7 @@ use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
 use wire::Batch;
 use wire::batch::BatchError;
 use wire::frame::{Appended, Refusal};
-use wire::kafka::{KafkaError, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
+use wire::kafka::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
 use wire::records::check_records;
 
 use super::{Pending, Reply};
@@ -141,14 +141,4 @@ fn check(
         })?;
     }
     Ok((TopicPartition { topic: topic.id, partition: index }, batch))
-}
-
-/// Versions below 3 are refused; no topic is named, since nothing of the request was read.
-pub fn unsupported_version() -> ProduceResponse {
-    let partition = ProducePartitionResponse {
-        error: KafkaError::UnsupportedVersion as i16,
-        ..ProducePartitionResponse::default()
-    };
-    let topic = ProduceTopicResponse { name: String::new(), partitions: vec![partition] };
-    ProduceResponse { topics: vec![topic], throttle_ms: 0 }
 }

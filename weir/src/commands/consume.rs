@@ -18,6 +18,8 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 struct Position {
     partition: i32,
     next: String,
+    /// Stop before this offset.
+    until: Option<i64>,
     is_done: bool,
 }
 
@@ -25,12 +27,24 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     let client = Client::new(&options.target.server);
     let topic = client.json(Method::GET, &format!("/v1/topics/{}", part(&options.topic)), None).await?;
     let described = topic["partitions"].as_array().cloned().unwrap_or_default();
+    let (until, from): (Vec<&str>, Vec<&str>) =
+        options.offset.iter().map(String::as_str).partition(|offset| offset.starts_with("e@"));
+    let (from, until) = match (&from[..], &until[..]) {
+        ([], [until]) => ("beginning", Some(*until)),
+        ([from], []) => (*from, None),
+        ([from], [until]) => (*from, Some(*until)),
+        _ => return Err(Failure::usage("-o is given once, and once more as e@TIME")),
+    };
     let mut positions = Vec::new();
     for partition in &described {
         let number = partition["partition"].as_i64().unwrap_or_default() as i32;
         if options.partition.is_none_or(|wanted| wanted == number) {
-            let next = start(&options.offset, partition)?;
-            positions.push(Position { partition: number, next, is_done: false });
+            let mut position =
+                Position { partition: number, next: start(from, partition)?, until: None, is_done: false };
+            if let Some(until) = until {
+                position.until = Some(first_since(&client, &options, number, &until[2..]).await?);
+            }
+            positions.push(position);
         }
     }
     if positions.is_empty() {
@@ -50,7 +64,7 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
             };
             let (records, bounds) = page(&client, &options, position, wait_ms).await?;
             for record in &records {
-                if left == 0 {
+                if left == 0 || position.until.is_some_and(|until| record["offset"].as_i64() >= Some(until)) {
                     break;
                 }
                 left -= 1;
@@ -61,7 +75,9 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
                 }
             }
             position.next = bounds["next_offset"].to_string();
-            position.is_done = options.exit && bounds["next_offset"].as_i64() >= bounds["high_watermark"].as_i64();
+            let next = bounds["next_offset"].as_i64();
+            position.is_done = (options.exit && next >= bounds["high_watermark"].as_i64())
+                || position.until.is_some_and(|until| next >= Some(until));
         }
         out.flush()?;
     }
@@ -75,15 +91,21 @@ fn start(offset: &str, partition: &Value) -> Result<String, Failure> {
     Ok(match offset {
         "beginning" => "earliest".to_owned(),
         "end" => high.to_string(),
-        text if text.starts_with("s@") || text.starts_with("e@") => {
-            return Err(Failure::usage("offsets by time are not built yet"));
-        }
+        text if text.starts_with("s@") => format!("@{}", &text[2..]),
         text => match text.parse::<i64>() {
             Ok(number) if number < 0 => (high + number).max(low).to_string(),
             Ok(number) => number.to_string(),
-            Err(_) => return Err(Failure::usage(format!("`{text}` is not beginning, end, an offset or -N"))),
+            Err(_) => return Err(Failure::usage(format!("`{text}` is not beginning, end, an offset, -N or s@TIME"))),
         },
     })
+}
+
+/// The offset of the first record that is not older; the end if there is none.
+async fn first_since(client: &Client, options: &ConsumeOptions, partition: i32, time: &str) -> Result<i64, Failure> {
+    let position = Position { partition, next: format!("@{time}"), until: None, is_done: false };
+    let (records, bounds) = page(client, options, &position, 0).await?;
+    let first = records.first().map_or(&bounds["next_offset"], |first| &first["offset"]);
+    Ok(first.as_i64().unwrap_or(i64::MAX))
 }
 
 async fn page(
@@ -96,7 +118,7 @@ async fn page(
         "/v1/topics/{}/partitions/{}/records?offset={}&max_bytes={PAGE_BYTES}&wait_ms={wait_ms}",
         part(&options.topic),
         position.partition,
-        position.next
+        part(&position.next)
     );
     let (status, body) = client.call(Method::GET, &path, &[("accept", "application/json")], Bytes::new()).await?;
     let mut answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);

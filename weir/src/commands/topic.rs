@@ -1,4 +1,4 @@
-//! `weir topic create|list|describe|delete`.
+//! `weir topic create|list|describe|alter|delete`.
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
@@ -10,12 +10,7 @@ use crate::output::{Failure, print};
 pub async fn run(command: TopicCommand) -> Result<(), Failure> {
     match command {
         TopicCommand::Create { name, partitions, config, if_not_exists, target } => {
-            let mut configs = Map::new();
-            for pair in config {
-                let (key, value) =
-                    pair.split_once('=').ok_or_else(|| Failure::usage(format!("`{pair}` is not K=V")))?;
-                configs.insert(key.to_owned(), value.into());
-            }
+            let configs = pairs(config)?;
             let client = Client::new(&target.server);
             if if_not_exists
                 && let Ok(topic) = client.json(Method::GET, &format!("/v1/topics/{}", part(&name)), None).await
@@ -50,10 +45,25 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
                     text(&partition["epoch"]),
                     text(&partition["log_start_offset"]),
                     text(&partition["end_offset"]),
+                    text(&partition["local_bytes"]),
+                    text(&partition["remote_bytes"]),
                 ]
             });
-            let heading = ["PARTITION", "STATE", "LEADER", "REPLICAS", "EPOCH", "START", "END"];
+            let heading =
+                ["PARTITION", "STATE", "LEADER", "REPLICAS", "EPOCH", "START", "END", "LOCAL BYTES", "REMOTE BYTES"];
             print(target.output, &topic, &heading, rows.collect());
+        }
+        TopicCommand::Alter { name, partitions, config, remove_config, target } => {
+            let mut configs = pairs(config)?;
+            configs.extend(remove_config.into_iter().map(|name| (name, Value::Null)));
+            if configs.is_empty() && partitions.is_none() {
+                return Err(Failure::usage("nothing to change: --partitions, --config or --remove-config"));
+            }
+            let path = format!("/v1/topics/{}", part(&name));
+            let body = json!({"configs": configs, "partitions": partitions});
+            let topic = Client::new(&target.server).json(Method::PATCH, &path, Some(&body)).await?;
+            let row = vec![name, text(&topic["partitions"]), topic["configs"].to_string()];
+            print(target.output, &topic, &["TOPIC", "PARTITIONS", "CONFIGS"], vec![row]);
         }
         TopicCommand::Delete { name, if_exists, target } => {
             let path = format!("/v1/topics/{}", part(&name));
@@ -67,6 +77,14 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn pairs(config: Vec<String>) -> Result<Map<String, Value>, Failure> {
+    let pair = |text: String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.into())),
+        None => Err(Failure::usage(format!("`{text}` is not K=V"))),
+    };
+    config.into_iter().map(pair).collect()
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -7,6 +7,10 @@ use super::message;
 /// ListOffsets timestamps with a meaning of their own.
 pub const LATEST_TIMESTAMP: i64 = -1;
 pub const EARLIEST_TIMESTAMP: i64 = -2;
+/// ListOffsets: the earliest offset on local disks (KIP-405).
+pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
+/// ListOffsets: the newest offset in tiered storage (KIP-1005).
+pub const LATEST_TIERED_TIMESTAMP: i64 = -5;
 
 message! {
     struct FetchRequest flexible 12 {
