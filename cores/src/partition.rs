@@ -280,7 +280,7 @@ impl Partition {
 
     fn reply_to(&self, segment: SegmentId, error: ReplicaError) -> Option<PeerReply> {
         Some(match error {
-            ReplicaError::Fenced => PeerReply::Fenced { segment },
+            ReplicaError::Fenced | ReplicaError::Diverged => PeerReply::Fenced { segment },
             ReplicaError::Unknown => PeerReply::Unknown { segment },
             ReplicaError::Gap { end, chain } => {
                 PeerReply::Gap { segment, incarnation: self.me.incarnation, end, chain }
@@ -434,3 +434,6 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

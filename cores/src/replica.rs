@@ -59,7 +59,9 @@ pub enum ReplicaError {
     Unknown,
     /// The append does not follow what is here.
     Gap { end: Offset, chain: u64 },
-    /// The segment is sealed or damaged.
+    /// What is here is not what the sender has: its word of an end would be another's bytes.
+    Diverged,
+    /// The segment is sealed or damaged, or (an opening) here already.
     Closed,
 }
 
@@ -183,13 +185,13 @@ impl Replica {
             let known = segment.pending.iter().find(|p| p.batch.base_offset == batch.base_offset);
             let is_same = known.is_none_or(|p| p.chain_after == batch.chain_after(chain_before));
             if check_chain && !is_same {
-                return Err(ReplicaError::Closed);
+                return Err(ReplicaError::Diverged);
             }
             segment.raise_commit(meta.commit);
             return Ok(None);
         }
         if check_chain && chain_before != segment.chain {
-            return Err(ReplicaError::Closed);
+            return Err(ReplicaError::Diverged);
         }
         segment.accept(meta, batch.clone());
         self.owed.push_back(Settled::Durable { segment: meta.segment, end: batch.end_offset() });

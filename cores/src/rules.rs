@@ -51,6 +51,8 @@ rules! {
     DamageIsNotTorn,
     /// A bad record at or above `durable_through` is torn and is cut (invariant 27).
     TornIsCut,
+    /// Batches of a producer's older epoch are refused (invariant 31).
+    StaleEpochIsFenced,
     /// After the first failed write nothing is acknowledged (invariant 28).
     StopAfterError,
 }
@@ -65,7 +67,12 @@ impl Rules {
 
     /// All but one: for the simulator.
     pub fn without(rule: Rule) -> Self {
-        Self(!(1 << rule as u32))
+        Self::without_all(&[rule])
+    }
+
+    /// All but some, for rules that guard one door together.
+    pub fn without_all(rules: &[Rule]) -> Self {
+        Self(!rules.iter().fold(0, |broken, rule| broken | 1 << *rule as u32))
     }
 
     pub fn holds(self, rule: Rule) -> bool {

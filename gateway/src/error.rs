@@ -31,7 +31,8 @@ pub fn answer_of(code: ErrorCode) -> (StatusCode, KafkaError) {
         E::PartitionOffline => (S::SERVICE_UNAVAILABLE, K::LeaderNotAvailable),
         E::OutOfOrderSequence => (S::CONFLICT, K::OutOfOrderSequenceNumber),
         E::ProducerFenced => (S::CONFLICT, K::InvalidProducerEpoch),
-        E::Overloaded => (S::SERVICE_UNAVAILABLE, K::ThrottlingQuotaExceeded),
+        // Every client tries again after this code; not all do after THROTTLING_QUOTA_EXCEEDED.
+        E::Overloaded => (S::SERVICE_UNAVAILABLE, K::NotEnoughReplicas),
         E::StorageFull => (S::INSUFFICIENT_STORAGE, K::KafkaStorageError),
         E::UnsupportedVersion => (S::BAD_REQUEST, K::UnsupportedVersion),
         E::Unsupported => (S::NOT_IMPLEMENTED, K::UnsupportedVersion),

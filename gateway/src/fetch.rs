@@ -126,7 +126,7 @@ pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i
         let fetched = read(gateway, id, offset, Some(since_ms), 1, 0).await?;
         let leader_epoch = fetched.leader_epoch;
         let mut batches = fetched.batches;
-        while !batches.is_empty() {
+        if !batches.is_empty() {
             let damaged = |error: BatchError| refuse(ErrorCode::Damaged, format!("a stored batch: {error}"));
             let batch = Batch::split_from(&mut batches).map_err(damaged)?;
             // A batch that no client can unpack is found as a whole.

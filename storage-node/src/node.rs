@@ -107,6 +107,11 @@ impl Node {
         self.owners.entry(partition).or_insert_with(start).clone()
     }
 
+    /// Whether leaders elsewhere must not send more.
+    pub fn has_no_room(&self) -> bool {
+        self.journal.is_full() || self.budget.is_behind()
+    }
+
     /// An owner whose topic is gone ends.
     pub fn forget(&self, partition: TopicPartition) {
         self.owners.remove(&partition);
@@ -445,7 +450,7 @@ async fn report_full(node: Arc<Node>) {
     let mut known = false;
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let is_full = node.journal.is_full();
+        let is_full = node.has_no_room();
         if std::mem::replace(&mut known, is_full) != is_full {
             node.peers.tell_full(is_full);
         }
@@ -471,3 +476,6 @@ async fn count(node: Arc<Node>) {
         node.metrics.partitions.set(node.owners.len() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,8 +203,7 @@ impl Owner {
     fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Append(asker, request) => {
-                if let Some(message) = self.full_disk() {
-                    let refusal = Refusal { code: ErrorCode::StorageFull, message };
+                if let Some(refusal) = self.no_room() {
                     return asker.0.send(&Frame::Appended(Err(refusal)), asker.1);
                 }
                 let token = self.token(asker);
@@ -282,14 +281,25 @@ impl Owner {
         }
     }
 
-    /// Whose disk has no room for another append, if any.
-    fn full_disk(&self) -> Option<String> {
+    /// Why another append cannot be taken, if so: here, or at the second copy.
+    fn no_room(&self) -> Option<Refusal> {
+        let name = &self.node.name;
+        let refuse = |code, message| Some(Refusal { code, message });
         if self.node.journal.is_full() {
-            return Some(format!("the disk of storage node `{}` is full", self.node.name));
+            return refuse(ErrorCode::StorageFull, format!("the disk of storage node `{name}` is full"));
+        }
+        if self.node.budget.is_behind() {
+            let message = format!("storage node `{name}` writes its files more slowly than records come");
+            return refuse(ErrorCode::Overloaded, message);
         }
         let open = self.core.replica().segments().find(|segment| segment.sealed.is_none())?;
         let follower = open.open.follower.node;
-        self.node.peers.is_full(follower).then(|| format!("the disk of the second copy's node ({follower}) is full"))
+        let is_full = self.node.peers.is_full(follower);
+        if is_full {
+            let message = format!("the second copy's node ({follower}) has no room");
+            return refuse(ErrorCode::StorageFull, message);
+        }
+        None
     }
 
     fn step(&mut self, input: Input) {

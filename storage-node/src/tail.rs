@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use types::limits::{FETCH_BYTES_MAX, JOURNAL_FILE_BYTES, TAIL_BUDGET_BYTES};
+use types::limits::{FETCH_BYTES_MAX, JOURNAL_FILE_BYTES, TAIL_BUDGET_BYTES, UNFLUSHED_BYTES_MAX};
 use types::{Nonce, Offset};
 use wire::Batch;
 
@@ -17,11 +17,33 @@ use crate::files::Files;
 
 /// Bytes of batches in memory over all partitions of a node.
 #[derive(Debug, Default)]
-pub struct TailBudget(AtomicUsize);
+pub struct TailBudget {
+    used: AtomicUsize,
+    /// Those of them that are in no file yet: they cannot be let go of.
+    unflushed: AtomicUsize,
+}
 
 impl TailBudget {
     pub fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Files are written more slowly than batches come: appends have to wait.
+    pub fn is_behind(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed) > UNFLUSHED_BYTES_MAX
+    }
+
+    fn took(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn flushed(&self, bytes: usize) {
+        self.unflushed.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn let_go(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn is_over(&self) -> bool {
@@ -98,7 +120,7 @@ impl Tail {
         if end.is_some_and(|end| batch.base_offset < end) {
             return; // Recovery meets again what an extent holds already.
         }
-        self.budget.0.fetch_add(batch.stored_len(), Ordering::Relaxed);
+        self.budget.took(batch.stored_len());
         self.unflushed_bytes += batch.stored_len();
         segment.unflushed_bytes += batch.stored_len();
         segment.entries.push_back(Entry { batch, position });
@@ -151,6 +173,7 @@ impl Tail {
             let bytes = segment.entries[segment.flushed].batch.stored_len();
             segment.unflushed_bytes -= bytes;
             self.unflushed_bytes -= bytes;
+            self.budget.flushed(bytes);
             segment.flushed += 1;
         }
     }
@@ -160,7 +183,7 @@ impl Tail {
         for segment in self.segments.values_mut() {
             while self.budget.is_over() && segment.flushed > 0 {
                 let Some(entry) = segment.entries.pop_front() else { break };
-                self.budget.0.fetch_sub(entry.batch.stored_len(), Ordering::Relaxed);
+                self.budget.let_go(entry.batch.stored_len());
                 segment.flushed -= 1;
             }
         }
@@ -179,12 +202,14 @@ impl Tail {
         let Some(segment) = self.segments.get_mut(&nonce) else { return };
         while segment.entries.back().is_some_and(|entry| entry.batch.end_offset() > end) {
             let Some(entry) = segment.entries.pop_back() else { break };
-            self.budget.0.fetch_sub(entry.batch.stored_len(), Ordering::Relaxed);
+            let bytes = entry.batch.stored_len();
+            self.budget.let_go(bytes);
             if segment.entries.len() < segment.flushed {
                 segment.flushed = segment.entries.len();
             } else {
-                segment.unflushed_bytes -= entry.batch.stored_len();
-                self.unflushed_bytes -= entry.batch.stored_len();
+                segment.unflushed_bytes -= bytes;
+                self.unflushed_bytes -= bytes;
+                self.budget.flushed(bytes);
             }
         }
     }
@@ -285,11 +310,79 @@ impl Drop for Tail {
     fn drop(&mut self) {
         let held: usize =
             self.segments.values().flat_map(|segment| &segment.entries).map(|entry| entry.batch.stored_len()).sum();
-        self.budget.0.fetch_sub(held, Ordering::Relaxed);
+        self.budget.let_go(held);
+        self.budget.flushed(self.unflushed_bytes);
     }
 }
 
 /// The lap of a journal position.
 pub fn lap_of(position: u64) -> u64 {
     position / JOURNAL_FILE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::compression::Codec;
+    use wire::records::{BatchBuilder, NewRecord};
+
+    use super::*;
+
+    fn batch(offset: Offset, bytes: usize, timestamp: i64) -> Batch {
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { key: None, value: Some(&vec![b'v'; bytes]), timestamp, headers: &[] });
+        builder.finish(Codec::None).expect("a batch").placed_at(offset, 1)
+    }
+
+    fn tail(name: &str) -> (Tail, Arc<TailBudget>, std::path::PathBuf) {
+        let dir = std::env::temp_dir().join(format!("weir-tail-{name}-{}", std::process::id()));
+        let budget = Arc::new(TailBudget::default());
+        let files = Arc::new(Files::new(&dir, false).expect("files"));
+        (Tail::new(Arc::clone(&budget), files), budget, dir)
+    }
+
+    fn extent(base: Offset, end: Offset, max_timestamp: i64) -> Extent {
+        Extent { base, end, file: 1, at: 4096, length: 100, max_timestamp }
+    }
+
+    #[test]
+    fn a_node_is_behind_while_too_much_is_in_no_file() {
+        let (mut tail, budget, dir) = tail("behind");
+        let large = batch(0, 8_000_000, 1);
+        let mut end = 0;
+        while !budget.is_behind() {
+            assert!(end < 100, "never behind");
+            // The body is shared: this takes no memory.
+            tail.push(Nonce(1), large.clone().placed_at(end, 1), None);
+            end += 1;
+        }
+        tail.flushed(Nonce(1), &[extent(0, end, 1)]);
+        assert!(!budget.is_behind(), "files have caught up");
+        assert!(budget.used() > TAIL_BUDGET_BYTES);
+        tail.evict();
+        assert!(budget.used() <= TAIL_BUDGET_BYTES);
+        tail.push(Nonce(1), large.placed_at(end, 1), None);
+        drop(tail);
+        assert_eq!((budget.used(), budget.unflushed.load(Ordering::Relaxed)), (0, 0));
+        std::fs::remove_dir_all(dir).expect("cleaned");
+    }
+
+    #[test]
+    fn times_are_found_in_extents_first_and_then_in_memory() {
+        let (mut tail, _, dir) = tail("times");
+        // Timestamps go up and down: what counts is the first batch that is not older.
+        for (base, end, newest) in [(0, 10, 100), (10, 20, 50), (20, 30, 200)] {
+            tail.restore(Nonce(1), extent(base, end, newest));
+        }
+        tail.push(Nonce(1), batch(30, 1, 150), None);
+        tail.push(Nonce(1), batch(31, 1, 300), None);
+        let first = |offset, since| tail.segments[&Nonce(1)].first_since(offset, since);
+        assert_eq!((first(0, 0), first(0, 100), first(0, 101)), (0, 0, 20));
+        assert_eq!((first(0, 201), first(0, 300), first(0, 301)), (31, 31, Offset::MAX));
+        assert_eq!(first(15, 60), 15, "an extent in the middle may hold it");
+        let found = tail.read(Nonce(1), 0, Some(201), 32, 1).expect("from memory");
+        assert_eq!(Batch::take_from_run(&mut found.clone()).expect("a batch").base_offset, 31);
+        assert!(tail.read(Nonce(1), 0, Some(301), 32, 1).expect("nothing").is_empty());
+        assert!(tail.read(Nonce(1), 0, Some(201), 31, 1).expect("not visible yet").is_empty());
+        std::fs::remove_dir_all(dir).expect("cleaned");
+    }
 }

@@ -168,6 +168,28 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
     // ApiVersions of an unknown version: version 0 with the error (KIP-511).
     let answer = kafka_call(&cluster.kafka, &header(ApiKey::ApiVersions, 99)).expect("an answer");
     assert_eq!(answer[4..6], (KafkaError::UnsupportedVersion as i16).to_be_bytes());
+    // Every other API answers a version that it does not know in its own words, and so it does a body that is none;
+    // the connection goes on.
+    for api in wire::kafka::OFFERED.iter().filter(|api| api.key != ApiKey::ApiVersions) {
+        for (version, body, expected) in [
+            (api.max + 40, &b""[..], KafkaError::UnsupportedVersion),
+            (api.accepted, &b"\xff\xff\xff"[..], KafkaError::InvalidRequest),
+        ] {
+            let mut request = header(api.key, version);
+            if version >= api.flexible {
+                request.put_u8(0);
+            }
+            request.put_slice(body);
+            let answer = kafka_call(&cluster.kafka, &request);
+            let answer = answer.unwrap_or_else(|| panic!("{:?} {version}: closed", api.key));
+            assert_eq!(answer[..4], 7_i32.to_be_bytes(), "the correlation id comes back");
+            let code = (expected as i16).to_be_bytes();
+            // Fetch below version 7 has no place for it.
+            let has_place = api.key != ApiKey::Fetch || version > api.max;
+            let is_said = answer.windows(2).any(|pair| pair == code);
+            assert!(is_said || !has_place, "{:?} {version}: {answer:?}", api.key);
+        }
+    }
     // A frame that claims 2 GB, half a request then silence, and an unknown API: nobody else notices.
     let mut huge = TcpStream::connect(&cluster.kafka).expect("connected");
     huge.write_all(&[0x7f, 0xff, 0xff, 0xff]).expect("written");
@@ -187,6 +209,22 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
         assert!((400..500).contains(&status), "{body}: {status}");
         assert_eq!((problem["code"].as_str(), problem["side_effects"].as_str()), (Some(expected), Some("none")));
     }
+    for (arguments, expected) in [
+        (vec!["-Hcontent-type: text/csv", "-d", "1"], (415, "unsupported_media_type")),
+        (vec![json, "-Hcontent-encoding: gzip", "-d", "{}"], (415, "unsupported_media_type")),
+        (vec![json, "-Hcontent-length: 99999999999", "-d", "{}"], (413, "body_too_large")),
+        (vec!["-XPUT", "-d", "{}"], (405, "method_not_allowed")),
+    ] {
+        let arguments: Vec<&str> = arguments.into_iter().chain([&records[..]]).collect();
+        let (status, problem) = curl_json(&arguments);
+        assert_eq!((status, problem["code"].as_str().expect("a code")), expected, "{arguments:?}");
+    }
+    for path in
+        ["partitions/x/records", "partitions/0/records?offset=1&colour=red", "partitions/0/records?offset=@noon"]
+    {
+        let (status, problem) = curl_json(&[&format!("{}/v1/topics/t/{path}", cluster.http)]);
+        assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_request")), "{path}");
+    }
     let large = scratch.path().join("large");
     std::fs::write(&large, vec![b'x'; 17 * 1024 * 1024]).expect("a file");
     let at = format!("@{}", large.display());
@@ -202,6 +240,143 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
     let (_, page) = curl_json(&[&format!("{}/v1/topics/t/partitions/0/records?offset=earliest", cluster.http)]);
     assert_eq!(page["records"].as_array().expect("records").len(), 1);
     drop((huge, silent));
+}
+
+/// A batch whose producer compressed noise and called it gzip: Weir passes batches through, so it is stored.
+fn badly_compressed() -> Vec<u8> {
+    let mut bytes = batch(200);
+    bytes[22] = 1;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn records_before_and_behind_a_badly_compressed_batch_can_be_read() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("bad-batch");
+    let cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "t", 1);
+    for records in [batch(10), batch(10), badly_compressed(), batch(10)] {
+        assert_eq!(produce(&cluster, "t", 0, records), KafkaError::None as i16);
+    }
+    let read =
+        |offset: u32| curl_json(&[&format!("{}/v1/topics/t/partitions/0/records?offset={offset}", cluster.http)]);
+    let (status, page) = read(0);
+    assert_eq!((status, page["records"].as_array().map(Vec::len), &page["next_offset"]), (200, Some(2), &json!(2)));
+    let (status, problem) = read(2);
+    assert_eq!((status, problem["code"].as_str()), (500, Some("damaged")));
+    assert!(problem["detail"].as_str().expect("a text").contains("go on at 3"), "{problem}");
+    assert_eq!(read(3).1["records"].as_array().map(Vec::len), Some(1));
+}
+
+/// Where the record of each offset is found by time, through kcat and through HTTP.
+fn look_up_times(cluster: &Cluster, topic: &str, base_ms: i64) {
+    for (since_ms, offset) in [(0, 0), (base_ms, 0), (base_ms + 1, 1), (base_ms + 15, 2), (base_ms + 30, 3)] {
+        let from = format!("s@{since_ms}");
+        let out =
+            succeed(&mut kcat(cluster, &["-C", "-t", topic, "-p0", "-o", &from, "-c1", "-e", "-q", "-f", "%o"]), b"");
+        assert_eq!(String::from_utf8_lossy(&out), offset.to_string(), "since {since_ms}");
+        let url = format!("{}/v1/topics/{topic}/partitions/0/records?offset=@{since_ms}&max_records=1", cluster.http);
+        assert_eq!(curl_json(&[&url]).1["records"][0]["offset"], offset, "since {since_ms}");
+    }
+    let url = format!("{}/v1/topics/{topic}/partitions/0/records?offset=@2100-01-01T00:00:00Z", cluster.http);
+    let (status, page) = curl_json(&[&url]);
+    assert_eq!((status, &page["records"], &page["next_offset"]), (200, &json!([]), &page["high_watermark"]));
+}
+
+/// Segment files of all nodes, without those that recovery would remove.
+fn segment_files(dir: &Path) -> usize {
+    let folders = ["az-a", "az-b", "az-c"].map(|az| dir.join(az).join("segments"));
+    folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten()).count()
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn records_are_found_by_time_in_memory_and_in_files_and_a_deleted_topic_leaves_none() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("times");
+    let mut cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "t", 1);
+    let base_ms = 1_700_000_000_000_i64;
+    let url = format!("{}/v1/topics/t/records", cluster.http);
+    let produce_at = |timestamp: i64, value: &str| {
+        let record = json!({"value": value, "partition": 0, "timestamp": timestamp}).to_string();
+        assert_eq!(curl(&["-XPOST", &url, "-Hcontent-type: application/x-ndjson", "-d", &record]).0, 200);
+    };
+    for number in 0..5 {
+        produce_at(base_ms + 10 * number, "v");
+    }
+    look_up_times(&cluster, "t", base_ms);
+    let describe =
+        |cluster: &Cluster| curl_json(&[&format!("{}/v1/topics/t", cluster.http)]).1["partitions"][0].clone();
+    let small = describe(&cluster)["local_bytes"].as_u64().expect("a count");
+    assert!((100..10_000).contains(&small), "{small}");
+    // Noise, so that it does not pack: more than an owner holds back.
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..800_000).map(|_| next()).collect();
+    let file = scratch.path().join("noise");
+    std::fs::write(&file, noise).expect("a file");
+    let at = format!("@{}", file.display());
+    for _ in 0..50 {
+        let arguments =
+            ["-XPOST", &format!("{url}?partition=0"), "-Hcontent-type: application/octet-stream", "--data-binary", &at];
+        assert_eq!(curl(&arguments).0, 200);
+    }
+    wait_for("two copies are in files", || segment_files(scratch.path()) == 2);
+    look_up_times(&cluster, "t", base_ms);
+    let bytes = describe(&cluster)["local_bytes"].as_u64().expect("a count");
+    assert!((40_000_000..41_000_000).contains(&bytes), "{bytes}");
+    for service in &mut cluster.services[1..4] {
+        service.kill();
+    }
+    cluster.services[1..4].iter_mut().for_each(Service::start);
+    look_up_times(&cluster, "t", base_ms);
+    assert_eq!(curl(&["-XDELETE", &format!("{}/v1/topics/t", cluster.http)]).0, 204);
+    wait_for("its files are gone", || segment_files(scratch.path()) == 0);
+    // A topic of the same name is another one.
+    topic_with(&cluster, "t", 1);
+    produce_at(base_ms, "new");
+    assert_eq!(describe(&cluster)["end_offset"], 1);
+}
+
+#[test]
+fn a_topic_is_altered() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("alter");
+    let cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "t", 1);
+    let alter = |arguments: &[&str]| {
+        let mut command = Command::new(weir());
+        command.args(["topic", "alter", "t", "--server", &cluster.http]).args(arguments);
+        tests::run(&mut command, b"", Duration::from_secs(10)).status.code()
+    };
+    assert_eq!(produce(&cluster, "t", 0, batch(5_000)), KafkaError::None as i16);
+    assert_eq!(alter(&["--partitions", "3", "--config", "max.message.bytes=1000"]), Some(0));
+    assert_eq!(produce(&cluster, "t", 0, batch(5_000)), KafkaError::MessageTooLarge as i16);
+    assert_eq!(produce(&cluster, "t", 2, batch(10)), KafkaError::None as i16);
+    assert_eq!(alter(&["--remove-config", "max.message.bytes"]), Some(0));
+    assert_eq!(produce(&cluster, "t", 2, batch(5_000)), KafkaError::None as i16);
+    assert_eq!(alter(&["--partitions", "2"]), Some(2), "records of partition 2 would be lost");
+    assert_eq!(alter(&["--config", "colour=red"]), Some(2));
+    assert_eq!(alter(&[]), Some(2));
 }
 
 #[test]

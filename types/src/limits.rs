@@ -63,6 +63,9 @@ pub const JOURNAL_IDLE_MS: u64 = 10;
 pub const SEGMENT_FILE_BYTES_MIN: usize = 1024 * 1024;
 /// Recent batches kept in memory by one storage node, in bytes.
 pub const TAIL_BUDGET_BYTES: usize = 256 * 1024 * 1024;
+/// Batches of one storage node that are in the journal and in no file yet, in bytes: above it appends are refused
+/// until files have caught up.
+pub const UNFLUSHED_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Files a storage node keeps open.
 pub const OPEN_FILES_MAX: usize = 1_024;
 
@@ -91,4 +94,5 @@ const _: () = assert!(JOURNAL_WRITE_BYTES_AIM.is_multiple_of(JOURNAL_BLOCK_BYTES
 const _: () = assert!(JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES as u64));
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a frame holds any fetch answer");
 const _: () = assert!(APPEND_DEADLINE_MS as i64 * 2 < SESSION_EXPIRY_MS, "a lane gives up first");
+const _: () = assert!(TAIL_BUDGET_BYTES < UNFLUSHED_BYTES_MAX, "files are written in haste long before");
 const _: () = assert!(HEARTBEAT_MS * 3 < HEARTBEAT_TIMEOUT_MS);

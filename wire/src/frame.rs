@@ -194,7 +194,7 @@ pub enum Frame {
         node: NodeId,
         incarnation: Incarnation,
     },
-    /// From a follower to its leaders: whether its disk has no room for appends.
+    /// From a follower to its leaders: whether it has no room for appends, on its disk or in its memory.
     Full {
         is_full: bool,
     },

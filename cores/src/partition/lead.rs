@@ -230,6 +230,9 @@ impl Leader {
                 out.push(Effect::Wake { at_ms: until_ms });
             }
             Verdict::Gap => refuse(out, ErrorCode::NotLeader, "an earlier append of this session is missing"),
+            Verdict::StaleEpoch if !self.rules.holds(Rule::StaleEpochIsFenced) => {
+                self.accept(now, token, *request, dedupe, replica, out);
+            }
             Verdict::StaleEpoch => refuse(out, ErrorCode::ProducerFenced, "a newer epoch of this producer has written"),
             Verdict::Forgotten => {
                 refuse(out, ErrorCode::OutOfOrderSequence, "the batch is older than those remembered");

@@ -38,6 +38,9 @@ pub struct Client {
     pub sent_at_ms: u64,
     pub acked: u64,
     pub target: u64,
+    /// The last batch of the epoch before, as its producer would send it again.
+    stale: Option<Batch>,
+    last: Option<Batch>,
 }
 
 impl Client {
@@ -56,6 +59,8 @@ impl Client {
             sent_at_ms: 0,
             acked: 0,
             target,
+            stale: None,
+            last: None,
         }
     }
 
@@ -73,6 +78,7 @@ impl Client {
             // As real clients do when nothing is in flight: a new epoch, whose sequences begin again.
             if self.window.is_empty() && self.sequence > 0 {
                 (self.producer_epoch, self.sequence) = (self.producer_epoch + 1, 0);
+                self.stale = self.last.take();
             }
             builder = builder.producer(self.id as i64 + 100, self.producer_epoch, self.sequence);
         }
@@ -82,6 +88,9 @@ impl Client {
             builder.push(NewRecord { key: None, value: Some(value.as_bytes()), timestamp: 1, headers: &[] });
         }
         let batch = builder.finish(Codec::None).expect("a small batch");
+        // Gateways squeeze what is large enough: both forms travel, are journaled, carried and recovered.
+        let batch = if self.next_number.is_multiple_of(2) { batch.squeezed() } else { batch };
+        self.last = self.is_idempotent.then(|| batch.clone());
         self.sequence += records;
         let number = self.next_number;
         self.window.push_back(Outgoing { number, batch, records, acked: None, acked_before: None });
@@ -94,16 +103,27 @@ impl Client {
         let acked = self.acked;
         let outgoing = &mut self.window[index];
         outgoing.acked_before.get_or_insert(acked);
+        let (batch, number) = (outgoing.batch.clone(), outgoing.number);
+        self.request_of(batch, DedupeKey::Session { session: self.session, number, floor }, segment)
+    }
+
+    /// The last batch of the producer's epoch before, if it had one and a newer one has written.
+    pub fn stale(&self, segment: SegmentId) -> Option<AppendRequest> {
+        let batch = self.stale.clone().filter(|_| self.acked > 0)?;
+        Some(self.request_of(batch, DedupeKey::None, segment))
+    }
+
+    fn request_of(&self, batch: Batch, dedupe: DedupeKey, segment: SegmentId) -> AppendRequest {
         AppendRequest {
             account: AccountId(1),
             cluster: ClusterId(1),
             segment,
             principal: PrincipalId(0),
             protocol: Protocol::Kafka,
-            dedupe: DedupeKey::Session { session: self.session, number: outgoing.number, floor },
+            dedupe,
             encryption_key: 0,
             log_append_time: false,
-            batch: outgoing.batch.clone(),
+            batch,
         }
     }
 

@@ -7,7 +7,7 @@ use cores::packing::Cursor;
 use cores::recovery::{JournalFile, Recovered, recover};
 use cores::{Rule, Rules};
 use types::limits::JOURNAL_BLOCK_BYTES;
-use types::{Incarnation, TopicPartition};
+use types::{Incarnation, Nonce, TopicPartition};
 use wire::journal::{EncodedEntry, JournalEntry};
 
 use crate::rng::Rng;
@@ -27,6 +27,7 @@ struct Flight {
     at: u64,
     bytes: Vec<u8>,
     entries: Vec<Queued>,
+    positions: Vec<u64>,
 }
 
 /// See the module's text.
@@ -42,6 +43,10 @@ pub struct Disk {
     /// The highest `durable_through` that is on disk: damage below it can be told from a torn write. (The real
     /// journal's empty record after a silence brings it up to the end within 10 ms.)
     vouched: u64,
+    /// Where each segment's opening is.
+    openings: Vec<(Nonce, u64)>,
+    /// A bit was flipped: what recovery calls damage may be damage.
+    pub is_rotten: bool,
 }
 
 impl Disk {
@@ -55,6 +60,8 @@ impl Disk {
             flight: None,
             has_failed: false,
             vouched: 0,
+            openings: Vec::new(),
+            is_rotten: false,
         }
     }
 
@@ -72,8 +79,8 @@ impl Disk {
         let encoded: Vec<EncodedEntry> = entries.iter().map(|queued| queued.encoded.clone()).collect();
         let at = self.cursor.end;
         let mut bytes = vec![0; length];
-        self.cursor.pack(&encoded, &mut bytes);
-        self.flight = Some(Flight { at, bytes, entries });
+        let positions = self.cursor.pack(&encoded, &mut bytes);
+        self.flight = Some(Flight { at, bytes, entries, positions });
         true
     }
 
@@ -83,6 +90,11 @@ impl Disk {
         if !self.has_failed {
             self.put(flight.at, &flight.bytes, |_| true);
             self.vouched = flight.at;
+            for (queued, position) in flight.entries.iter().zip(&flight.positions) {
+                if let JournalEntry::Open(open) = &queued.entry {
+                    self.openings.push((open.segment.nonce, *position));
+                }
+            }
         }
         self.cursor.durable_through = self.cursor.end;
         flight.entries
@@ -126,6 +138,20 @@ impl Disk {
         let block = rng.range(0, written / JOURNAL_BLOCK_BYTES as u64) * JOURNAL_BLOCK_BYTES as u64;
         let at = block + rng.range(0, 300);
         self.files[(at / FILE_BYTES) as usize][(at % FILE_BYTES) as usize] ^= 1 << rng.range(0, 8);
+        self.is_rotten = true;
+        true
+    }
+
+    /// Flips one bit in the opening of a segment; false where that is not on disk, or not vouched for.
+    pub fn rot_opening(&mut self, nonce: Nonce) -> bool {
+        let Some((_, at)) = self.openings.iter().find(|(known, _)| *known == nonce) else { return false };
+        if *at >= self.vouched {
+            return false;
+        }
+        // Past the record's own length, so that the record is bad and nothing else.
+        let at = at + 40;
+        self.files[(at / FILE_BYTES) as usize][(at % FILE_BYTES) as usize] ^= 1;
+        self.is_rotten = true;
         true
     }
 

@@ -10,4 +10,4 @@ pub mod oracle;
 pub mod rng;
 pub mod world;
 
-pub use world::{Outcome, Profile, run};
+pub use world::{Outcome, Profile, Scenario, run};

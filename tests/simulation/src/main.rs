@@ -3,23 +3,25 @@
 use std::process::ExitCode;
 
 use cores::{Rule, Rules};
-use simulation::{Profile, run};
+use simulation::{Profile, Scenario, run};
 
 const HELP: &str = "Runs the cores of Weir through simulated failures.
 
-Usage: simulation [--seeds N] [--seed S] [--plant RULE] [--verbose]
+Usage: simulation [--seeds N] [--seed S] [--plant RULE] [--scenario NAME] [--verbose]
 
-  --seeds N     how many seeds to run (200)
-  --seed S      the first one (0)
-  --plant RULE  break a rule on purpose; RULE is one of those that --rules lists
-  --rules       list the rules
-  --verbose     print each event
+  --seeds N        how many seeds to run (200)
+  --seed S         the first one (0)
+  --plant RULE     break a rule on purpose, one of those that --rules lists; more than once for several
+  --rules          list the rules
+  --scenario NAME  mixed (the default), lost-opening or lost-disk
+  --verbose        print each event
 
 Example: simulation --seeds 5000
 ";
 
 fn main() -> ExitCode {
-    let (mut seeds, mut first, mut rules, mut is_verbose) = (200, 0, Rules::ALL, false);
+    let (mut seeds, mut first, mut planted, mut is_verbose) = (200, 0, Vec::new(), false);
+    let mut scenario = Scenario::Mixed;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|text| text.parse::<u64>().ok());
@@ -33,13 +35,19 @@ fn main() -> ExitCode {
                 None => return usage("--seed takes a number"),
             },
             "--plant" => match args.next().as_deref().and_then(Rule::from_name) {
-                Some(rule) => rules = Rules::without(rule),
+                Some(rule) => planted.push(rule),
                 None => return usage("--plant takes a rule; --rules lists them"),
             },
             "--rules" => {
                 Rule::ALL.iter().for_each(|rule| println!("{rule:?}"));
                 return ExitCode::SUCCESS;
             }
+            "--scenario" => match args.next().as_deref() {
+                Some("mixed") => scenario = Scenario::Mixed,
+                Some("lost-opening") => scenario = Scenario::LostOpening,
+                Some("lost-disk") => scenario = Scenario::LostDisk,
+                _ => return usage("--scenario is mixed, lost-opening or lost-disk"),
+            },
             "--verbose" => is_verbose = true,
             "--help" | "-h" => {
                 print!("{HELP}");
@@ -48,7 +56,7 @@ fn main() -> ExitCode {
             other => return usage(&format!("`{other}` is not known")),
         }
     }
-    let profile = Profile { rules, is_verbose };
+    let profile = Profile { rules: Rules::without_all(&planted), scenario, is_verbose };
     let (mut acked, mut faults, mut events) = (0, 0, 0);
     for seed in first..first + seeds {
         let outcome = run(seed, profile);

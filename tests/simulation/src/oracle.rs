@@ -31,6 +31,8 @@ pub struct Oracle {
     /// Base offset to (end, hash) of each acknowledged batch.
     acked: BTreeMap<Offset, (Offset, u32)>,
     read: BTreeMap<Offset, (Offset, u32)>,
+    /// Where each batch that was read is.
+    read_at: BTreeMap<u32, Offset>,
     fenced: BTreeMap<Incarnation, (Generation, Epoch)>,
     fenced_at: BTreeMap<(Incarnation, Nonce), Offset>,
     authors: BTreeMap<Nonce, (NodeId, u64)>,
@@ -250,6 +252,11 @@ impl Oracle {
                 self.note(broken(format!("8 CW-BOUND: {base} is shown and not fsynced on both")));
                 return;
             }
+            let at = *self.read_at.entry(*known).or_insert(*base);
+            if at != *base {
+                self.note(broken(format!("30 EXACTLY-ONCE: one batch is read at {at} and at {base}")));
+                return;
+            }
             let seen = *self.read.entry(*base).or_insert((*end, *known));
             if seen != (*end, *known) {
                 self.note(broken(format!("3 READ-STABLE: {base} was read as something else")));
@@ -298,6 +305,11 @@ impl Oracle {
 
     pub fn fail(&mut self, text: String) {
         self.note(broken(text));
+    }
+
+    /// Whether a batch at or above `base` was acknowledged.
+    pub fn has_acknowledged_from(&self, base: Offset) -> bool {
+        self.acked.range(base..).next().is_some()
     }
 
     pub fn acked_batches(&self) -> usize {

@@ -26,8 +26,21 @@ mod faults;
 #[derive(Debug, Clone, Copy)]
 pub struct Profile {
     pub rules: Rules,
+    pub scenario: Scenario,
     /// Print each event.
     pub is_verbose: bool,
+}
+
+/// What befalls a run before chance takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// Nothing: chance has it all.
+    Mixed,
+    /// Once something is acknowledged, both members of the open segment stop. One comes back at once, on a disk
+    /// where the segment's opening has rotted; the other comes back later.
+    LostOpening,
+    /// The same, but the one that comes back at once has a new disk.
+    LostDisk,
 }
 
 /// How a run ended.
@@ -162,6 +175,8 @@ struct World {
     disk_ms: u64,
     net_ms: u64,
     fault_every_ms: u64,
+    /// Turns of clients; every so many of them an old batch comes again.
+    turns: u64,
 }
 
 /// Runs one seed to its end. A core's own assertion counts as a violation.
@@ -270,6 +285,7 @@ impl World {
             disk_ms: 1 + rng.range(0, 12),
             net_ms: 1 + rng.range(0, 12),
             fault_every_ms: 60 + rng.range(0, 400),
+            turns: 0,
             rng,
         };
         world.at(0, Event::StartFailover { nonce: None });
@@ -602,6 +618,10 @@ impl World {
             self.clients[client].sent_to = None;
         }
         self.client_send(client);
+        self.turns += 1;
+        if self.turns.is_multiple_of(5) {
+            self.send_stale(client);
+        }
         let after = 20 + self.rng.range(0, 60);
         self.at(after, Event::ClientTurn { client });
     }
@@ -641,6 +661,19 @@ impl World {
             let life = self.nodes[node].life;
             let input = Input::Append { token, request: Box::new(request) };
             self.at(at - self.now_ms, Event::ToNode { node, life, input });
+        }
+    }
+
+    /// A producer that was replaced sends its last batch once more, in its old epoch. Nobody waits for the answer;
+    /// the oracle sees to it that the batch is in the log once.
+    fn send_stale(&mut self, client: usize) {
+        let Some(open) = self.record.open().cloned() else { return };
+        let node = open.leader().node.0 as usize - 1;
+        if let Some(request) = self.clients[client].stale(open.id(PARTITION)).filter(|_| self.nodes[node].is_up) {
+            let token = self.next_token;
+            self.next_token += 1;
+            let life = self.nodes[node].life;
+            self.at(1, Event::ToNode { node, life, input: Input::Append { token, request: Box::new(request) } });
         }
     }
 

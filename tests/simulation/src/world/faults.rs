@@ -8,6 +8,9 @@ impl World {
             return self.heal();
         }
         self.faults += 1;
+        if self.profile.scenario != Scenario::Mixed && !self.has_lost_data && self.lose_a_copy() {
+            return self.at(self.fault_every_ms + 1_000, Event::Fault);
+        }
         let node = self.rng.range(0, self.nodes.len() as u64) as usize;
         match self.rng.range(0, 100) {
             0..=34 => {
@@ -42,7 +45,7 @@ impl World {
             }
             85..=89 if !self.has_lost_data => {
                 self.has_lost_data = true;
-                self.lose_disk(node);
+                self.lose_disk(node, 250);
             }
             90..=94 if !self.has_lost_data => {
                 self.crash(node, 200);
@@ -101,8 +104,30 @@ impl World {
         }
     }
 
-    fn lose_disk(&mut self, node: usize) {
-        self.crash(node, 250);
+    /// The scenario's fault; false where it has to wait for an acknowledged batch in an open segment.
+    fn lose_a_copy(&mut self) -> bool {
+        let Some(open) = self.record.open().cloned() else { return false };
+        let members = open.replicas.map(|member| member.node.0 as usize - 1);
+        if !self.oracle.has_acknowledged_from(open.base) || members.iter().any(|node| !self.nodes[*node].is_up) {
+            return false;
+        }
+        let [lost, other] = if self.rng.chance(50) { members } else { [members[1], members[0]] };
+        match self.profile.scenario {
+            Scenario::LostOpening => {
+                if !self.nodes[lost].disk.rot_opening(open.nonce) {
+                    return false;
+                }
+                self.crash(lost, 5);
+            }
+            _ => self.lose_disk(lost, 5),
+        }
+        self.crash(other, 400);
+        self.has_lost_data = true;
+        true
+    }
+
+    fn lose_disk(&mut self, node: usize, down_ms: u64) {
+        self.crash(node, down_ms);
         self.oracle.disk_lost(self.nodes[node].disk.incarnation);
         self.nodes[node].disk = Disk::new(Incarnation(self.rng.wide()));
     }
@@ -114,6 +139,9 @@ impl World {
         let rules = self.profile.rules;
         let recovered = self.nodes[node].disk.recover(rules);
         let disk = self.nodes[node].disk.incarnation;
+        if !recovered.damage.is_empty() && !self.nodes[node].disk.is_rotten {
+            self.oracle.fail(format!("27: what a power cut tore is taken for damage: {:?}", recovered.damage));
+        }
         let mut replicas: BTreeMap<TopicPartition, ReplicaCore> = BTreeMap::new();
         recovery::replay(&recovered, &mut replicas, rules);
         let replica = replicas.remove(&PARTITION).unwrap_or_else(|| ReplicaCore::new(PARTITION, rules));

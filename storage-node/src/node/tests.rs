@@ -1,0 +1,208 @@
+//! What a checkpoint may pass: entries that are on disk and whose owner knows it, and nothing else.
+//!
+//! The node is a real one but for its journal files, which are memory that can be held back, and for placement,
+//! which nobody asks here.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
+
+use cores::replica::Replica as ReplicaCore;
+use types::{AccountId, ClusterId, Epoch, Generation, PrincipalId, Protocol, SegmentId, TopicId};
+use wire::compression::Codec;
+use wire::frame::PeerMessage;
+use wire::journal::{AppendMeta, OpenMeta};
+use wire::records::{BatchBuilder, NewRecord};
+use wire::{DedupeKey, DedupeSnapshot};
+
+use super::*;
+use crate::flush::FlushAnswer;
+use crate::journal::JournalFile as OneFile;
+
+const PARTITION: TopicPartition = TopicPartition { topic: TopicId(3), partition: 0 };
+const ME: Replica = Replica { node: NodeId(2), incarnation: Incarnation(7) };
+
+/// Journal files whose writes wait for a gate, and are kept nowhere.
+struct Gated(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gated {
+    fn new(is_open: bool) -> Self {
+        Self(Arc::new((Mutex::new(is_open), Condvar::new())))
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().expect("a lock") = true;
+        self.0.1.notify_all();
+    }
+}
+
+impl OneFile for Gated {
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        let mut is_open = self.0.0.lock().expect("a lock");
+        while !*is_open {
+            is_open = self.0.1.wait(is_open).expect("a lock");
+        }
+        Ok(())
+    }
+}
+
+impl JournalFiles for Gated {
+    fn prepare(&self, _: u64, _: &AtomicBool) -> io::Result<Box<dyn OneFile>> {
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+    fn laps(&self) -> io::Result<Vec<u64>> {
+        Ok(Vec::new())
+    }
+    fn read(&self, _: u64) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    fn erase(&self, _: u64, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn retire(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn read_at(&self, _: u64, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+type Reports = mpsc::UnboundedReceiver<Vec<(OwnerHandle, u64)>>;
+
+struct Bench {
+    dir: PathBuf,
+    files: Arc<Gated>,
+    node: Arc<Node>,
+    /// What the journal reports, until somebody passes it on.
+    reports: Reports,
+    jobs: flush::Jobs,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.files.open();
+        self.node.journal.close();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn bench(name: &str, is_open: bool) -> Bench {
+    let dir = std::env::temp_dir().join(format!("weir-node-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("a folder");
+    let files = Arc::new(Gated::new(is_open));
+    let recovered = recovery::recover(&[], JOURNAL_FILE_BYTES, 0, Rules::ALL);
+    let (reported, reports) = mpsc::unbounded_channel();
+    let durable = move |entries| drop(reported.send(entries));
+    let gated: Arc<dyn JournalFiles> = Arc::clone(&files) as Arc<dyn JournalFiles>;
+    let journal = Journal::start(Arc::clone(&gated), &recovered, durable, |_| {}).expect("a thread");
+    let (flusher, jobs) = Flusher::new();
+    let node = Arc::new(Node {
+        name: "az-a".into(),
+        me: ME,
+        owners: DashMap::new(),
+        journal,
+        journal_files: gated,
+        catalogue: Catalogue::open(&dir.join("catalogue.redb")).expect("a catalogue"),
+        budget: Arc::default(),
+        flusher,
+        peers: Peers::default(),
+        placement: PlacementClient::new(&[]),
+        metrics: Metrics::new(&Health::new()),
+        files: Arc::new(Files::new(&dir.join("segments"), false).expect("files")),
+        checkpoint: AtomicU64::new(0),
+        reported: AtomicU64::new(0),
+    });
+    node.owner_or(PARTITION, || owner::start(&node, ReplicaCore::new(PARTITION, Rules::ALL), Vec::new(), Vec::new()));
+    Bench { dir, files, node, reports, jobs }
+}
+
+fn segment() -> SegmentId {
+    SegmentId { partition: PARTITION, generation: Generation(1), epoch: Epoch(1), nonce: Nonce(5) }
+}
+
+/// As a leader elsewhere would: opens the segment and sends `count` batches of `bytes`.
+fn follow(node: &Node, count: i64, bytes: usize) {
+    let tell = |message| node.tell(PARTITION, Mail::Peer(NodeId(1), Box::new(message)));
+    let leader = Replica { node: NodeId(1), incarnation: Incarnation(6) };
+    let open = OpenMeta {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        segment: segment(),
+        base: 0,
+        first_free: 0,
+        leader,
+        follower: ME,
+        encryption_key: 0,
+        snapshot: DedupeSnapshot::default(),
+    };
+    // The chain's seed, as every replica computes it.
+    let mut seed = ReplicaCore::new(PARTITION, Rules::ALL);
+    seed.open(open.clone()).expect("a new segment");
+    let mut chain = seed.segment(Nonce(5)).expect("opened").chain;
+    tell(PeerMessage::Open(open));
+    let value = vec![b'v'; bytes];
+    for offset in 0..count {
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { key: None, value: Some(&value), timestamp: 1, headers: &[] });
+        let batch = builder.finish(Codec::None).expect("a batch").placed_at(offset, 1);
+        let meta = AppendMeta {
+            account: AccountId(1),
+            cluster: ClusterId(1),
+            segment: segment(),
+            principal: PrincipalId(0),
+            protocol: Protocol::Kafka,
+            dedupe: DedupeKey::None,
+            encryption_key: 0,
+            append_time: 1,
+            commit: offset,
+        };
+        let next = batch.chain_after(chain);
+        tell(PeerMessage::Append { meta, chain_before: chain, batch });
+        chain = next;
+    }
+}
+
+async fn ask_flush(node: &Node) -> FlushAnswer {
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    node.tell(PARTITION, Mail::Flush(answers));
+    answered.recv().await.expect("an answer")
+}
+
+#[tokio::test]
+async fn an_owner_is_not_clean_while_the_journal_owes_it_entries() {
+    let bench = bench("owed", false);
+    follow(&bench.node, 3, 10);
+    let FlushAnswer::Job(job) = ask_flush(&bench.node).await else { panic!("there is something to flush") };
+    assert_eq!(job.needed, None, "no entry has a position yet");
+    bench.node.tell(PARTITION, Mail::Flushed(Vec::new()));
+    assert!(
+        !matches!(ask_flush(&bench.node).await, FlushAnswer::Clean),
+        "a checkpoint would pass what is written meanwhile"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_waits_for_owners_that_were_not_told_yet() {
+    let mut bench = bench("untold", true);
+    let node = Arc::clone(&bench.node);
+    let writer = FileWriter::new(Arc::clone(&node.files), 1, [].iter(), Box::new(|| true)).expect("a writer");
+    let jobs = std::mem::replace(&mut bench.jobs, mpsc::unbounded_channel().1);
+    tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, 0));
+    // More than four journal files.
+    follow(&node, 45, 6 * 1024 * 1024);
+    let began = Instant::now();
+    while node.journal.end() < 4 * JOURNAL_FILE_BYTES {
+        assert!(began.elapsed() < Duration::from_secs(30), "the journal stands at {}", node.journal.end());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(node.checkpoint.load(Ordering::Relaxed), 0, "its owner was told of nothing yet");
+    // Now it is told.
+    let reports = std::mem::replace(&mut bench.reports, mpsc::unbounded_channel().1);
+    tokio::spawn(tell_owners(Arc::clone(&node), reports));
+    while node.checkpoint.load(Ordering::Relaxed) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the checkpoint never moved");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
