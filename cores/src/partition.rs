@@ -211,8 +211,8 @@ impl Partition {
 
     fn append(&mut self, now: Now, token: Token, request: Box<AppendRequest>, out: &mut Vec<Effect>) {
         match &mut self.leader {
-            Some(leader) if leader.segment().nonce == request.segment.nonce => {
-                if self.account != Some(request.account) {
+            Some(leader) if leader.segment().nonce == request.head.segment.nonce => {
+                if self.account != Some(request.head.account) {
                     let result = Err(refusal(ErrorCode::TenantMismatch, "the partition belongs to another account"));
                     return out.push(Effect::Answer { token, result });
                 }

@@ -14,7 +14,7 @@ use service::{clock, random};
 use tokio::sync::{mpsc, oneshot};
 use types::limits::{APPEND_DEADLINE_MS, PARTITION_IN_FLIGHT_APPENDS_MAX, PARTITION_IN_FLIGHT_BYTES_MAX};
 use types::{ErrorCode, PrincipalId, Protocol, Retry, SegmentId, SessionId, TopicPartition};
-use wire::frame::{AppendRequest, Appended, Frame, Refusal};
+use wire::frame::{AppendHead, AppendRequest, Appended, Frame, Refusal};
 use wire::{Batch, DedupeKey};
 
 use crate::Gateway;
@@ -286,7 +286,7 @@ impl Lane {
                 Some(number) => DedupeKey::Session { session: self.session, number, floor },
                 None => DedupeKey::of_producer(&item.new.batch).unwrap_or(DedupeKey::None),
             };
-            let request = AppendRequest {
+            let head = AppendHead {
                 account: self.gateway.tenant.account,
                 cluster: self.gateway.tenant.cluster,
                 segment,
@@ -295,8 +295,8 @@ impl Lane {
                 dedupe,
                 encryption_key: 0,
                 log_append_time: item.new.log_append_time,
-                batch: item.new.batch.clone(),
             };
+            let request = AppendRequest { head, batch: item.new.batch.clone() };
             let (sender, id, attempt) = (self.sender.clone(), item.id, self.attempt);
             client.ask_with(&Frame::Append(Box::new(request)), move |frame| {
                 let result = match frame {

@@ -45,7 +45,7 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                 node.peers.leader_connected(id, sender.clone());
             }
             Frame::Append(request) => {
-                let partition = request.segment.partition;
+                let partition = request.head.segment.partition;
                 match node.owner(partition) {
                     Some(owner) => owner.tell(Mail::Append(asker(), request)),
                     None => sender.send(&Frame::Appended(Err(not_here(partition))), correlation),

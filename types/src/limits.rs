@@ -1,4 +1,6 @@
-//! Every bound of the system has its name here; `const` assertions say how they relate.
+//! The bounds that users meet, and those on which more than one module depends; `const` assertions say how they relate.
+//!
+//! A bound that only one module knows has its name there, beside its use.
 
 /// The smallest record batch: its header and no record, in bytes.
 pub const BATCH_HEADER_BYTES: usize = 61;

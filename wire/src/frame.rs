@@ -20,9 +20,9 @@ pub const VERSION: u8 = 3;
 /// Bytes of a frame before its fields, the length prefix included.
 pub const HEADER_BYTES: usize = 16;
 
-/// A client's batch on its way from a gateway to the leader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppendRequest {
+/// What travels before a client's batch on its way from a gateway to the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendHead {
     pub account: AccountId,
     pub cluster: ClusterId,
     pub segment: SegmentId,
@@ -32,19 +32,13 @@ pub struct AppendRequest {
     pub encryption_key: u32,
     /// `message.timestamp.type=LogAppendTime`: the leader stamps the batch.
     pub log_append_time: bool,
-    pub batch: Batch,
 }
 
+/// A client's batch on its way from a gateway to the leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct AppendFields {
-    account: AccountId,
-    cluster: ClusterId,
-    segment: SegmentId,
-    principal: PrincipalId,
-    protocol: Protocol,
-    dedupe: DedupeKey,
-    encryption_key: u32,
-    log_append_time: bool,
+pub struct AppendRequest {
+    pub head: AppendHead,
+    pub batch: Batch,
 }
 
 /// Where an acknowledged batch is.
@@ -200,7 +194,7 @@ pub enum Frame {
     },
 }
 
-layout!(struct AppendFields {
+layout!(struct AppendHead {
     account, cluster, segment, principal, protocol, dedupe, encryption_key, log_append_time,
 });
 layout!(struct Appended { base_offset, append_time });
@@ -251,19 +245,7 @@ impl Frame {
         let mut tail = None;
         let kind = match self {
             Self::Append(request) => {
-                let AppendRequest { account, cluster, segment, principal, protocol, dedupe, .. } = **request;
-                let (encryption_key, log_append_time) = (request.encryption_key, request.log_append_time);
-                AppendFields {
-                    account,
-                    cluster,
-                    segment,
-                    principal,
-                    protocol,
-                    dedupe,
-                    encryption_key,
-                    log_append_time,
-                }
-                .put(&mut out);
+                request.head.put(&mut out);
                 tail = Some(put_batch(&request.batch, &mut out));
                 1
             }
@@ -361,28 +343,8 @@ impl Frame {
         let r = &mut reader;
         let frame = match kind {
             1 => {
-                let AppendFields {
-                    account,
-                    cluster,
-                    segment,
-                    principal,
-                    protocol,
-                    dedupe,
-                    encryption_key,
-                    log_append_time,
-                } = AppendFields::take(r)?;
-                let batch = take_batch(r)?;
-                Self::Append(Box::new(AppendRequest {
-                    account,
-                    cluster,
-                    segment,
-                    principal,
-                    protocol,
-                    dedupe,
-                    encryption_key,
-                    log_append_time,
-                    batch,
-                }))
+                let head = AppendHead::take(r)?;
+                Self::Append(Box::new(AppendRequest { head, batch: take_batch(r)? }))
             }
             2 => Self::Appended(Layout::take(r)?),
             3 => Self::Peer(Box::new(PeerMessage::Open(Layout::take(r)?))),

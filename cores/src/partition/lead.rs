@@ -204,7 +204,7 @@ impl Leader {
         replica: &mut Replica,
         out: &mut Vec<Effect>,
     ) {
-        let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.dedupe);
+        let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.head.dedupe);
         let refuse = |out: &mut Vec<Effect>, code, message: &str| {
             out.push(Effect::Answer { token, result: Err(refusal(code, message)) });
         };
@@ -260,7 +260,7 @@ impl Leader {
         let (base_offset, commit) = (segment.end, segment.commit);
         let append_time = now.wall_ms.max(self.producers.log_time());
         let batch = request.batch.placed_at(base_offset, self.segment().epoch.0);
-        let stamped = if request.log_append_time { batch.stamped(append_time) } else { Ok(batch) };
+        let stamped = if request.head.log_append_time { batch.stamped(append_time) } else { Ok(batch) };
         let batch = match stamped {
             Ok(batch) => batch,
             Err(error) => {
@@ -269,13 +269,13 @@ impl Leader {
             }
         };
         let meta = AppendMeta {
-            account: request.account,
-            cluster: request.cluster,
+            account: request.head.account,
+            cluster: request.head.cluster,
             segment: self.segment(),
-            principal: request.principal,
-            protocol: request.protocol,
+            principal: request.head.principal,
+            protocol: request.head.protocol,
             dedupe,
-            encryption_key: request.encryption_key,
+            encryption_key: request.head.encryption_key,
             append_time,
             commit,
         };
@@ -457,7 +457,7 @@ impl Leader {
             progress = false;
             for _ in 0..self.early.len() {
                 let Some(Early { token, request, until_ms }) = self.early.pop_front() else { break };
-                let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.dedupe);
+                let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.head.dedupe);
                 let verdict = self.producers.judge(&dedupe);
                 if verdict != Verdict::Gap {
                     self.admit(now, token, request, replica, out);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use types::{AccountId, ClusterId, PrincipalId, Protocol, SegmentId, SessionId};
 use wire::compression::Codec;
-use wire::frame::{AppendRequest, Appended};
+use wire::frame::{AppendHead, AppendRequest, Appended};
 use wire::records::{BatchBuilder, NewRecord};
 use wire::{Batch, DedupeKey};
 
@@ -114,7 +114,7 @@ impl Client {
     }
 
     fn request_of(&self, batch: Batch, dedupe: DedupeKey, segment: SegmentId) -> AppendRequest {
-        AppendRequest {
+        let head = AppendHead {
             account: AccountId(1),
             cluster: ClusterId(1),
             segment,
@@ -123,8 +123,8 @@ impl Client {
             dedupe,
             encryption_key: 0,
             log_append_time: false,
-            batch,
-        }
+        };
+        AppendRequest { head, batch }
     }
 
     /// Takes an acknowledgement; the batches that are answered in order leave the window.

@@ -30,14 +30,16 @@ fn frames() -> Vec<Frame> {
     let refusal = Refusal { code: ErrorCode::NotLeader, message: "elsewhere".into() };
     vec![
         Frame::Append(Box::new(AppendRequest {
-            account: AccountId(5),
-            cluster: ClusterId(1),
-            segment,
-            principal: PrincipalId(2),
-            protocol: Protocol::Kafka,
-            dedupe: DedupeKey::Producer { id: 1, epoch: 2, base_sequence: 3, last_sequence: 3 },
-            encryption_key: 0,
-            log_append_time: true,
+            head: AppendHead {
+                account: AccountId(5),
+                cluster: ClusterId(1),
+                segment,
+                principal: PrincipalId(2),
+                protocol: Protocol::Kafka,
+                dedupe: DedupeKey::Producer { id: 1, epoch: 2, base_sequence: 3, last_sequence: 3 },
+                encryption_key: 0,
+                log_append_time: true,
+            },
             batch: batch.clone(),
         })),
         Frame::Appended(Ok(Appended { base_offset: 4, append_time: 5 })),
