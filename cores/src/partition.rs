@@ -32,10 +32,11 @@ pub struct Now {
 /// What happens to a partition.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// A gateway's batch.
+    /// A gateway's batch. `no_room`: what is new is refused with this; what the log holds already is answered.
     Append {
         token: Token,
         request: Box<AppendRequest>,
+        no_room: Option<Box<Refusal>>,
     },
     /// From the leader, where this node follows.
     Peer {
@@ -169,7 +170,7 @@ impl Partition {
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
         match input {
-            Input::Append { token, request } => self.append(now, token, request, &mut out),
+            Input::Append { token, request, no_room } => self.append(now, token, request, no_room, &mut out),
             Input::Peer { from, message } => self.peer(from, *message, &mut out),
             Input::PeerReply { from, reply } => self.peer_reply(now, from, reply, &mut out),
             Input::PeerDown { node } => self.with_leader(|leader, _| leader.peer_down(now, node)),
@@ -209,14 +210,21 @@ impl Partition {
         }
     }
 
-    fn append(&mut self, now: Now, token: Token, request: Box<AppendRequest>, out: &mut Vec<Effect>) {
+    fn append(
+        &mut self,
+        now: Now,
+        token: Token,
+        request: Box<AppendRequest>,
+        no_room: Option<Box<Refusal>>,
+        out: &mut Vec<Effect>,
+    ) {
         match &mut self.leader {
             Some(leader) if leader.segment().nonce == request.head.segment.nonce => {
                 if self.account != Some(request.head.account) {
                     let result = Err(refusal(ErrorCode::TenantMismatch, "the partition belongs to another account"));
                     return out.push(Effect::Answer { token, result });
                 }
-                leader.append(now, token, request, &mut self.replica, out);
+                leader.append(now, token, request, no_room, &mut self.replica, out);
             }
             _ => {
                 let result = Err(refusal(ErrorCode::NotLeader, "this node does not lead the segment"));

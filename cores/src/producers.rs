@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use types::SessionId;
-use types::limits::{PRODUCER_BATCHES, PRODUCER_EXPIRY_MS, SESSION_EXPIRY_MS, SESSION_WINDOW_MAX};
+use types::limits::{PRODUCER_BATCHES, PRODUCER_EXPIRY_MS, PRODUCERS_MAX, SESSION_EXPIRY_MS, SESSION_WINDOW_MAX};
 use wire::dedupe::sequence_plus;
 use wire::{Batch, DedupeKey, DedupeSnapshot, ProducerEntry, RememberedBatch, SessionEntry};
 
@@ -174,15 +174,33 @@ impl ProducerState {
         self.sweep();
     }
 
-    /// Drops what expired, once per minute of log time.
+    /// Drops what expired, once per minute of log time or when there are too many. What is forgotten is the same on
+    /// every replica: it depends on entries that have not expired alone.
     fn sweep(&mut self) {
-        if self.log_time - self.swept < 60_000 {
+        let is_over = self.producers.len().max(self.sessions.len()) > PRODUCERS_MAX;
+        if self.log_time - self.swept < 60_000 && !is_over {
             return;
         }
         let now = self.log_time;
         self.swept = now;
         self.producers.retain(|_, entry| entry.last_time >= now - PRODUCER_EXPIRY_MS);
         self.sessions.retain(|_, entry| entry.last_time >= now - SESSION_EXPIRY_MS);
+        if is_over {
+            forget_oldest(&mut self.producers, |entry| entry.last_time);
+            forget_oldest(&mut self.sessions, |entry| entry.last_time);
+        }
+    }
+}
+
+/// Above the bound: keeps nine tenths of it, so that this is not done for every new one.
+fn forget_oldest<K: Copy + Ord, V>(entries: &mut BTreeMap<K, Box<V>>, last_time: impl Fn(&V) -> i64) {
+    if entries.len() <= PRODUCERS_MAX {
+        return;
+    }
+    let mut by_time: Vec<(i64, K)> = entries.iter().map(|(key, entry)| (last_time(entry), *key)).collect();
+    by_time.sort_unstable();
+    for (_, key) in &by_time[..entries.len() - PRODUCERS_MAX / 10 * 9] {
+        entries.remove(key);
     }
 }
 
@@ -250,6 +268,27 @@ mod tests {
         state.record(&session(4, 4), &batch(4), 1);
         assert_eq!(state.judge(&session(2, 0)), Verdict::Forgotten);
         assert_eq!(state.judge(&session(9, 9)), Verdict::New, "the gateway gave up on 5 to 8");
+    }
+
+    #[test]
+    fn of_too_many_producers_the_oldest_are_forgotten_and_every_replica_forgets_the_same() {
+        let mut state = ProducerState::default();
+        let one = batch(0);
+        let mut other = None;
+        for id in 0..PRODUCERS_MAX as i64 + 10 {
+            let key = DedupeKey::Producer { id, epoch: 0, base_sequence: 0, last_sequence: 0 };
+            state.record(&key, &one, id);
+            if id == 15_000 {
+                // A replica that begins from a snapshot, as the next segment's do.
+                other = Some(ProducerState::from_snapshot(&state.snapshot()));
+            } else if let Some(other) = &mut other {
+                other.record(&key, &one, id);
+            }
+        }
+        let snapshot = state.snapshot();
+        assert!(snapshot.producers.len() <= PRODUCERS_MAX);
+        assert_eq!(snapshot.producers.last().map(|entry| entry.id), Some(PRODUCERS_MAX as i64 + 9));
+        assert_eq!(other.map(|other| other.snapshot()), Some(snapshot));
     }
 
     #[test]

@@ -182,8 +182,9 @@ pub fn replay(recovered: &Recovered, replicas: &mut BTreeMap<TopicPartition, Rep
             .filter(|segment| segment.sealed.is_none())
             .map(|segment| segment.open.segment)
             .filter(|id| {
-                let position = last.get(id).copied().unwrap_or(0);
-                recovered.damage.iter().any(|damage| position < damage.start)
+                // Nothing of it was found at all: any damage may have been its own.
+                let last = last.get(id);
+                recovered.damage.iter().any(|damage| last.is_none_or(|position| *position < damage.start))
             })
             .collect();
         suspects.iter().for_each(|id| replica.mark_damaged(id.nonce));

@@ -313,7 +313,8 @@ impl Replica {
         }
     }
 
-    /// Forgets every segment (the topic is deleted); the floor stays.
+    /// Forgets every segment (the topic is deleted). The floor stays as long as this is kept; a node forgets it all
+    /// once the deletion is in its catalogue: no record names the partition then, so that no segment becomes active.
     pub fn delete(&mut self) -> JournalEntry {
         self.segments.clear();
         self.is_deleted = true;

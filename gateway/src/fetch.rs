@@ -66,6 +66,10 @@ async fn read(
             // At the end of a partition without an open segment: nothing to read until one is opened.
             let end = record.sealed_end();
             if offset > end {
+                // What is out of range by a record that may be old is looked up once more.
+                if !std::mem::replace(&mut is_fresh, true) {
+                    continue;
+                }
                 return Err(out_of_range(&record, end));
             }
             if left == 0 || offset < end {
@@ -86,6 +90,10 @@ async fn read(
         match ask(gateway, id, segment, &request).await {
             Ok(reply) => return Ok(fetched(gateway, &record, reply.visible, reply.batches, segment.end)),
             Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
+                // A leader that was cut off does not know how far the next one is.
+                if !std::mem::replace(&mut is_fresh, true) {
+                    continue;
+                }
                 return Err(out_of_range(&record, gateway.watermark(id, segment.base)));
             }
             Err(refusal) if waited > LOOK_MS => return Err(refusal),
@@ -122,6 +130,7 @@ pub struct Dated {
 /// The first record that is no older than `since_ms` (ms since 1970), if there is one: Kafka's lookup by time.
 pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i64) -> Result<Option<Dated>, Refusal> {
     let mut offset = record(gateway, id, false).await?.log_start;
+    let mut is_sure = false;
     loop {
         let fetched = read(gateway, id, offset, Some(since_ms), 1, 0).await?;
         let leader_epoch = fetched.leader_epoch;
@@ -140,6 +149,10 @@ pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i
         }
         match fetched.sealed_end {
             Some(end) if end > offset => offset = end,
+            // The map may not know yet that this segment was sealed and another holds what is newer.
+            _ if !std::mem::replace(&mut is_sure, true) => {
+                record(gateway, id, true).await?;
+            }
             _ => return Ok(None),
         }
     }

@@ -13,15 +13,18 @@ mod refused;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use types::limits::{CONNECTION_IDLE_MS, KAFKA_FRAME_BYTES_MAX};
 use wire::codec::{DecodeError, Writer};
 use wire::kafka::{ApiKey, KafkaError, Message, Offered, RequestHeader, has_flexible_response_header};
@@ -63,15 +66,18 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut drain: Drai
 async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: Drain) {
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
-    let (mut read, write) = stream.into_split();
+    let (read, write) = stream.into_split();
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
     let mut buffer = BytesMut::with_capacity(16 * 1024);
-    // Two looks without a request between them: half of one, or silence.
+    let mut read = Counted { inner: read, reads: Arc::default() };
+    let reads = Arc::clone(&read.reads);
     let mut looks = tokio::time::interval(Duration::from_millis(CONNECTION_IDLE_MS / 2));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looks.tick().await;
     loop {
-        let mut looked = 0;
+        // Two looks in a row at which not a byte more had come.
+        let (mut known, mut silences) = (reads.load(Ordering::Relaxed), 0);
         let reading = read_length_prefixed(&mut read, &mut buffer, KAFKA_FRAME_BYTES_MAX);
         tokio::pin!(reading);
         let frame = loop {
@@ -80,8 +86,10 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
                 () = drain.begun() => break None,
                 frame = &mut reading => break Some(frame),
                 _ = looks.tick() => {
-                    looked += 1;
-                    if looked > 2 {
+                    let now = reads.load(Ordering::Relaxed);
+                    silences = if now == known { silences + 1 } else { 0 };
+                    known = now;
+                    if silences >= 2 {
                         tracing::debug!(peer, "a Kafka connection was silent for too long; closing");
                         break None;
                     }
@@ -117,6 +125,26 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
     }
     drop(pipeline);
     let _ = writer.await;
+}
+
+/// A socket that counts its reads: whether a slow request still moves.
+struct Counted {
+    inner: OwnedReadHalf,
+    reads: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if result.is_ready() {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 /// Writes answers in order; what is ready at one wake-up goes out together.
@@ -165,11 +193,13 @@ fn dispatch(gateway: &Arc<Gateway>, frame: Bytes) -> Result<Pending, DecodeError
             "{:?} is served in versions {} to {}, not {}",
             offered.key, offered.accepted, offered.max, header.version
         );
-        return Ok(refused::refuse(reply, KafkaError::UnsupportedVersion, &message));
+        let error = DecodeError::Value { what: "api version", value: i64::from(header.version) };
+        return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).ok_or(error);
     }
-    Ok(begin(gateway, reply, body).unwrap_or_else(|error| {
-        refused::refuse(reply, KafkaError::InvalidRequest, &format!("the request cannot be read: {error}"))
-    }))
+    begin(gateway, reply, body.clone()).or_else(|error| {
+        let message = format!("the request cannot be read: {error}");
+        refused::refuse(reply, body, KafkaError::InvalidRequest, &message).ok_or(error)
+    })
 }
 
 fn begin(gateway: &Arc<Gateway>, reply: Reply, body: Bytes) -> Result<Pending, DecodeError> {

@@ -23,6 +23,18 @@ struct State {
     gateways: Vec<GatewayRecord>,
 }
 
+impl State {
+    fn remove_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else { return };
+        // The name may be another topic's by now.
+        let name = name_of(&topic);
+        if self.names.get(&name) == Some(&id) {
+            self.names.remove(&name);
+        }
+        self.partitions.retain(|partition, _| partition.topic != id);
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Map {
@@ -91,19 +103,22 @@ impl Map {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// Takes a topic that was just created here.
+    /// Takes a topic that was just created or altered here, unless what is known is newer: an altered topic that is
+    /// not known any more was deleted meanwhile.
     pub fn learn_topic(&self, topic: TopicRecord) {
         let mut state = self.state.write().expect("no panic holds this lock");
-        state.names.insert(name_of(&topic), topic.id);
-        state.topics.insert(topic.id, Arc::new(topic));
+        let is_news = match state.topics.get(&topic.id) {
+            Some(known) => known.version < topic.version,
+            None => topic.version == 1,
+        };
+        if is_news {
+            state.names.insert(name_of(&topic), topic.id);
+            state.topics.insert(topic.id, Arc::new(topic));
+        }
     }
 
     pub fn forget_topic(&self, id: TopicId) {
-        let mut state = self.state.write().expect("no panic holds this lock");
-        if let Some(topic) = state.topics.remove(&id) {
-            state.names.remove(&name_of(&topic));
-            state.partitions.retain(|partition, _| partition.topic != id);
-        }
+        self.state.write().expect("no panic holds this lock").remove_topic(id);
     }
 
     /// Moves whenever something changed.
@@ -117,15 +132,13 @@ impl Map {
             *state = State::default();
         }
         for (id, topic) in changes.topics {
-            if let Some(old) = state.topics.remove(&id) {
-                state.names.remove(&name_of(&old));
-            }
             match topic {
+                Some(topic) if state.topics.get(&id).is_some_and(|known| known.version > topic.version) => {}
                 Some(topic) => {
                     state.names.insert(name_of(&topic), id);
                     state.topics.insert(id, Arc::new(topic));
                 }
-                None => state.partitions.retain(|partition, _| partition.topic != id),
+                None => state.remove_topic(id),
             }
         }
         for record in changes.partitions {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,6 +15,7 @@ use service::api::{
     AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, FailoverRequest, MapChanges, ProducerIds, RegisterGateway,
     RegisterNode,
 };
+use service::http::CLUSTER_HEADER;
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
@@ -62,7 +64,19 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
         .route("/placement/v1/producer-ids", post(producer_ids))
+        .layer(middleware::from_fn_with_state(Arc::clone(&placement), is_meant))
         .with_state(placement)
+}
+
+/// Refuses askers that belong to another store: its absences are not theirs.
+async fn is_meant(State(placement): Shared, request: Request, next: Next) -> Response {
+    let meant = request.headers().get(CLUSTER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let own = placement.cluster.to_string();
+    if meant.is_empty() || meant == own {
+        return next.run(request).await;
+    }
+    let message = format!("this placement holds the metadata of cluster {own}; the asker belongs to {meant}");
+    Failure(ApiError::new(ErrorCode::TenantMismatch, message)).into_response()
 }
 
 async fn register_node(State(placement): Shared, Json(request): Json<RegisterNode>) -> Answer<impl Serialize> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use service::drain::Drain;
 use service::health::{self, Health};
 use tokio::net::TcpListener;
+use types::ClusterId;
 
 use crate::members::Members;
 use crate::store::{MetadataStore, RedbStore, StoreError};
@@ -25,6 +26,8 @@ use crate::store::{MetadataStore, RedbStore, StoreError};
 pub(crate) struct Placement {
     pub store: Arc<dyn MetadataStore>,
     pub members: Members,
+    /// Tells this store from another.
+    pub cluster: ClusterId,
     pub failovers: failover::Failovers,
 }
 
@@ -33,8 +36,9 @@ pub async fn start(dir: PathBuf, listener: TcpListener, drain: Drain) -> Result<
     let store: Arc<dyn MetadataStore> = Arc::new(RedbStore::open(&dir)?);
     let health = Health::new();
     let failovers = failover::Failovers::new(&health);
-    let placement = Arc::new(Placement { store, members: Members::default(), failovers });
-    records::ensure_default_cluster(&*placement.store).await?;
+    records::ensure_default_cluster(&*store).await?;
+    let cluster = records::default_cluster(&*store).await?.cluster;
+    let placement = Arc::new(Placement { store, members: Members::default(), cluster, failovers });
     tokio::spawn(members::sweep(Arc::clone(&placement), drain.clone()));
     let router = api::routes(placement).merge(health::routes(Arc::clone(&health)));
     tokio::spawn(service::http::serve(listener, router, drain));

@@ -119,7 +119,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         // A restarted process leads nothing, and whatever it followed must be sealed: see `failover`.
         tokio::spawn(crate::failover::after_restart(Arc::clone(placement), id));
     }
-    Ok(Registered { id })
+    Ok(Registered { id, cluster: placement.cluster })
 }
 
 /// Registers a gateway: its broker id belongs to its advertised address.

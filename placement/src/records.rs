@@ -133,6 +133,7 @@ pub async fn create_topic(
         partitions: request.partitions,
         replication_factor: request.replication_factor,
         configs: request.configs,
+        version: 1,
     };
     if request.is_dry_run {
         return Ok(topic);
@@ -193,6 +194,7 @@ pub async fn alter_topic(
                 None => topic.configs.remove(name),
             };
         }
+        topic.version += 1;
         let mut puts = vec![(key.clone(), json(&topic))];
         puts.extend(new_partitions(&topic, before));
         let transaction = Transaction { compares: vec![(key.clone(), entry.revision)], puts, ..Transaction::default() };
@@ -206,16 +208,21 @@ pub async fn alter_topic(
 pub async fn delete_topic(store: &dyn MetadataStore, request: service::api::DeleteTopic) -> Result<(), ApiError> {
     let key = format!("{TOPICS}{}", request.topic);
     let unknown = || ApiError::new(ErrorCode::UnknownTopic, format!("topic {} does not exist", request.topic));
-    let entry = store.get(&key).await?.ok_or_else(unknown)?;
-    let topic: TopicRecord = parse(&entry)?;
-    if (topic.account, topic.cluster) != (request.account, request.cluster) {
-        return Err(unknown());
-    }
-    let mut deletes = vec![key.clone(), name_key(topic.account, topic.cluster, &topic.name)];
-    deletes.extend((0..topic.partitions).map(|partition| partition_key(TopicPartition { topic: topic.id, partition })));
-    let transaction = Transaction { compares: vec![(key, entry.revision)], deletes, ..Transaction::default() };
-    match store.transact(transaction).await? {
-        Outcome::Committed { .. } => Ok(()),
-        Outcome::Conflict => Err(unknown()),
+    loop {
+        let entry = store.get(&key).await?.ok_or_else(unknown)?;
+        let topic: TopicRecord = parse(&entry)?;
+        if (topic.account, topic.cluster) != (request.account, request.cluster) {
+            return Err(unknown());
+        }
+        let mut deletes = vec![key.clone(), name_key(topic.account, topic.cluster, &topic.name)];
+        deletes.extend(
+            (0..topic.partitions).map(|partition| partition_key(TopicPartition { topic: topic.id, partition })),
+        );
+        let compares = vec![(key.clone(), entry.revision)];
+        let transaction = Transaction { compares, deletes, ..Transaction::default() };
+        // A change came first: look again.
+        if let Outcome::Committed { .. } = store.transact(transaction).await? {
+            return Ok(());
+        }
     }
 }

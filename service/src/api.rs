@@ -59,6 +59,8 @@ pub struct RegisterNode {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Registered {
     pub id: NodeId,
+    /// The first cluster of this metadata: tells one store from another.
+    pub cluster: ClusterId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,6 +146,12 @@ const OPEN: Duration = Duration::from_secs(15);
 impl PlacementClient {
     pub fn new(urls: &[String]) -> Self {
         Self(JsonClient::new(urls))
+    }
+
+    /// From now on an answer of another cluster's placement is an error: a node whose data belongs to `cluster` must
+    /// not take another store's silence for a deletion.
+    pub fn expect_cluster(&self, cluster: ClusterId) {
+        self.0.expect_cluster(cluster);
     }
 
     pub async fn register_node(&self, node: &RegisterNode) -> Result<Registered, ApiError> {

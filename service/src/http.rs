@@ -1,6 +1,6 @@
 //! A small JSON client and the HTTP server loop.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,15 +15,20 @@ use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
-use types::ErrorCode;
+use types::{ClusterId, ErrorCode};
 
 use crate::api::ApiError;
 use crate::drain::Drain;
+
+/// Names the cluster whose metadata the asker belongs to; empty while it does not know.
+pub const CLUSTER_HEADER: &str = "weir-cluster";
 
 /// Speaks JSON to one of several equal servers; goes on to the next when one does not answer.
 #[derive(Debug, Clone)]
 pub struct JsonClient {
     urls: Arc<[String]>,
+    /// Sent with each request once it is known.
+    cluster: Arc<OnceLock<String>>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -33,7 +38,13 @@ impl JsonClient {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { urls: urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(), client }
+        let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        Self { urls, cluster: Arc::default(), client }
+    }
+
+    /// Whose answers are meant: a server that holds the metadata of another cluster refuses.
+    pub fn expect_cluster(&self, cluster: ClusterId) {
+        let _ = self.cluster.set(cluster.to_string());
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Result<T, ApiError> {
@@ -88,6 +99,7 @@ impl JsonClient {
             .method(method.clone())
             .uri(format!("{url}{path}"))
             .header("content-type", "application/json")
+            .header(CLUSTER_HEADER, self.cluster.get().map_or("", String::as_str))
             .body(Full::new(body))?;
         let response = self.client.request(request).await?;
         let status = response.status();
@@ -95,8 +107,9 @@ impl JsonClient {
     }
 }
 
-/// How long a request's header may take to come, and how long an HTTP/2 connection is silent before it is asked.
-const HEADER_WAIT: Duration = Duration::from_secs(60);
+/// How long a request's header may take to come, how long an HTTP/1.1 connection may be silent (longer than pools and
+/// load balancers keep theirs), and how long an HTTP/2 connection is silent before it is asked.
+const HEADER_WAIT: Duration = Duration::from_secs(600);
 
 /// Serves `router` over HTTP/1.1 and HTTP/2 (by prior knowledge) until the drain begins.
 pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {

@@ -101,6 +101,10 @@ impl Layout for PartitionImage {
 pub enum CatalogueError {
     #[error("the catalogue: {0}")]
     Store(#[from] redb::Error),
+    #[error(
+        "`{0}` is missing, and there are segment files that only it explains; bring it back, or start with an empty data directory"
+    )]
+    Missing(String),
     #[error("the catalogue has version {0}; this release reads version {VERSION} alone")]
     Version(u64),
     #[error("the catalogue holds what cannot be read: {0}")]
@@ -144,7 +148,11 @@ pub struct Loaded {
 pub struct Catalogue(Database);
 
 impl Catalogue {
-    pub fn open(path: &Path) -> Result<Self, CatalogueError> {
+    /// Opens it, or makes a new one where `has_files` says that there is nothing for it to explain.
+    pub fn open(path: &Path, has_files: bool) -> Result<Self, CatalogueError> {
+        if has_files && !path.exists() {
+            return Err(CatalogueError::Missing(path.display().to_string()));
+        }
         let database = Database::create(path)?;
         let transaction = database.begin_write()?;
         transaction.open_table(PARTITIONS)?;
@@ -230,4 +238,33 @@ fn extent_key(nonce: Nonce, base: Offset) -> BytesMut {
     nonce.put(&mut key);
     base.put(&mut key);
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flush_is_there_after_a_restart_and_dropped_extents_are_not() {
+        let path = std::env::temp_dir().join(format!("weir-catalogue-{}.redb", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        assert!(matches!(Catalogue::open(&path, true), Err(CatalogueError::Missing(_))), "files would be orphans");
+        let extent = |base, file| Extent { base, end: base + 5, file, at: 4096, length: 100, max_timestamp: 7 };
+        let catalogue = Catalogue::open(&path, false).expect("a new one");
+        let extents = vec![(Nonce(1), extent(0, 5)), (Nonce(1), extent(5, 6)), (Nonce(2), extent(0, 6))];
+        // Without a checkpoint, as after one partition's large flush.
+        let flush = FlushRecord { extents: extents.clone(), next_file: 7, ..FlushRecord::default() };
+        catalogue.record(&flush).expect("recorded");
+        drop(catalogue);
+        let catalogue = Catalogue::open(&path, true).expect("the same");
+        let loaded = catalogue.load().expect("loaded");
+        assert_eq!((loaded.next_file, loaded.checkpoint, loaded.extents), (7, 0, extents.clone()));
+        let flush =
+            FlushRecord { dropped: extents[..2].to_vec(), checkpoint: Some(9), next_file: 7, ..FlushRecord::default() };
+        catalogue.record(&flush).expect("recorded");
+        let loaded = catalogue.load().expect("loaded");
+        assert_eq!((loaded.next_file, loaded.checkpoint, loaded.extents), (7, 9, extents[2..].to_vec()));
+        drop(catalogue);
+        std::fs::remove_file(path).expect("cleaned");
+    }
 }

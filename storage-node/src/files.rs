@@ -81,7 +81,7 @@ impl Files {
     }
 
     /// The files that exist.
-    fn ids(&self) -> io::Result<Vec<u64>> {
+    pub fn ids(&self) -> io::Result<Vec<u64>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
@@ -109,6 +109,8 @@ pub struct FileWriter {
     dirty: Vec<File>,
     /// Extents in use of each file.
     live: HashMap<u64, usize>,
+    /// Files that no catalogue names yet.
+    created: Vec<u64>,
     buffer: AlignedBuffer,
     /// Looked at before each pause.
     is_urgent: IsUrgent,
@@ -124,6 +126,8 @@ impl FileWriter {
     ) -> io::Result<Self> {
         let mut live = HashMap::new();
         extents.for_each(|extent| *live.entry(extent.file).or_default() += 1);
+        // A number is never used twice, whatever the catalogue says.
+        let next = live.keys().map(|id| id + 1).max().unwrap_or(0).max(next);
         for id in files.ids()? {
             if !live.contains_key(&id) {
                 tracing::info!(file = id, "a file that nothing names is removed");
@@ -134,6 +138,7 @@ impl FileWriter {
             files,
             next,
             live,
+            created: Vec::new(),
             segments: HashMap::new(),
             dirty: Vec::new(),
             buffer: AlignedBuffer::new(BUFFER_BYTES),
@@ -156,8 +161,19 @@ impl FileWriter {
         }
     }
 
-    fn count(&mut self, extents: &[Extent]) {
-        extents.iter().for_each(|extent| *self.live.entry(extent.file).or_default() += 1);
+    /// The catalogue names these extents now.
+    pub fn named<'a>(&mut self, extents: impl Iterator<Item = &'a Extent>) {
+        self.created.clear();
+        extents.for_each(|extent| *self.live.entry(extent.file).or_default() += 1);
+    }
+
+    /// What was written since the catalogue named anything is given up: new files go.
+    pub fn abandon(&mut self) {
+        self.dirty.clear();
+        for id in self.created.drain(..) {
+            self.segments.retain(|_, open| open.id != id);
+            let _ = self.files.remove(id);
+        }
     }
 
     /// The number of the next file.
@@ -168,6 +184,7 @@ impl FileWriter {
     fn create(&mut self, header: &FileHeader) -> io::Result<Open> {
         let id = self.next;
         self.next += 1;
+        self.created.push(id);
         // A crash may have left a file that no extent names.
         let file = open_for_writing(&self.files.path(id), self.files.is_direct)?;
         self.buffer.bytes_mut(FILE_HEADER_BYTES).copy_from_slice(&header.encode());
@@ -192,7 +209,6 @@ impl FileWriter {
         let extents = write_batches(open, batches, &mut self.buffer, &self.is_urgent)?;
         let dirty = open.file.try_clone()?;
         self.dirty.push(dirty);
-        self.count(&extents);
         Ok(extents)
     }
 
@@ -202,7 +218,6 @@ impl FileWriter {
         let mut extents = Vec::new();
         for (nonce, batches) in pieces {
             let written = write_batches(&mut open, batches, &mut self.buffer, &self.is_urgent)?;
-            self.count(&written);
             extents.extend(written.into_iter().map(|extent| (*nonce, extent)));
         }
         self.dirty.push(open.file);
@@ -320,6 +335,38 @@ mod tests {
         }
         assert_eq!(read, batches);
         assert!(extents.len() > 3, "large pieces have several extents");
+        fs::remove_dir_all(dir).expect("cleaned");
+    }
+    #[test]
+    fn a_file_goes_with_its_last_extent_and_numbers_are_never_used_again() {
+        let dir = std::env::temp_dir().join(format!("weir-files-live-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let files = Arc::new(Files::new(&dir, true).expect("files"));
+        let writer = |next, extents: &[Extent]| {
+            FileWriter::new(Arc::clone(&files), next, extents.iter(), Box::new(|| true)).expect("a writer")
+        };
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { key: None, value: Some(b"v"), timestamp: 1, headers: &[] });
+        let batches = [builder.finish(Codec::None).expect("a batch").placed_at(0, 1)];
+        let mut first = writer(1, &[]);
+        let pack = first.write_pack(&[(Nonce(1), &batches[..]), (Nonce(2), &batches[..])]).expect("written");
+        let extents: Vec<Extent> = pack.iter().map(|(_, extent)| *extent).collect();
+        first.named(extents.iter());
+        // A flush that fails leaves nothing behind, and takes nothing with it.
+        first.write_pack(&[(Nonce(3), &batches[..])]).expect("written");
+        assert_eq!(files.ids().expect("a folder").len(), 2);
+        first.abandon();
+        assert_eq!(files.ids().expect("a folder"), [extents[0].file]);
+        first.release(extents[..1].iter());
+        assert!(files.read(&extents[1]).is_ok(), "another segment's extent is in it");
+        // A restart whose catalogue names an older number: the file that is there is not written over.
+        let mut second = writer(1, &extents[1..]);
+        assert!(second.next_file() > extents[1].file);
+        second.release(extents[1..].iter());
+        assert!(files.ids().expect("a folder").is_empty());
+        fs::write(dir.join("00000000000000aa.segment"), b"left by a crash").expect("a file");
+        drop(writer(9, &[]));
+        assert!(files.ids().expect("a folder").is_empty(), "a leftover of a crash is removed");
         fs::remove_dir_all(dir).expect("cleaned");
     }
 }

@@ -26,6 +26,8 @@ use crate::tail::lap_of;
 /// Journal files in use that start a checkpoint.
 const JOURNAL_FILES_MAX: u64 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Pause after files could not be written.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What one owner hands over.
 pub struct FlushJob {
@@ -75,7 +77,7 @@ enum FlushError {
     Catalogue(#[from] CatalogueError),
 }
 
-/// Whether files must be written without pauses: the journal or the memory of batches is about to run short.
+/// Whether files must be written without pauses: the journal is about to run over its files.
 pub fn is_urgent(node: &Arc<Node>) -> IsUrgent {
     let node = Arc::clone(node);
     Box::new(move || {
@@ -95,7 +97,7 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
             _ = ticks.tick() => {}
         }
         if !batch.is_empty() {
-            writer = write(&node, writer, batch, None).await;
+            writer = write(&node, writer, batch, None, &mut jobs).await;
         }
         // The file of the last entry that its owner was told of: of every file before it, owners know all entries.
         // What is written but not reported yet would be in no answer to the question below.
@@ -125,7 +127,7 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
             if is_complete {
                 checkpoint = needed.max(checkpoint);
             }
-            writer = write(&node, writer, all, is_complete.then_some(checkpoint)).await;
+            writer = write(&node, writer, all, is_complete.then_some(checkpoint), &mut jobs).await;
             node.checkpoint.store(checkpoint, Ordering::Relaxed);
             for lap in lap_of(old)..lap_of(checkpoint) {
                 if let Err(error) = node.journal_files.retire(lap) {
@@ -136,28 +138,59 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
     }
 }
 
-async fn write(node: &Arc<Node>, writer: FileWriter, jobs: Vec<FlushJob>, checkpoint: Option<u64>) -> FileWriter {
-    let node = Arc::clone(node);
-    let mut writer = writer;
-    let result = tokio::task::spawn_blocking(move || {
-        loop {
-            match write_blocking(&node, &mut writer, &jobs, checkpoint) {
-                Ok(extents) => {
-                    for job in jobs {
-                        let own = extents.get(&job.image.partition).cloned().unwrap_or_default();
-                        job.owner.tell(Mail::Flushed(own));
-                    }
-                    return writer;
-                }
-                Err(error) => {
-                    // The journal still holds it all: nothing is lost, and nothing leaves the journal.
-                    tracing::warn!(%error, "batches could not be written to files; trying again");
-                    std::thread::sleep(Duration::from_millis(500));
-                }
+/// Writes until it is done. What comes meanwhile waits, but for deletions: they free the space that may be missing.
+async fn write(
+    node: &Arc<Node>,
+    mut writer: FileWriter,
+    mut jobs: Vec<FlushJob>,
+    checkpoint: Option<u64>,
+    incoming: &mut Jobs,
+) -> FileWriter {
+    loop {
+        let failed;
+        (writer, failed) = attempt(node, writer, jobs, checkpoint).await;
+        let Some(left) = failed else { return writer };
+        // The journal still holds it all: nothing is lost, and nothing leaves the journal.
+        tokio::time::sleep(RETRY_AFTER).await;
+        jobs = left;
+        while let Ok(job) = incoming.try_recv() {
+            if job.is_deleted {
+                // What its records would still have brought is void.
+                jobs.retain(|other| other.image.partition != job.image.partition);
+                let failed;
+                (writer, failed) = attempt(node, writer, vec![job], None).await;
+                jobs.extend(failed.into_iter().flatten());
+            } else {
+                jobs.push(job);
             }
         }
+    }
+}
+
+/// Writes once; gives the jobs back if that failed.
+async fn attempt(
+    node: &Arc<Node>,
+    mut writer: FileWriter,
+    jobs: Vec<FlushJob>,
+    checkpoint: Option<u64>,
+) -> (FileWriter, Option<Vec<FlushJob>>) {
+    let node = Arc::clone(node);
+    let writing = tokio::task::spawn_blocking(move || match write_blocking(&node, &mut writer, &jobs, checkpoint) {
+        Ok(extents) => {
+            for job in jobs {
+                let own = extents.get(&job.image.partition).cloned().unwrap_or_default();
+                let is_deletion = job.is_deleted;
+                job.owner.tell(Mail::Flushed { extents: own, is_deletion });
+            }
+            (writer, None)
+        }
+        Err(error) => {
+            writer.abandon();
+            tracing::warn!(%error, "batches could not be written to files; trying again");
+            (writer, Some(jobs))
+        }
     });
-    result.await.expect("the flusher does not panic")
+    writing.await.expect("the flusher does not panic")
 }
 
 type ByPartition = BTreeMap<TopicPartition, Vec<(Nonce, Extent)>>;
@@ -212,6 +245,7 @@ fn write_blocking(
         next_file: writer.next_file(),
     };
     node.catalogue.record(&record)?;
+    writer.named(record.extents.iter().map(|(_, extent)| extent));
     writer.release(dropped.iter().map(|(_, extent)| extent));
     node.metrics.bytes_flushed.add(bytes as u64);
     Ok(extents)

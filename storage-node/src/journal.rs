@@ -136,7 +136,10 @@ impl<O: Send + 'static> Journal<O> {
             last_count: 0,
         };
         std::thread::Builder::new().name("journal".into()).spawn(move || {
-            if let Err(error) = writer.run(&mut durable) {
+            // A broken assertion is no better than a failed write.
+            let run = std::panic::AssertUnwindSafe(|| writer.run(&mut durable));
+            let result = std::panic::catch_unwind(run);
+            if let Err(error) = result.unwrap_or_else(|_| Err(io::Error::other("the journal's thread panicked"))) {
                 failed(error);
             }
         })?;

@@ -41,7 +41,7 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
         match frame {
             Frame::Hello { node: id, .. } => {
                 peer = Some(id);
-                sender.send(&Frame::Full { is_full: node.has_no_room() }, 0);
+                sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
                 node.peers.leader_connected(id, sender.clone());
             }
             Frame::Append(request) => {

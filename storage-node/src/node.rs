@@ -1,6 +1,6 @@
 //! A storage node's life: recovery, registration, serving, drain.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use service::random;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use types::limits::{HEARTBEAT_MS, JOURNAL_FILE_BYTES};
-use types::{Incarnation, NodeId, Nonce, Replica, TopicPartition};
+use types::{ErrorCode, Incarnation, NodeId, Nonce, Replica, TopicId, TopicPartition};
 use wire::Batch;
 use wire::frame::{PeerMessage, PeerReply};
 use wire::journal::JournalEntry;
@@ -107,9 +107,12 @@ impl Node {
         self.owners.entry(partition).or_insert_with(start).clone()
     }
 
-    /// Whether leaders elsewhere must not send more.
-    pub fn has_no_room(&self) -> bool {
-        self.journal.is_full() || self.budget.is_behind()
+    /// Why appends cannot be taken just now.
+    pub fn why_no_room(&self) -> Option<ErrorCode> {
+        if self.journal.is_full() {
+            return Some(ErrorCode::StorageFull);
+        }
+        self.budget.is_behind().then_some(ErrorCode::Overloaded)
     }
 
     /// An owner whose topic is gone ends.
@@ -138,8 +141,11 @@ impl Node {
     pub fn ask_placement(self: &Arc<Self>, partition: TopicPartition) {
         let node = Arc::clone(self);
         tokio::spawn(async move {
-            if let Ok(record) = node.placement.partition(partition).await {
-                node.tell(partition, Mail::Record(Box::new(record)));
+            match node.placement.partition(partition).await {
+                Ok(record) => node.tell(partition, Mail::Record(Box::new(record))),
+                // Its record is made with its topic and goes with it: this is no guess.
+                Err(error) if error.code == ErrorCode::UnknownPartition => node.tell(partition, Mail::Deleted),
+                Err(error) => tracing::debug!(%error, %partition, "placement did not answer for a partition"),
             }
         });
     }
@@ -173,7 +179,8 @@ impl StorageNode {
         let flush_us = direct.measure_us().map_err(in_data)?;
         let journal_files: Arc<dyn JournalFiles> = Arc::new(direct);
         let files = Arc::new(Files::new(&data.join("segments"), is_direct).map_err(in_data)?);
-        let catalogue = Catalogue::open(&data.join("catalogue.redb"))?;
+        let has_files = !files.ids().map_err(in_data)?.is_empty();
+        let catalogue = Catalogue::open(&data.join("catalogue.redb"), has_files)?;
 
         let state = Recovering::read(&catalogue, &*journal_files).map_err(|error| match error {
             RecoveryError::Io(source) => in_data(source),
@@ -218,7 +225,7 @@ impl StorageNode {
         tokio::spawn(follow_map(Arc::clone(&node), drain.clone()));
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
         tokio::spawn(count(Arc::clone(&node)));
-        tokio::spawn(report_full(Arc::clone(&node)));
+        tokio::spawn(report_room(Arc::clone(&node)));
         tokio::spawn(shed(Arc::clone(&node)));
         tokio::spawn(service::http::serve(admin, health::routes(Arc::clone(&health)), drain));
         health.set_ready(true);
@@ -367,15 +374,25 @@ async fn register(
         id,
         is_start,
     };
+    // Data belongs to one cluster's metadata: another store's absences are no deletions.
+    if let Some(cluster) = fs::read_to_string(data.join("cluster")).ok().and_then(|text| text.trim().parse().ok()) {
+        placement.expect_cluster(cluster);
+    }
     let mut waited = false;
     loop {
         match placement.register_node(&request).await {
             Ok(registered) => {
-                write_durably(&path, &registered.id.to_string())
-                    .map_err(|source| StartError::Data { dir: data.to_owned(), source })?;
+                let write = |path: &Path, text: &str| {
+                    write_durably(path, text).map_err(|source| StartError::Data { dir: data.to_owned(), source })
+                };
+                if is_start {
+                    write(&path, &registered.id.to_string())?;
+                    write(&data.join("cluster"), &registered.cluster.to_string())?;
+                    placement.expect_cluster(registered.cluster);
+                }
                 return Ok(registered.id);
             }
-            Err(error) if error.code == types::ErrorCode::PlacementUnavailable => {
+            Err(error) if error.code == ErrorCode::PlacementUnavailable => {
                 if !std::mem::replace(&mut waited, true) {
                     tracing::info!(%error, "waiting for placement");
                 }
@@ -414,6 +431,13 @@ async fn follow_map(node: Arc<Node>, mut drain: Drain) {
                 for other in &changes.nodes {
                     node.peers.learn(other.id, &other.address);
                 }
+                if changes.is_whole {
+                    // Deletions that this node did not hear of are not in it: their owners ask.
+                    let topics: HashSet<TopicId> = changes.topics.iter().map(|(topic, _)| *topic).collect();
+                    node.owners.iter().filter(|owner| !topics.contains(&owner.key().topic)).for_each(|owner| {
+                        node.ask_placement(*owner.key());
+                    });
+                }
                 for record in changes.partitions {
                     node.tell(record.id(), Mail::Record(Box::new(record)));
                 }
@@ -446,13 +470,13 @@ async fn tell_owners(node: Arc<Node>, mut reports: mpsc::UnboundedReceiver<Vec<(
 
 /// Leaders refuse appends that this node, as their follower, could not take. What comes until they know goes into
 /// the rest of the present journal file.
-async fn report_full(node: Arc<Node>) {
-    let mut known = false;
+async fn report_room(node: Arc<Node>) {
+    let mut known = None;
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let is_full = node.has_no_room();
-        if std::mem::replace(&mut known, is_full) != is_full {
-            node.peers.tell_full(is_full);
+        let refused = node.why_no_room();
+        if std::mem::replace(&mut known, refused) != refused {
+            node.peers.tell_room(refused);
         }
     }
 }

@@ -42,7 +42,11 @@ pub enum Mail {
     Fetch(Asker, Box<FetchRequest>),
     /// Hand over what can leave the journal.
     Flush(mpsc::UnboundedSender<FlushAnswer>),
-    Flushed(Vec<(Nonce, Extent)>),
+    /// A flush is over: its extents, and whether it was the one that takes the partition out of the catalogue.
+    Flushed {
+        extents: Vec<(Nonce, Extent)>,
+        is_deletion: bool,
+    },
     /// Nothing came for a while: give back memory that only work needs.
     Shed,
 }
@@ -89,14 +93,24 @@ struct Owner {
     is_dirty: bool,
     /// A flush is under way: extents are on their way back.
     is_flushing: bool,
-    /// Extents of a deleted topic that the catalogue still names.
-    dropped: Vec<(Nonce, Extent)>,
-    /// The last flush took the partition out of the catalogue.
-    is_deletion_flushed: bool,
-    /// The topic is gone and so is everything here.
-    has_ended: bool,
+    /// How far the deletion of the topic is.
+    deletion: Deletion,
 }
 
+/// The end of a partition on this node. Its segments go first, from memory and by an entry in the journal; once that
+/// is durable a flush takes the partition and its extents out of the catalogue; then its files go, and the owner ends.
+#[derive(Debug, Default)]
+struct Deletion {
+    /// Extents that the catalogue still names.
+    dropped: Vec<(Nonce, Extent)>,
+    /// The flush under way takes the partition out of the catalogue.
+    is_flushing: bool,
+    /// It did.
+    is_flushed: bool,
+}
+
+/// Mails after which what they brought goes to the journal, however many more there are.
+const MAILS_A_WRITE: usize = 256;
 /// Committed bytes that an owner sends to the flusher without being asked.
 const FLUSH_BYTES: usize = 32 * 1024 * 1024;
 
@@ -112,6 +126,10 @@ pub fn start(
     let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
     extents.into_iter().for_each(|(nonce, extent)| tail.restore(nonce, extent));
     batches.into_iter().for_each(|(nonce, batch, position)| tail.push(nonce, batch, Some(position)));
+    // What lies above a seal is not part of the log, and must not hold the journal back.
+    for segment in replica.segments() {
+        segment.sealed.into_iter().for_each(|end| tail.truncate(segment.open.segment.nonce, end));
+    }
     let owner = Box::new(Owner {
         core: Partition::recovered(replica, node.me(), Rules::ALL),
         node: Arc::clone(node),
@@ -125,9 +143,7 @@ pub fn start(
         wakes: BTreeSet::new(),
         is_dirty: true,
         is_flushing: false,
-        dropped: Vec::new(),
-        is_deletion_flushed: false,
-        has_ended: false,
+        deletion: Deletion::default(),
     });
     tokio::spawn(owner.run(mails));
     handle
@@ -151,8 +167,11 @@ impl Owner {
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
             let is_idle = matches!(taken[..], [Mail::Shed]);
-            for mail in taken.drain(..) {
+            for (number, mail) in taken.drain(..).enumerate() {
                 self.handle_mail(mail);
+                if number % MAILS_A_WRITE == MAILS_A_WRITE - 1 {
+                    self.node.journal.queue(&mut self.journal);
+                }
             }
             self.on_time();
             self.node.journal.queue(&mut self.journal);
@@ -166,7 +185,7 @@ impl Owner {
                 self.node.flusher.submit(job);
             }
             self.tail.evict();
-            if self.has_ended {
+            if self.deletion.is_flushed && self.is_deleted() {
                 return self.node.forget(self.core.replica().partition());
             }
         }
@@ -203,11 +222,9 @@ impl Owner {
     fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Append(asker, request) => {
-                if let Some(refusal) = self.no_room() {
-                    return asker.0.send(&Frame::Appended(Err(refusal)), asker.1);
-                }
+                let no_room = self.no_room().map(Box::new);
                 let token = self.token(asker);
-                self.step(Input::Append { token, request });
+                self.step(Input::Append { token, request, no_room });
             }
             Mail::Peer(from, message) => self.step(Input::Peer { from, message }),
             Mail::PeerReply(from, reply) => self.step(Input::PeerReply { from, reply }),
@@ -223,8 +240,10 @@ impl Owner {
             }
             Mail::Record(record) => self.step(Input::Record(record)),
             Mail::Deleted => {
-                self.step(Input::Deleted);
-                self.let_go();
+                if !self.core.replica().is_deleted() {
+                    self.step(Input::Deleted);
+                    self.let_go();
+                }
             }
             Mail::Durable(position) => {
                 if let Some(Owed::Batch { nonce, base }) = self.owed.pop_front() {
@@ -242,14 +261,19 @@ impl Owner {
                 };
                 let _ = to.send(answer);
             }
-            Mail::Flushed(extents) => {
-                self.is_flushing = false;
+            Mail::Flushed { extents, is_deletion } => {
+                self.is_flushing &= is_deletion;
                 if self.core.replica().is_deleted() {
-                    // The catalogue names nothing of it any more, unless its deletion came after that flush.
-                    self.dropped.extend(extents);
-                    self.has_ended = self.is_deletion_flushed && self.dropped.is_empty() && self.owed.is_empty();
+                    // A flush that began before the deletion: the catalogue names these now.
+                    self.deletion.dropped.extend(extents);
+                    if is_deletion {
+                        self.deletion.is_flushing = false;
+                        self.deletion.is_flushed = self.deletion.dropped.is_empty();
+                    }
                     return self.flush_deletion();
                 }
+                // Opened anew by somebody who had not heard: that is looked into when its leader asks placement.
+                self.deletion = Deletion::default();
                 let mut by_segment: BTreeMap<Nonce, Vec<Extent>> = BTreeMap::new();
                 for (nonce, extent) in extents {
                     by_segment.entry(nonce).or_default().push(extent);
@@ -265,17 +289,22 @@ impl Owner {
         if !self.core.replica().is_deleted() {
             return;
         }
-        self.dropped.extend(self.tail.extents());
+        self.deletion.dropped.extend(self.tail.extents());
         self.tail = Tail::new(Arc::clone(&self.node.budget), Arc::clone(&self.node.files));
         let parked = std::mem::take(&mut self.parked);
         parked.into_iter().for_each(|parked| self.answer_fetch(parked.asker, &parked.request, true));
         self.flush_deletion();
     }
 
+    /// The topic is gone, and that is in the journal.
+    fn is_deleted(&self) -> bool {
+        self.core.replica().is_deleted() && self.owed.is_empty() && self.journal.is_empty()
+    }
+
     /// Takes a deleted partition out of the catalogue, once its deletion is in the journal.
     fn flush_deletion(&mut self) {
-        let is_due = self.core.replica().is_deleted() && self.owed.is_empty();
-        if is_due && !self.is_flushing && !self.has_ended {
+        // A flush of its records that is under way is no reason to wait: it may wait for the very space of these files.
+        if self.is_deleted() && !self.deletion.is_flushing && !self.deletion.is_flushed {
             let job = self.flush_job();
             self.node.flusher.submit(job);
         }
@@ -285,21 +314,18 @@ impl Owner {
     fn no_room(&self) -> Option<Refusal> {
         let name = &self.node.name;
         let refuse = |code, message| Some(Refusal { code, message });
-        if self.node.journal.is_full() {
-            return refuse(ErrorCode::StorageFull, format!("the disk of storage node `{name}` is full"));
-        }
-        if self.node.budget.is_behind() {
-            let message = format!("storage node `{name}` writes its files more slowly than records come");
-            return refuse(ErrorCode::Overloaded, message);
+        match self.node.why_no_room() {
+            Some(ErrorCode::Overloaded) => {
+                let message = format!("storage node `{name}` writes its files more slowly than records come");
+                return refuse(ErrorCode::Overloaded, message);
+            }
+            Some(code) => return refuse(code, format!("the disk of storage node `{name}` is full")),
+            None => {}
         }
         let open = self.core.replica().segments().find(|segment| segment.sealed.is_none())?;
         let follower = open.open.follower.node;
-        let is_full = self.node.peers.is_full(follower);
-        if is_full {
-            let message = format!("the second copy's node ({follower}) has no room");
-            return refuse(ErrorCode::StorageFull, message);
-        }
-        None
+        let code = self.node.peers.why_no_room(follower)?;
+        refuse(code, format!("the second copy's node ({follower}) has no room"))
     }
 
     fn step(&mut self, input: Input) {
@@ -311,7 +337,7 @@ impl Owner {
                 Effect::Answer { token, result } => self.answer(token, &Frame::Appended(result)),
                 Effect::AnswerFence { token, result } => self.answer(token, &Frame::Fenced(result)),
                 Effect::AnswerOpen { token, result } => self.answer(token, &Frame::Opened(result)),
-                Effect::AskPlacement => self.ask_placement(),
+                Effect::AskPlacement => self.node.ask_placement(self.core.replica().partition()),
                 Effect::RequestFailover { segment } => self.request_failover(segment.nonce),
                 Effect::Visible { nonce, offset } => {
                     if self.core.replica().segment(nonce).is_some_and(|s| s.sealed.is_some()) {
@@ -342,17 +368,6 @@ impl Owner {
         if let Some((sender, correlation)) = self.askers.remove(&token) {
             sender.send(frame, correlation);
         }
-    }
-
-    fn ask_placement(&self) {
-        let (placement, handle) = (self.node.placement.clone(), self.handle.clone());
-        let partition = self.core.replica().partition();
-        tokio::spawn(async move {
-            match placement.partition(partition).await {
-                Ok(record) => handle.tell(Mail::Record(Box::new(record))),
-                Err(error) => tracing::debug!(%error, %partition, "placement did not answer for a partition"),
-            }
-        });
     }
 
     fn request_failover(&self, nonce: Nonce) {
@@ -451,7 +466,7 @@ impl Owner {
     /// Everything committed that is in no file yet, and the state that goes with it.
     fn flush_job(&mut self) -> FlushJob {
         self.is_dirty = false;
-        self.is_flushing = true;
+        self.is_flushing |= !self.is_deleted();
         let replica = self.core.replica();
         let (generation, epoch) = replica.floor();
         let mut ends = BTreeMap::new();
@@ -479,13 +494,14 @@ impl Owner {
         let needed = self.tail.journal_needed(&ends);
         // What the journal still owes is in no image; so is what it holds above the ends.
         self.is_dirty |= needed.is_some() || !self.owed.is_empty();
-        self.is_deletion_flushed = self.core.replica().is_deleted() && self.owed.is_empty();
+        self.deletion.is_flushing = self.is_deleted();
+        let dropped = if self.deletion.is_flushing { std::mem::take(&mut self.deletion.dropped) } else { Vec::new() };
         FlushJob {
             owner: self.handle.clone(),
             image: PartitionImage { partition: replica.partition(), generation, epoch, segments },
             pieces,
-            dropped: std::mem::take(&mut self.dropped),
-            is_deleted: self.is_deletion_flushed,
+            dropped,
+            is_deleted: self.deletion.is_flushing,
             needed,
         }
     }

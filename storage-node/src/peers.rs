@@ -10,7 +10,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use service::connection::{self, FrameSender};
 use tokio::net::TcpStream;
-use types::NodeId;
+use types::{ErrorCode, NodeId};
 use wire::frame::{Frame, PeerMessage, PeerReply};
 
 use crate::node::Node;
@@ -24,8 +24,8 @@ struct Link {
     address: String,
     sender: Option<FrameSender>,
     is_connecting: bool,
-    /// What it said last of its disk.
-    is_full: bool,
+    /// Why it had no room when it spoke of that last.
+    refused: Option<ErrorCode>,
 }
 
 /// See the module's text.
@@ -33,7 +33,7 @@ struct Link {
 pub struct Peers {
     followers: DashMap<NodeId, Link>,
     /// How many of them have no room: looked at before each append.
-    full: AtomicUsize,
+    refusing: AtomicUsize,
     leaders: DashMap<NodeId, FrameSender>,
 }
 
@@ -44,7 +44,7 @@ impl Peers {
             address: address.to_owned(),
             sender: None,
             is_connecting: false,
-            is_full: false,
+            refused: None,
         });
         if link.address != address {
             link.address = address.to_owned();
@@ -56,24 +56,27 @@ impl Peers {
         self.leaders.insert(node, sender);
     }
 
-    /// Whether a follower has no room for appends, as far as it said.
-    pub fn is_full(&self, node: NodeId) -> bool {
-        self.full.load(Ordering::Relaxed) > 0 && self.followers.get(&node).is_some_and(|link| link.is_full)
+    /// Why a follower has no room for appends, as far as it said.
+    pub fn why_no_room(&self, node: NodeId) -> Option<ErrorCode> {
+        if self.refusing.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.followers.get(&node).and_then(|link| link.refused)
     }
 
-    fn set_full(&self, node: NodeId, is_full: bool) {
+    fn set_room(&self, node: NodeId, refused: Option<ErrorCode>) {
         if let Some(mut link) = self.followers.get_mut(&node) {
-            match (std::mem::replace(&mut link.is_full, is_full), is_full) {
-                (false, true) => self.full.fetch_add(1, Ordering::Relaxed),
-                (true, false) => self.full.fetch_sub(1, Ordering::Relaxed),
+            match (std::mem::replace(&mut link.refused, refused).is_some(), refused.is_some()) {
+                (false, true) => self.refusing.fetch_add(1, Ordering::Relaxed),
+                (true, false) => self.refusing.fetch_sub(1, Ordering::Relaxed),
                 _ => 0,
             };
         }
     }
 
-    /// Tells all leaders whether this node's disk has no room.
-    pub fn tell_full(&self, is_full: bool) {
-        self.leaders.iter().for_each(|leader| leader.send(&Frame::Full { is_full }, 0));
+    /// Tells all leaders why this node has no room, or that it has.
+    pub fn tell_room(&self, refused: Option<ErrorCode>) {
+        self.leaders.iter().for_each(|leader| leader.send(&Frame::Room { refused }, 0));
     }
 
     pub fn reply(&self, to: NodeId, reply: PeerReply) {
@@ -126,11 +129,11 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
                     };
                     node.tell(segment.partition, Mail::PeerReply(to, reply));
                 }
-                Frame::Full { is_full } => node.peers.set_full(to, is_full),
+                Frame::Room { refused } => node.peers.set_room(to, refused),
                 _ => {}
             }
         }
-        node.peers.set_full(to, false);
+        node.peers.set_room(to, None);
         if let Some(mut link) = node.peers.followers.get_mut(&to) {
             link.sender = None;
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use types::limits::{FETCH_BYTES_MAX, JOURNAL_FILE_BYTES, TAIL_BUDGET_BYTES, UNFLUSHED_BYTES_MAX};
@@ -21,6 +21,7 @@ pub struct TailBudget {
     used: AtomicUsize,
     /// Those of them that are in no file yet: they cannot be let go of.
     unflushed: AtomicUsize,
+    is_behind: AtomicBool,
 }
 
 impl TailBudget {
@@ -30,16 +31,21 @@ impl TailBudget {
 
     /// Files are written more slowly than batches come: appends have to wait.
     pub fn is_behind(&self) -> bool {
-        self.unflushed.load(Ordering::Relaxed) > UNFLUSHED_BYTES_MAX
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     fn took(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
-        self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        if self.unflushed.fetch_add(bytes, Ordering::Relaxed) + bytes > UNFLUSHED_BYTES_MAX {
+            self.is_behind.store(true, Ordering::Relaxed);
+        }
     }
 
     fn flushed(&self, bytes: usize) {
-        self.unflushed.fetch_sub(bytes, Ordering::Relaxed);
+        // Some way below the bound, or it would be crossed again at once.
+        if self.unflushed.fetch_sub(bytes, Ordering::Relaxed) - bytes < UNFLUSHED_BYTES_MAX / 4 * 3 {
+            self.is_behind.store(false, Ordering::Relaxed);
+        }
     }
 
     fn let_go(&self, bytes: usize) {

@@ -1,6 +1,6 @@
 //! The system as separate processes, from outside: kcat, curl and bare sockets.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -168,8 +168,7 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
     // ApiVersions of an unknown version: version 0 with the error (KIP-511).
     let answer = kafka_call(&cluster.kafka, &header(ApiKey::ApiVersions, 99)).expect("an answer");
     assert_eq!(answer[4..6], (KafkaError::UnsupportedVersion as i16).to_be_bytes());
-    // Every other API answers a version that it does not know in its own words, and so it does a body that is none;
-    // the connection goes on.
+    // Every other API answers a version that it does not know in its own words, and so it does a body that is none.
     for api in wire::kafka::OFFERED.iter().filter(|api| api.key != ApiKey::ApiVersions) {
         for (version, body, expected) in [
             (api.max + 40, &b""[..], KafkaError::UnsupportedVersion),
@@ -181,14 +180,30 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
             }
             request.put_slice(body);
             let answer = kafka_call(&cluster.kafka, &request);
-            let answer = answer.unwrap_or_else(|| panic!("{:?} {version}: closed", api.key));
+            // Two that no answer can tell: Fetch below version 7 has no place for it, and a Produce without readable
+            // `acks` may not want one.
+            let is_silent = (api.key == ApiKey::Fetch && version < 7) || api.key == ApiKey::Produce;
+            let Some(answer) = answer else {
+                assert!(is_silent, "{:?} {version}: closed", api.key);
+                continue;
+            };
+            assert!(!is_silent, "{:?} {version}: answered", api.key);
             assert_eq!(answer[..4], 7_i32.to_be_bytes(), "the correlation id comes back");
             let code = (expected as i16).to_be_bytes();
-            // Fetch below version 7 has no place for it.
-            let has_place = api.key != ApiKey::Fetch || version > api.max;
-            let is_said = answer.windows(2).any(|pair| pair == code);
-            assert!(is_said || !has_place, "{:?} {version}: {answer:?}", api.key);
+            assert!(answer[4..].windows(2).any(|pair| pair == code), "{:?} {version}: {answer:?}", api.key);
         }
+    }
+    // The same connection goes on after it.
+    let mut stream = TcpStream::connect(&cluster.kafka).expect("connected");
+    for (version, length) in [(99, 6), (0, 6)] {
+        let request = header(ApiKey::ApiVersions, version);
+        stream.write_all(&(request.len() as u32).to_be_bytes()).expect("written");
+        stream.write_all(&request).expect("written");
+        let mut size = [0; 4];
+        stream.read_exact(&mut size).expect("an answer");
+        let mut answer = vec![0; u32::from_be_bytes(size) as usize];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert!(answer.len() > length);
     }
     // A frame that claims 2 GB, half a request then silence, and an unknown API: nobody else notices.
     let mut huge = TcpStream::connect(&cluster.kafka).expect("connected");
@@ -287,7 +302,7 @@ fn look_up_times(cluster: &Cluster, topic: &str, base_ms: i64) {
     assert_eq!((status, &page["records"], &page["next_offset"]), (200, &json!([]), &page["high_watermark"]));
 }
 
-/// Segment files of all nodes, without those that recovery would remove.
+/// Segment files of all nodes.
 fn segment_files(dir: &Path) -> usize {
     let folders = ["az-a", "az-b", "az-c"].map(|az| dir.join(az).join("segments"));
     folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten()).count()
@@ -338,7 +353,7 @@ fn records_are_found_by_time_in_memory_and_in_files_and_a_deleted_topic_leaves_n
             ["-XPOST", &format!("{url}?partition=0"), "-Hcontent-type: application/octet-stream", "--data-binary", &at];
         assert_eq!(curl(&arguments).0, 200);
     }
-    wait_for("two copies are in files", || segment_files(scratch.path()) == 2);
+    wait_for("two copies are in files", || segment_files(scratch.path()) >= 2);
     look_up_times(&cluster, "t", base_ms);
     let bytes = describe(&cluster)["local_bytes"].as_u64().expect("a count");
     assert!((40_000_000..41_000_000).contains(&bytes), "{bytes}");

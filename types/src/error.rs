@@ -106,7 +106,7 @@ error_codes! {
     /// The content type or content encoding of a body is not understood.
     UnsupportedMediaType = 32, "unsupported_media_type", No, None;
     MethodNotAllowed = 33, "method_not_allowed", No, None;
-    /// A request's body stopped coming; nothing of it was used.
+    /// A request's body did not come in time; nothing of it was used.
     BodyTimedOut = 34, "body_timed_out", Yes, None;
 }
 

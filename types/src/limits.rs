@@ -14,8 +14,8 @@ pub const UNPACKED_BYTES_MAX: usize = 16 * BATCH_BYTES_MAX;
 pub const KAFKA_FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// The largest HTTP request body, in bytes.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a request's body may take to come, in ms.
-pub const HTTP_BODY_MS_MAX: u64 = 60_000;
+/// How long a request's body may take to come, in ms: 16 MiB over a slow line.
+pub const HTTP_BODY_MS_MAX: u64 = 300_000;
 /// How long a connection may be silent, or a request half there, in ms (Kafka's `connections.max.idle.ms`).
 pub const CONNECTION_IDLE_MS: u64 = 600_000;
 /// The largest internal frame, in bytes: a carried tail travels batch by batch, so one batch bounds it.
@@ -37,6 +37,8 @@ pub const SEQUENCE_GAP_BATCHES: usize = 5;
 pub const SEQUENCE_GAP_MS: u64 = 1_000;
 /// How long a session's entry outlives its last append, in ms of log time: nothing is sent again so late.
 pub const SESSION_EXPIRY_MS: i64 = 15 * 60 * 1000;
+/// Producers, and sessions, that a partition remembers; of more, those that wrote longest ago are forgotten.
+pub const PRODUCERS_MAX: usize = 20_000;
 /// How long a producer's entry outlives its last append, in ms of log time (Kafka's `producer.id.expiration.ms`).
 pub const PRODUCER_EXPIRY_MS: i64 = 24 * 60 * 60 * 1000;
 

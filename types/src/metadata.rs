@@ -97,6 +97,9 @@ pub struct TopicRecord {
     /// As asked for: stored and shown; every record has two copies all the same.
     pub replication_factor: i16,
     pub configs: BTreeMap<String, String>,
+    /// Counts its changes: of two records of one topic the higher is the newer.
+    #[serde(default)]
+    pub version: u64,
 }
 
 /// A storage node as placement knows it.

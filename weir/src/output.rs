@@ -70,5 +70,11 @@ pub fn print(output: Output, json: &Value, heading: &[&str], rows: Vec<Vec<Strin
             table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
         }
     };
-    let _ = writeln!(std::io::stdout(), "{text}");
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("weir: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }

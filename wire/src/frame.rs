@@ -188,9 +188,9 @@ pub enum Frame {
         node: NodeId,
         incarnation: Incarnation,
     },
-    /// From a follower to its leaders: whether it has no room for appends, on its disk or in its memory.
-    Full {
-        is_full: bool,
+    /// From a follower to its leaders: why it has no room for appends, or that it has.
+    Room {
+        refused: Option<ErrorCode>,
     },
 }
 
@@ -319,8 +319,8 @@ impl Frame {
                 incarnation.put(&mut out);
                 15
             }
-            Self::Full { is_full } => {
-                is_full.put(&mut out);
+            Self::Room { refused } => {
+                refused.put(&mut out);
                 16
             }
         };
@@ -367,7 +367,7 @@ impl Frame {
             }),
             14 => Self::Hint { partition: Layout::take(r)? },
             15 => Self::Hello { node: Layout::take(r)?, incarnation: Layout::take(r)? },
-            16 => Self::Full { is_full: Layout::take(r)? },
+            16 => Self::Room { refused: Layout::take(r)? },
             other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
         };
         reader.finish()?;

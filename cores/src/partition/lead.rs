@@ -180,6 +180,7 @@ impl Leader {
         now: Now,
         token: Token,
         request: Box<AppendRequest>,
+        no_room: Option<Box<Refusal>>,
         replica: &mut Replica,
         out: &mut Vec<Effect>,
     ) {
@@ -192,7 +193,7 @@ impl Leader {
             }
             return;
         }
-        self.admit(now, token, request, replica, out);
+        self.admit(now, token, request, no_room, replica, out);
         self.retry_early(now, replica, out);
     }
 
@@ -201,6 +202,7 @@ impl Leader {
         now: Now,
         token: Token,
         request: Box<AppendRequest>,
+        no_room: Option<Box<Refusal>>,
         replica: &mut Replica,
         out: &mut Vec<Effect>,
     ) {
@@ -209,6 +211,10 @@ impl Leader {
             out.push(Effect::Answer { token, result: Err(refusal(code, message)) });
         };
         match self.producers.judge(&dedupe) {
+            // After the judgement: of what is in the log already it would be no true word that nothing happened.
+            Verdict::New | Verdict::Gap if no_room.is_some() => {
+                out.extend(no_room.map(|refusal| Effect::Answer { token, result: Err(*refusal) }));
+            }
             Verdict::New => self.accept(now, token, *request, dedupe, replica, out),
             Verdict::Duplicate(found) => {
                 let appended = Appended { base_offset: found.base_offset, append_time: found.append_time };
@@ -413,7 +419,7 @@ impl Leader {
         self.phase = Phase::Active;
         self.advance(now, replica, out);
         for (token, request) in std::mem::take(&mut self.held) {
-            self.append(now, token, request, replica, out);
+            self.append(now, token, request, None, replica, out);
         }
     }
 
@@ -460,7 +466,7 @@ impl Leader {
                 let dedupe = DedupeKey::of_producer(&request.batch).unwrap_or(request.head.dedupe);
                 let verdict = self.producers.judge(&dedupe);
                 if verdict != Verdict::Gap {
-                    self.admit(now, token, request, replica, out);
+                    self.admit(now, token, request, None, replica, out);
                     progress = true;
                 } else if now.monotonic_ms < until_ms {
                     self.early.push_back(Early { token, request, until_ms });

@@ -1,7 +1,9 @@
 //! What one node's partition answers to its peers.
 
 use types::{ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PrincipalId, Protocol, TopicId};
+use types::{PartitionRecord, SegmentRecord};
 use wire::compression::Codec;
+use wire::frame::{AppendHead, OpenReply};
 use wire::journal::{AppendMeta, OpenMeta};
 use wire::records::{BatchBuilder, NewRecord};
 use wire::{Batch, DedupeKey, DedupeSnapshot};
@@ -87,4 +89,106 @@ fn a_follower_tells_batches_by_their_chain_and_not_by_their_offset() {
             assert_eq!(end, 2, "the breach shows here");
         }
     }
+}
+
+/// An active leader, whose follower is far away.
+fn leader() -> Partition {
+    let mut leader = Partition::new(PARTITION, LEADER, Rules::ALL);
+    let request = OpenRequest {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        segment: segment(),
+        base: 0,
+        previous: None,
+        carry_to: 0,
+        leader: LEADER,
+        follower: FOLLOWER,
+        follower_address: String::new(),
+    };
+    leader.step(Now::default(), Input::Open { token: 1, request: Box::new(request) });
+    leader.step(Now::default(), Input::JournalDurable);
+    let durable = PeerReply::Durable { segment: segment(), incarnation: FOLLOWER.incarnation, end: 0 };
+    let effects = leader.step(Now::default(), Input::PeerReply { from: FOLLOWER.node, reply: durable });
+    let opened = Effect::AnswerOpen { token: 1, result: Ok(OpenReply { end: 0 }) };
+    assert!(effects.iter().any(|effect| format!("{effect:?}") == format!("{opened:?}")), "{effects:?}");
+    let record = PartitionRecord {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        topic: PARTITION.topic,
+        partition: PARTITION.partition,
+        generation: Generation(1),
+        epoch: Epoch(1),
+        log_start: 0,
+        chain: vec![SegmentRecord {
+            generation: Generation(1),
+            epoch: Epoch(1),
+            nonce: Nonce(5),
+            base: 0,
+            end: None,
+            replicas: [LEADER, FOLLOWER],
+        }],
+    };
+    leader.step(Now::default(), Input::Record(Box::new(record)));
+    assert!(leader.leader().is_some_and(Leader::is_active));
+    leader
+}
+
+fn request(text: &str, number: u64, log_append_time: bool) -> Box<AppendRequest> {
+    let head = AppendHead {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        segment: segment(),
+        principal: PrincipalId(0),
+        protocol: Protocol::Kafka,
+        dedupe: DedupeKey::Session { session: types::SessionId(1), number, floor: 0 },
+        encryption_key: 0,
+        log_append_time,
+    };
+    Box::new(AppendRequest { head, batch: batch(text, 0) })
+}
+
+#[test]
+fn log_time_never_falls_though_the_clock_does() {
+    let mut leader = leader();
+    let mut stamps = Vec::new();
+    for (number, wall_ms) in [10_000, 5_000, 12_000].into_iter().enumerate() {
+        let now = Now { monotonic_ms: 1, wall_ms };
+        let input = Input::Append { token: 7, request: request("v", number as u64, true), no_room: None };
+        for effect in leader.step(now, input) {
+            if let Effect::Journal(JournalEntry::Append { meta, batch }) = effect {
+                assert_eq!(batch.header().max_timestamp, meta.append_time, "the batch is stamped");
+                stamps.push(meta.append_time);
+            }
+        }
+    }
+    assert_eq!(stamps, [10_000, 10_000, 12_000]);
+}
+
+/// "No room" would be a lie about a batch that is in the log: its sender would send it as a new one.
+#[test]
+fn without_room_what_the_log_holds_is_answered_and_what_is_new_is_refused() {
+    let mut leader = leader();
+    let no_room = || Some(Box::new(refusal(ErrorCode::Overloaded, "no room")));
+    let append = |leader: &mut Partition, token, number, no_room| {
+        let input = Input::Append { token, request: request("v", number, false), no_room };
+        leader.step(Now::default(), input)
+    };
+    append(&mut leader, 1, 0, None);
+    // Again, as after a change of leader: it waits for its commit like the first.
+    assert!(append(&mut leader, 2, 0, no_room()).is_empty());
+    let refused = append(&mut leader, 3, 1, no_room());
+    assert!(
+        matches!(&refused[..], [Effect::Answer { token: 3, result: Err(why) }] if why.code == ErrorCode::Overloaded)
+    );
+    leader.step(Now::default(), Input::JournalDurable);
+    let durable = PeerReply::Durable { segment: segment(), incarnation: FOLLOWER.incarnation, end: 1 };
+    let answers = leader.step(Now::default(), Input::PeerReply { from: FOLLOWER.node, reply: durable });
+    let tokens: Vec<Token> = answers
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Answer { token, result: Ok(appended) } if appended.base_offset == 0 => Some(*token),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(tokens, [1, 2]);
 }

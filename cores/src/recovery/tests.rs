@@ -1,10 +1,12 @@
 //! Power cuts and damage on small journals: every subset of the blocks of the last write.
 
 use bytes::BytesMut;
-use types::{Epoch, Generation, TopicId, TopicPartition};
-use wire::journal::RecordPlace;
+use types::{AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, SegmentId, TopicId, TopicPartition};
+use wire::DedupeSnapshot;
+use wire::journal::{OpenMeta, RecordPlace};
 
 use super::*;
+use crate::producers::ProducerState;
 
 const FILE: u64 = 64 * 1024;
 
@@ -153,4 +155,36 @@ fn bytes_of_an_earlier_write_behind_the_end_do_not_count() {
     again.write(&many(500, 2), u32::MAX);
     let numbers = numbers(&again.recover());
     assert_eq!(numbers, [1, 2, 3, 500, 501]);
+}
+
+/// A segment that the catalogue has, and of whose later entries none can be read: its end there is no length.
+#[test]
+fn a_stored_segment_whose_entries_all_rotted_is_quarantined() {
+    let partition = TopicPartition { topic: TopicId(9), partition: 0 };
+    let segment = SegmentId { partition, generation: Generation(1), epoch: Epoch(1), nonce: Nonce(5) };
+    let disk = |node| types::Replica { node: NodeId(node), incarnation: Incarnation(u128::from(node)) };
+    let open = OpenMeta {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        segment,
+        base: 0,
+        first_free: 0,
+        leader: disk(1),
+        follower: disk(2),
+        encryption_key: 0,
+        snapshot: DedupeSnapshot::default(),
+    };
+    for (damage, is_hit) in [(None, false), (Some(0..BLOCK), true), (Some(BLOCK..2 * BLOCK), true)] {
+        let mut replica = Replica::new(partition, Rules::ALL);
+        replica.restore(
+            (Generation(1), Epoch(1)),
+            [crate::replica::Segment::stored(open.clone(), 5, 77, None, ProducerState::default())],
+        );
+        let mut replicas = BTreeMap::from([(partition, replica)]);
+        let recovered = Recovered { damage: damage.into_iter().collect(), ..Recovered::default() };
+        let quarantined = replay(&recovered, &mut replicas, Rules::ALL);
+        assert_eq!(!quarantined.is_empty(), is_hit);
+        let state = replicas[&partition].member_state(segment.nonce);
+        assert_eq!(matches!(state, wire::frame::MemberState::Damaged), is_hit, "{state:?}");
+    }
 }

@@ -5,6 +5,8 @@
 
 use std::future::ready;
 
+use bytes::Bytes;
+use wire::codec::Reader;
 use wire::kafka::{
     ApiKey, ApiVersionsResponse, Coordinator, CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic,
     FetchResponse, FindCoordinatorResponse, InitProducerIdResponse, KafkaError, ListOffsetsPartitionResponse,
@@ -16,12 +18,20 @@ use super::{Pending, Reply, answer};
 
 /// The error in the version of the request, or in the nearest one that is known: a client that asks in a version
 /// that was not offered has to guess anyway.
-pub fn refuse(reply: Reply, error: KafkaError, message: &str) -> Pending {
+///
+/// `None` where no answer can say it: a Fetch below version 7 has no place for an error without a topic, and would
+/// look like an empty success; a Produce whose `acks` are 0, or cannot be read, may not expect an answer.
+pub fn refuse(reply: Reply, body: Bytes, error: KafkaError, message: &str) -> Option<Pending> {
     let offered = reply.offered;
+    match offered.key {
+        ApiKey::Fetch if reply.version < 7 => return None,
+        ApiKey::Produce if !wants_answer(body, reply.version) => return None,
+        _ => {}
+    }
     let reply = Reply { version: reply.version.clamp(offered.accepted, offered.max), ..reply };
     let error = error as i16;
     let error_message = Some(message.to_owned());
-    match offered.key {
+    Some(match offered.key {
         ApiKey::Produce => {
             let partition = ProducePartitionResponse { error, error_message, ..Default::default() };
             let topics = vec![ProduceTopicResponse { name: String::new(), partitions: vec![partition] }];
@@ -52,5 +62,21 @@ pub fn refuse(reply: Reply, error: KafkaError, message: &str) -> Pending {
             answer(reply, ready(DeleteTopicsResponse { responses, ..Default::default() }))
         }
         ApiKey::InitProducerId => answer(reply, ready(InitProducerIdResponse { error, ..Default::default() })),
-    }
+    })
+}
+
+/// Reads a Produce as far as its `acks`.
+fn wants_answer(body: Bytes, version: i16) -> bool {
+    let mut reader = Reader::new(body);
+    let mut acks = || {
+        if version >= 9 {
+            let length = reader.unsigned_varint("transactional id")?.saturating_sub(1);
+            reader.bytes("transactional id", length as usize)?;
+        } else if version >= 3 {
+            let length = reader.i16("transactional id")?.max(0);
+            reader.bytes("transactional id", length as usize)?;
+        }
+        reader.i16("acks")
+    };
+    acks().is_ok_and(|acks| acks != 0)
 }

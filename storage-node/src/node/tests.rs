@@ -103,7 +103,7 @@ fn bench(name: &str, is_open: bool) -> Bench {
         owners: DashMap::new(),
         journal,
         journal_files: gated,
-        catalogue: Catalogue::open(&dir.join("catalogue.redb")).expect("a catalogue"),
+        catalogue: Catalogue::open(&dir.join("catalogue.redb"), false).expect("a catalogue"),
         budget: Arc::default(),
         flusher,
         peers: Peers::default(),
@@ -175,7 +175,7 @@ async fn an_owner_is_not_clean_while_the_journal_owes_it_entries() {
     follow(&bench.node, 3, 10);
     let FlushAnswer::Job(job) = ask_flush(&bench.node).await else { panic!("there is something to flush") };
     assert_eq!(job.needed, None, "no entry has a position yet");
-    bench.node.tell(PARTITION, Mail::Flushed(Vec::new()));
+    bench.node.tell(PARTITION, Mail::Flushed { extents: Vec::new(), is_deletion: false });
     assert!(
         !matches!(ask_flush(&bench.node).await, FlushAnswer::Clean),
         "a checkpoint would pass what is written meanwhile"

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::{Epoch, Generation, Incarnation, NodeId, Nonce, Offset, PartitionRecord, Replica};
 use wire::Batch;
+use wire::frame::Appended;
 use wire::journal::JournalEntry;
 
 /// A broken invariant.
@@ -30,6 +31,8 @@ pub struct Oracle {
     ever: BTreeMap<(Incarnation, Nonce), Copies>,
     /// Base offset to (end, hash) of each acknowledged batch.
     acked: BTreeMap<Offset, (Offset, u32)>,
+    /// Append time of each acknowledged batch, as its clients were told.
+    times: BTreeMap<Offset, i64>,
     read: BTreeMap<Offset, (Offset, u32)>,
     /// Where each batch that was read is.
     read_at: BTreeMap<u32, Offset>,
@@ -116,11 +119,27 @@ impl Oracle {
     }
 
     /// A client was told that its batch is at `base`.
-    pub fn acknowledged(&mut self, base: Offset, batch: &Batch) {
+    pub fn acknowledged(&mut self, appended: Appended, batch: &Batch) {
+        let Appended { base_offset: base, append_time } = appended;
+        let check = self.check_time(base, append_time);
+        self.note(check);
+        self.times.insert(base, append_time);
         let batch = batch.clone().placed_at(base, 0);
         let check = self.check_acknowledged(&batch);
         self.note(check);
         self.acked.insert(base, (batch.end_offset(), hash(&batch)));
+    }
+
+    fn check_time(&self, base: Offset, append_time: i64) -> Check {
+        if let Some(first) = self.times.get(&base).filter(|first| **first != append_time) {
+            return broken(format!("21 NO-CLOCK: the batch at {base} was appended at {first}, then at {append_time}"));
+        }
+        let before = self.times.range(..base).next_back().filter(|(_, time)| **time > append_time);
+        let after = self.times.range(base + 1..).next().filter(|(_, time)| **time < append_time);
+        match before.or(after) {
+            Some((other, time)) => broken(format!("21 NO-CLOCK: {base} has time {append_time}, {other} has {time}")),
+            None => Ok(()),
+        }
     }
 
     fn check_acknowledged(&self, batch: &Batch) -> Check {

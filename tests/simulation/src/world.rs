@@ -584,7 +584,7 @@ impl World {
     fn check_answer(&mut self, client: usize, number: u64, appended: Appended) {
         if let Some(outgoing) = self.clients[client].window.iter().find(|o| o.number == number) {
             let batch = outgoing.batch.clone();
-            self.oracle.acknowledged(appended.base_offset, &batch);
+            self.oracle.acknowledged(appended, &batch);
         }
     }
 
@@ -659,7 +659,12 @@ impl World {
             let at = (self.now_ms + self.rng.range(0, self.net_ms)).max(earliest);
             self.ways.insert(way, at);
             let life = self.nodes[node].life;
-            let input = Input::Append { token, request: Box::new(request) };
+            // Now and then a disk or a memory is full for a moment.
+            let no_room = self
+                .attempts
+                .is_multiple_of(61)
+                .then(|| Box::new(Refusal { code: types::ErrorCode::Overloaded, message: "no room just now".into() }));
+            let input = Input::Append { token, request: Box::new(request), no_room };
             self.at(at - self.now_ms, Event::ToNode { node, life, input });
         }
     }
@@ -673,7 +678,8 @@ impl World {
             let token = self.next_token;
             self.next_token += 1;
             let life = self.nodes[node].life;
-            self.at(1, Event::ToNode { node, life, input: Input::Append { token, request: Box::new(request) } });
+            let input = Input::Append { token, request: Box::new(request), no_room: None };
+            self.at(1, Event::ToNode { node, life, input });
         }
     }
 

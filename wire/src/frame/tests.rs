@@ -91,7 +91,7 @@ fn frames() -> Vec<Frame> {
         Frame::Fetched(Ok(FetchReply { visible: 12, stored_bytes: 7, batches: batch.to_bytes() })),
         Frame::Fetched(Err(refusal)),
         Frame::Hint { partition },
-        Frame::Full { is_full: true },
+        Frame::Room { refused: Some(ErrorCode::StorageFull) },
         Frame::Hello { node: NodeId(1), incarnation: Incarnation(2) },
     ]
 }
