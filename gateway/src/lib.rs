@@ -124,6 +124,8 @@ pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, dr
             Err(error) => return Err(error),
         }
     };
+    // Its map, once read, is of this cluster: another store's must not take its place.
+    placement.expect_cluster(registered.cluster);
     let gateway = Arc::new(Gateway {
         id: registered.id,
         tenant: Tenant { account: registered.account, cluster: registered.cluster },

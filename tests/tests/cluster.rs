@@ -362,12 +362,40 @@ fn records_are_found_by_time_in_memory_and_in_files_and_a_deleted_topic_leaves_n
     }
     cluster.services[1..4].iter_mut().for_each(Service::start);
     look_up_times(&cluster, "t", base_ms);
+    // One node is away when the topic goes, and hears of it when it is back.
+    cluster.services[1].kill();
     assert_eq!(curl(&["-XDELETE", &format!("{}/v1/topics/t", cluster.http)]).0, 204);
+    cluster.services[1].start();
     wait_for("its files are gone", || segment_files(scratch.path()) == 0);
     // A topic of the same name is another one.
     topic_with(&cluster, "t", 1);
     produce_at(base_ms, "new");
     assert_eq!(describe(&cluster)["end_offset"], 1);
+}
+
+#[test]
+fn a_node_refuses_a_placement_that_is_not_its_own_and_keeps_its_records() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("other-store");
+    let mut cluster = Cluster::start(scratch.path());
+    succeed(&mut kcat(&cluster, &["-P", "-t", "t", "-p", "0"]), b"kept\n");
+    // Somebody starts placement on an empty store: every partition is unknown there.
+    let store = scratch.path().join("placement");
+    let aside = scratch.path().join("aside");
+    cluster.services[0].kill();
+    std::fs::rename(&store, &aside).expect("moved");
+    cluster.services[0].start();
+    std::thread::sleep(Duration::from_secs(3));
+    cluster.services[1].kill();
+    assert!(cluster.services[1].log_text().contains("the asker belongs to"), "{}", cluster.services[1].log_text());
+    cluster.services[0].kill();
+    std::fs::remove_dir_all(&store).expect("removed");
+    std::fs::rename(&aside, &store).expect("moved back");
+    cluster.services[0].start();
+    cluster.services[1].start();
+    assert_eq!(read_all(&cluster, "t"), b"kept\n");
 }
 
 #[test]

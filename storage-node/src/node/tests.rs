@@ -206,3 +206,38 @@ async fn a_checkpoint_waits_for_owners_that_were_not_told_yet() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// What lies above a seal is carried by the next segment; here it must not keep the journal's files for ever.
+#[tokio::test]
+async fn a_restart_lets_go_of_what_lies_above_a_seal() {
+    let bench = bench("sealed", true);
+    let other = TopicPartition { topic: TopicId(4), partition: 0 };
+    let segment = SegmentId { partition: other, ..segment() };
+    let leader = Replica { node: NodeId(1), incarnation: Incarnation(6) };
+    let open = OpenMeta {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        segment,
+        base: 0,
+        first_free: 0,
+        leader,
+        follower: ME,
+        encryption_key: 0,
+        snapshot: DedupeSnapshot::default(),
+    };
+    let mut replica = ReplicaCore::new(other, Rules::ALL);
+    let sealed = cores::replica::Segment::stored(open, 1, 7, Some(1), cores::producers::ProducerState::default());
+    replica.restore((Generation(1), Epoch(1)), [sealed]);
+    let batches = (0..3).map(|offset| {
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { key: None, value: Some(b"v"), timestamp: 1, headers: &[] });
+        (segment.nonce, builder.finish(Codec::None).expect("a batch").placed_at(offset, 1), 4096 * offset as u64)
+    });
+    let batches = batches.collect();
+    bench.node.owner_or(other, || owner::start(&bench.node, replica, batches, Vec::new()));
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    bench.node.tell(other, Mail::Flush(answers));
+    let Some(FlushAnswer::Job(job)) = answered.recv().await else { panic!("there is something to flush") };
+    assert_eq!(job.needed, None, "a checkpoint may pass all of it");
+    assert_eq!(job.pieces.iter().map(|(_, batches)| batches.len()).sum::<usize>(), 1);
+}
