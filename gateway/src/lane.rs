@@ -378,3 +378,6 @@ async fn find_route(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,7 +126,7 @@ impl Map {
         self.revision.subscribe()
     }
 
-    fn apply(&self, changes: MapChanges) {
+    pub(crate) fn apply(&self, changes: MapChanges) {
         let mut state = self.state.write().expect("no panic holds this lock");
         if changes.is_whole {
             *state = State::default();
