@@ -114,11 +114,14 @@ pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, dr
     let health = Health::new();
     let placement = PlacementClient::new(&settings.placement);
     let register = RegisterGateway { host: settings.advertise_host, port: settings.advertise_port, az: settings.az };
+    let mut has_waited = false;
     let registered = loop {
         match placement.register_gateway(&register).await {
             Ok(registered) => break registered,
             Err(error) if error.code == ErrorCode::PlacementUnavailable => {
-                tracing::info!(%error, "waiting for placement");
+                if !std::mem::replace(&mut has_waited, true) {
+                    tracing::info!(%error, "waiting for placement");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(error),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use service::api::{AlterTopic, ApiError, CreateTopic, DeleteTopic};
 use types::limits::{BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
@@ -11,6 +12,9 @@ use crate::Gateway;
 
 /// Replication factor of topics that ask for none.
 pub const REPLICATION_FACTOR: i16 = 2;
+
+/// How long a topic that somebody else created may take to be in this gateway's map.
+const MAP_WAIT: Duration = Duration::from_secs(5);
 
 /// Topic configs that are known; those without effect yet are stored and shown.
 const KNOWN_CONFIGS: &[&str] = &[
@@ -85,6 +89,25 @@ fn check_config(name: &str, value: &str) -> Result<(), ApiError> {
             invalid(format!("message.timestamp.type = `{value}` is not CreateTime or LogAppendTime"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The topic of a name; created with one partition if there is none. Somebody else may create it meanwhile.
+pub async fn ensure(gateway: &Arc<Gateway>, name: &str) -> Result<Arc<TopicRecord>, ApiError> {
+    let mut changes = gateway.map.changes();
+    let deadline = tokio::time::Instant::now() + MAP_WAIT;
+    loop {
+        changes.mark_unchanged();
+        if let Some(topic) = gateway.map.topic(gateway.tenant, name) {
+            return Ok(topic);
+        }
+        match create(gateway, name, 1, REPLICATION_FACTOR, BTreeMap::new(), false).await {
+            // The map will say so in a moment.
+            Err(error) if error.code == ErrorCode::TopicExists => {
+                tokio::time::timeout_at(deadline, changes.changed()).await.map_err(|_| error)?.ok();
+            }
+            created => return created.map(Arc::new),
+        }
     }
 }
 

@@ -101,6 +101,8 @@ impl Layout for PartitionImage {
 pub enum CatalogueError {
     #[error("the catalogue: {0}")]
     Store(#[from] redb::Error),
+    #[error("`{0}` is in use by another process")]
+    InUse(String),
     #[error(
         "`{0}` is missing, and there are segment files that only it explains; bring it back, or start with an empty data directory"
     )]
@@ -153,7 +155,10 @@ impl Catalogue {
         if has_files && !path.exists() {
             return Err(CatalogueError::Missing(path.display().to_string()));
         }
-        let database = Database::create(path)?;
+        let database = Database::create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => CatalogueError::InUse(path.display().to_string()),
+            error => error.into(),
+        })?;
         let transaction = database.begin_write()?;
         transaction.open_table(PARTITIONS)?;
         transaction.open_table(EXTENTS)?;

@@ -104,7 +104,8 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
         let current = lap_of(node.reported.load(Ordering::Acquire));
         let used = current.saturating_sub(lap_of(checkpoint));
         let is_memory_tight = node.budget.used() > TAIL_BUDGET_BYTES * 3 / 4;
-        if used >= JOURNAL_FILES_MAX || (is_memory_tight && used > 0) {
+        let is_space_tight = is_memory_tight || node.journal.is_full();
+        if used >= JOURNAL_FILES_MAX || (is_space_tight && used > 0) {
             // Everything before the file that is being written.
             let limit = current * JOURNAL_FILE_BYTES;
             let (answers, mut answered) = mpsc::unbounded_channel();

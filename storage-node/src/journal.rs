@@ -194,13 +194,16 @@ impl Spare {
         let (give, ready) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("journal-files".into()).spawn(move || {
             while let Ok(lap) = asks.recv() {
+                let mut was_full = false;
                 loop {
                     let result = files.prepare(lap, &shared.is_file_urgent);
                     let is_full = matches!(&result, Err(e) if e.kind() == io::ErrorKind::StorageFull);
                     shared.is_full.store(is_full, Ordering::Relaxed);
                     if is_full {
                         // Not a failed write: nothing was lost. Appends are refused until space is freed.
-                        tracing::warn!(lap, "the disk is full: appends are refused until space is freed");
+                        if !std::mem::replace(&mut was_full, true) {
+                            tracing::warn!(lap, "the disk is full: appends are refused until space is freed");
+                        }
                         std::thread::sleep(Duration::from_millis(200));
                         continue;
                     }

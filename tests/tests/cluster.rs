@@ -399,6 +399,79 @@ fn a_node_refuses_a_placement_that_is_not_its_own_and_keeps_its_records() {
 }
 
 #[test]
+fn what_a_query_says_of_records_is_heeded_and_bytes_stay_bytes() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("query");
+    let cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "t", 3);
+    let post = |query: &str, kind: &str, body: &str| {
+        let url = format!("{}/v1/topics/t/records{query}", cluster.http);
+        curl_json(&["-XPOST", &url, &format!("-Hcontent-type: {kind}"), "-d", body])
+    };
+    assert_eq!(post("?partition=1&key=a+%ff", "application/octet-stream", "x").0, 200);
+    assert_eq!(
+        post("?partition=1", "application/json", r#"{"records":[{"value":1},{"value":2,"partition":2}]}"#).0,
+        200
+    );
+    assert_eq!(post("?key=k", "application/json", r#"{"records":[{"value":1}]}"#).0, 400);
+    for timestamp in ["-1", "9223372036854775807"] {
+        let body = format!(r#"{{"records":[{{"value":1,"timestamp":{timestamp}}}]}}"#);
+        assert_eq!(post("", "application/json", &body).0, 400, "{timestamp}");
+    }
+    let out = succeed(&mut kcat(&cluster, &["-C", "-t", "t", "-p1", "-o0", "-e", "-q", "-f", "%k|%s\n"]), b"");
+    assert_eq!(out, b"a \xff|x\n|1\n");
+    assert_eq!(read_all(&cluster, "t"), b"");
+    // What one command prints the other takes, raw headers included.
+    let header = r#"{"records":[{"value":"v","partition":0,"headers":[["n",{"b64":"/wA="}],["z",null]]}]}"#;
+    assert_eq!(post("", "application/json", header).0, 200);
+    let weir = |arguments: &[&str], input: &[u8]| {
+        succeed(Command::new(weir()).args(arguments).args(["--server", &cluster.http]), input)
+    };
+    let lines = weir(&["consume", "t", "-o", "beginning", "-e", "--json"], b"");
+    weir(&["produce", "copy", "--json", "-p", "0"], &lines);
+    let copied = weir(&["consume", "copy", "-o", "beginning", "-e", "-f", "%k|%s|%h\n"], b"");
+    assert_eq!(copied, b"|v|n=\xff\x00,z=NULL\na \xff|x|\n|1|\n|2|\n");
+    // Over HTTP/2, too, a body over the limit is answered.
+    let large = scratch.path().join("large");
+    std::fs::write(&large, vec![b'x'; 17 * 1024 * 1024]).expect("a file");
+    let url = format!("{}/v1/topics/t/records", cluster.http);
+    let at = format!("@{}", large.display());
+    let kind = "-Hcontent-type: application/octet-stream";
+    let (status, problem) = curl_json(&["--http2-prior-knowledge", "-XPOST", &url, kind, "--data-binary", &at]);
+    assert_eq!((status, problem["code"].as_str()), (413, Some("body_too_large")));
+}
+
+#[test]
+fn a_new_topic_takes_the_first_records_of_many_at_once() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("at-once");
+    let cluster = Cluster::start(scratch.path());
+    for round in 0..5 {
+        let url = format!("{}/v1/topics/new-{round}/records", cluster.http);
+        let producers: Vec<_> = (0..6)
+            .map(|_| {
+                let url = url.clone();
+                std::thread::spawn(move || curl(&["-XPOST", &url, "-d", r#"{"records":[{"value":1}]}"#]).0)
+            })
+            .collect();
+        for producer in producers {
+            assert_eq!(producer.join().expect("an answer"), 200);
+        }
+    }
+    // A transactional producer is told at once, and finally.
+    let output = tests::run(
+        &mut kcat(&cluster, &["-P", "-t", "new-0", "-X", "transactional.id=t", "-X", "transaction.timeout.ms=20000"]),
+        b"x\n",
+        Duration::from_secs(10),
+    );
+    assert!(!output.status.success());
+}
+
+#[test]
 fn a_topic_is_altered() {
     if !is_equipped() {
         return;

@@ -58,6 +58,19 @@ pub enum Command {
     Completion { shell: clap_complete::Shell },
 }
 
+fn http_url(text: &str) -> Result<String, String> {
+    let authority = text.trim_end_matches('/').strip_prefix("http://").filter(|rest| !rest.is_empty());
+    match authority {
+        Some(rest) if !rest.contains(['/', ' ', '?']) => Ok(text.to_owned()),
+        _ => Err("http://HOST:PORT is what it takes".to_owned()),
+    }
+}
+
+fn plain_name(text: &str) -> Result<String, String> {
+    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if is_plain { Ok(text.to_owned()) } else { Err("a name is made of a-z, A-Z, 0-9, `-`, `_` and `.`".to_owned()) }
+}
+
 #[derive(Debug, Args)]
 pub struct UpOptions {
     /// TOML file with these options as keys
@@ -109,10 +122,10 @@ pub struct StorageNodeOptions {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Availability zone of this node
-    #[arg(long, value_name = "NAME", env = "WEIR_STORAGE_NODE_AZ")]
+    #[arg(long, value_name = "NAME", value_parser = plain_name, env = "WEIR_STORAGE_NODE_AZ")]
     pub az: String,
     /// What listings call this node; the zone and the port unless given
-    #[arg(long, value_name = "NAME", env = "WEIR_STORAGE_NODE_NAME")]
+    #[arg(long, value_name = "NAME", value_parser = plain_name, env = "WEIR_STORAGE_NODE_NAME")]
     pub name: Option<String>,
     /// Where its journal and segments are
     #[arg(long, value_name = "DIR", default_value = "./weir-storage-node", env = "WEIR_STORAGE_NODE_DATA")]
@@ -132,6 +145,7 @@ pub struct StorageNodeOptions {
         value_name = "URL",
         default_value = "http://127.0.0.1:7000",
         value_delimiter = ',',
+        value_parser = http_url,
         env = "WEIR_STORAGE_NODE_PLACEMENT"
     )]
     pub placement: Vec<String>,
@@ -166,6 +180,7 @@ pub struct GatewayOptions {
         value_name = "URL",
         default_value = "http://127.0.0.1:7000",
         value_delimiter = ',',
+        value_parser = http_url,
         env = "WEIR_GATEWAY_PLACEMENT"
     )]
     pub placement: Vec<String>,
@@ -181,7 +196,7 @@ pub struct GatewayOptions {
 #[derive(Debug, Args)]
 pub struct Target {
     /// A gateway's HTTP address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "WEIR_SERVER")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = http_url, env = "WEIR_SERVER")]
     pub server: String,
     /// How results are printed
     #[arg(long, value_enum, default_value = "table")]
@@ -191,7 +206,7 @@ pub struct Target {
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
     /// Create a topic
-    #[command(after_help = "Example:\n  weir topic create orders --partitions 6 --config retention.ms=3600000")]
+    #[command(after_help = "Example:\n  weir topic create orders --partitions 6 --config max.message.bytes=2000000")]
     Create {
         name: String,
         #[arg(long, default_value_t = 1)]
@@ -262,7 +277,7 @@ pub struct ProduceOptions {
     /// none, gzip, snappy, lz4 or zstd
     #[arg(short = 'z', value_name = "CODEC")]
     pub compression: Option<String>,
-    /// Lines are records as JSON, as `weir consume --json` prints them
+    /// Lines are records as JSON, as `weir consume --json` prints them (`offset` is left out; -p beats `partition`)
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -302,7 +317,7 @@ pub enum BenchCommand {
     )]
     Produce(BenchOptions),
     /// Read what was written
-    #[command(after_help = "Example:\n  weir bench consume --topics bench --partitions 1 --seconds 10")]
+    #[command(after_help = "Example:\n  weir bench consume --name bench --partitions 1 --seconds 10")]
     Consume(BenchOptions),
     /// One record in flight per producer, or an open loop at --rate: how long an acknowledgement takes
     #[command(after_help = "Example:\n  weir bench latency --rate 1000 --seconds 10")]
@@ -327,7 +342,7 @@ fn record_size(text: &str) -> Result<usize, String> {
 #[derive(Debug, Clone, Args)]
 pub struct BenchOptions {
     /// A gateway's Kafka address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_KAFKA")]
     pub kafka: String,
     /// Topics are called NAME-0, NAME-1 and so on; with one topic, NAME
     #[arg(long, default_value = "bench")]

@@ -64,7 +64,9 @@ impl Client {
 
 /// What a problem means to the caller.
 pub fn failure(status: StatusCode, problem: &Value) -> Failure {
-    let message = problem["detail"].as_str().unwrap_or("the gateway refused without a reason").to_owned();
+    let message = problem["detail"]
+        .as_str()
+        .map_or_else(|| format!("what answers there ({status}) is no gateway's HTTP address"), str::to_owned);
     match status {
         StatusCode::NOT_FOUND => Failure::not_found(message),
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure { code: 4, message },

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use types::ErrorCode;
 use types::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_MS_MAX};
 use wire::frame::Refusal;
@@ -25,7 +27,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     gateway.metrics.http_requests.add(1);
     let (parts, body) = request.into_parts();
-    let body = match take_body(&parts.headers, body).await {
+    let body = match take_body(&parts.headers, parts.version, body).await {
         Ok(body) => body,
         Err(refusal) => {
             let mut response = Problem(refusal).into_response();
@@ -40,7 +42,7 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     as_problem(next.run(Request::from_parts(parts, body)).await).await
 }
 
-async fn take_body(headers: &HeaderMap, body: Body) -> Result<Body, Refusal> {
+async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Result<Body, Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
     if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         let message = format!("content encoding `{encoding}` is not understood: send the body as it is");
@@ -48,23 +50,43 @@ async fn take_body(headers: &HeaderMap, body: Body) -> Result<Body, Refusal> {
     }
     let too_large =
         || refuse(ErrorCode::BodyTooLarge, format!("a request body has at most {HTTP_BODY_BYTES_MAX} bytes"));
-    // Before a byte of it is asked for.
+    // Before a byte of it is asked for. Over HTTP/2 an answer that comes before the end of the body is taken for a
+    // broken stream by some clients: what is not absurdly long is read to its end.
+    let bytes_max = if version == Version::HTTP_2 { 4 * HTTP_BODY_BYTES_MAX } else { HTTP_BODY_BYTES_MAX };
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > HTTP_BODY_BYTES_MAX as u64) {
+    if length.is_some_and(|length| length > bytes_max as u64) {
         return Err(too_large());
     }
-    let reading = to_bytes(body, HTTP_BODY_BYTES_MAX);
-    match tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), reading).await {
-        Ok(Ok(bytes)) => Ok(Body::from(bytes)),
-        Ok(Err(error)) => {
-            let is_length =
-                std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
-            Err(if is_length {
-                too_large()
-            } else {
-                refuse(ErrorCode::InvalidRequest, format!("the body cannot be read: {error}"))
-            })
+    let reading = async {
+        // One chunk is passed on as it came; more are put together.
+        let (mut whole, mut chunks, mut size) = (BytesMut::new(), 0, 0);
+        let mut first = Bytes::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| refuse(ErrorCode::InvalidRequest, format!("the body cannot be read: {error}")))?;
+            let Ok(chunk) = frame.into_data() else { continue };
+            size += chunk.len();
+            chunks += 1;
+            if size > bytes_max {
+                return Err(too_large());
+            }
+            match chunks {
+                _ if size > HTTP_BODY_BYTES_MAX => whole = BytesMut::new(),
+                1 => first = chunk,
+                2 => {
+                    whole.extend_from_slice(&first);
+                    whole.extend_from_slice(&chunk);
+                }
+                _ => whole.extend_from_slice(&chunk),
+            }
         }
+        if size > HTTP_BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        Ok(if chunks > 1 { whole.freeze() } else { first })
+    };
+    match tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), reading).await {
+        Ok(bytes) => bytes.map(Body::from),
         Err(_) => Err(refuse(ErrorCode::BodyTimedOut, format!("the body did not come within {HTTP_BODY_MS_MAX} ms"))),
     }
 }

@@ -1,6 +1,6 @@
 //! Errors as problem details (RFC 9457), with `code`, `retryable` and `side_effects`.
 
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use service::api::ApiError;
@@ -34,7 +34,8 @@ pub fn problem(refusal: &Refusal) -> Value {
         "status": status.as_u16(),
         "detail": refusal.message,
         "code": refusal.code.name(),
-        "retryable": refusal.code.retry() == Retry::Yes,
+        // What is not there may come: Kafka's clients look again. Over HTTP a 404 is an answer.
+        "retryable": refusal.code.retry() == Retry::Yes && status != StatusCode::NOT_FOUND,
         "side_effects": match refusal.code.side_effects() {
             SideEffects::None => "none",
             SideEffects::Unknown => "unknown",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes as Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -23,16 +23,17 @@ use super::record::{self, NewRecord};
 use crate::Gateway;
 use crate::error::refuse;
 use crate::lane::{self, NewAppend};
-use crate::topics::{REPLICATION_FACTOR, bytes_max, create, is_log_append_time};
+use crate::topics::{bytes_max, ensure, is_log_append_time};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     #[serde(default)]
     compression: Option<String>,
-    /// For raw bytes.
+    /// For raw bytes; read from the query itself, since it need not be text.
     #[serde(default)]
     key: Option<String>,
+    /// Of records that name none.
     #[serde(default)]
     partition: Option<i32>,
 }
@@ -44,11 +45,13 @@ pub async fn produce(
     State(gateway): State<Arc<Gateway>>,
     Path(topic): Path<String>,
     Query(params): Query<Params>,
+    RawQuery(query): RawQuery,
     version: Version,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match try_produce(&gateway, &topic, &params, version, &headers, &body).await {
+    let key = params.key.is_some().then(|| raw_key(query.as_deref().unwrap_or_default())).flatten();
+    match try_produce(&gateway, &topic, &params, key, version, &headers, &body).await {
         Ok(response) => response,
         Err(refusal) => Problem(refusal).into_response(),
     }
@@ -58,6 +61,7 @@ async fn try_produce(
     gateway: &Arc<Gateway>,
     topic: &str,
     params: &Params,
+    key: Option<Bytes>,
     version: Version,
     headers: &HeaderMap,
     body: &Body,
@@ -68,22 +72,30 @@ async fn try_produce(
             .ok_or_else(|| refuse(ErrorCode::InvalidRequest, format!("compression `{name}` is not known")))?,
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (records, is_ndjson) = parse_body(content_type, params, body)?;
-    let topic = match gateway.map.topic(gateway.tenant, topic) {
-        Some(topic) => topic,
-        None => {
-            let created = create(gateway, topic, 1, REPLICATION_FACTOR, BTreeMap::new(), false).await;
-            Arc::new(created.map_err(crate::error::from_api)?)
-        }
-    };
+    let (mut records, is_ndjson) = parse_body(content_type, key, body)?;
+    records.iter_mut().for_each(|record| record.partition = record.partition.or(params.partition));
+    let topic = ensure(gateway, topic).await.map_err(crate::error::from_api)?;
     let protocol = if version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let results = place(gateway, &topic, records, codec, protocol).await;
     Ok(respond(results, is_ndjson))
 }
 
-fn parse_body(content_type: &str, params: &Params, body: &Bytes) -> Result<(Vec<NewRecord>, bool), Refusal> {
+/// The bytes of the query's `key`.
+fn raw_key(query: &str) -> Option<Bytes> {
+    let text = query.split('&').find_map(|pair| pair.strip_prefix("key="))?;
+    let text = text.replace('+', " ");
+    Some(percent_encoding::percent_decode_str(&text).collect::<Vec<u8>>().into())
+}
+
+fn parse_body(content_type: &str, key: Option<Bytes>, body: &Bytes) -> Result<(Vec<NewRecord>, bool), Refusal> {
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     let text = || std::str::from_utf8(body).map_err(|_| refuse(ErrorCode::InvalidRequest, "the body is not UTF-8"));
+    if key.is_some() && kind != "application/octet-stream" {
+        return Err(refuse(
+            ErrorCode::InvalidRequest,
+            "`key` in the query is for raw bytes: each JSON record has its own",
+        ));
+    }
     match kind {
         "application/x-ndjson" => {
             let lines = text()?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -91,13 +103,8 @@ fn parse_body(content_type: &str, params: &Params, body: &Bytes) -> Result<(Vec<
             Ok((records.collect::<Result<_, _>>()?, true))
         }
         "application/octet-stream" => {
-            let record = NewRecord {
-                key: params.key.clone().map(Bytes::from),
-                value: Some(body.clone()),
-                headers: Vec::new(),
-                partition: params.partition,
-                timestamp: None,
-            };
+            let record =
+                NewRecord { key, value: Some(body.clone()), headers: Vec::new(), partition: None, timestamp: None };
             Ok((vec![record], false))
         }
         "application/json" | "" | "application/x-www-form-urlencoded" => {

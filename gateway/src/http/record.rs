@@ -53,6 +53,9 @@ fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
     <&'a RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// The end of the year 9999, in ms since 1970.
+const TIMESTAMP_MAX: i64 = 253_402_300_799_999;
+
 fn invalid(message: impl Into<String>) -> Refusal {
     refuse(ErrorCode::InvalidRequest, message)
 }
@@ -76,6 +79,9 @@ pub fn parse(json: &str) -> Result<NewRecord, Refusal> {
         (raw, Some(b64)) if raw.is_none_or(|raw| raw.get() == "null") => base64_or_null(b64)?,
         _ => return Err(invalid("`value` and `value_b64` exclude each other")),
     };
+    if let Some(timestamp) = written.timestamp.filter(|timestamp| !(0..=TIMESTAMP_MAX).contains(timestamp)) {
+        return Err(invalid(format!("timestamp {timestamp} is no time in ms since 1970")));
+    }
     let headers = written.headers.map(parse_headers).transpose()?.unwrap_or_default();
     Ok(NewRecord { key, value, headers, partition: written.partition, timestamp: written.timestamp })
 }

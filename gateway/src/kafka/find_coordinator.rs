@@ -8,11 +8,13 @@ use wire::kafka::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, 
 const TRANSACTION: i8 = 1;
 
 pub async fn handle(request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let error = KafkaError::UnsupportedVersion as i16;
-    let message = if request.key_type == TRANSACTION {
-        "transactions are not built yet: produce without a transactional id"
+    // Both are final to clients; librdkafka would ask again for a transaction after any other code.
+    let (error, message) = if request.key_type == TRANSACTION {
+        let message = "transactions are not built yet: produce without a transactional id";
+        (KafkaError::TransactionalIdAuthorizationFailed as i16, message)
     } else {
-        "consumer groups are not built yet: assign partitions instead of subscribing"
+        let message = "consumer groups are not built yet: assign partitions instead of subscribing";
+        (KafkaError::UnsupportedVersion as i16, message)
     };
     let coordinators = request.keys.into_iter().map(|key| Coordinator {
         key,

@@ -53,7 +53,12 @@ impl RedbStore {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir)
             .map_err(|error| StoreError::Unavailable(format!("`{}`: {error}", dir.display())))?;
-        let database = Database::create(dir.join("metadata.redb"))?;
+        let database = Database::create(dir.join("metadata.redb")).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => {
+                StoreError::Unavailable(format!("`{}` is in use by another process", dir.display()))
+            }
+            error => error.into(),
+        })?;
         let transaction = database.begin_write()?;
         transaction.open_table(DATA)?;
         let revision = transaction.open_table(STATE)?.get(REVISION)?.map_or(0, |value| value.value());

@@ -118,6 +118,8 @@ fn value(size: usize, seed: u64) -> Vec<u8> {
 
 /// Batches, each with its number of records.
 fn build_pool(options: &BenchOptions, codec: Codec) -> Result<Vec<(Batch, u64)>, Failure> {
+    // At a rate a batch holds what comes in a tenth of a second, as a client's linger would have it.
+    let at_once = options.rate.map_or(usize::MAX, |rate| ((rate / options.producers as f64 / 10.0) as usize).max(1));
     let mut pool = Vec::new();
     for number in 0..POOL {
         let mut builder = BatchBuilder::new();
@@ -125,7 +127,8 @@ fn build_pool(options: &BenchOptions, codec: Codec) -> Result<Vec<(Batch, u64)>,
             let seed = (number * 10_007) as u64 + builder.count() as u64;
             let value = value(options.record_size, seed);
             builder.push(NewRecord { key: None, value: Some(&value), timestamp: 1_700_000_000_000, headers: &[] });
-            if builder.bytes() + options.record_size + 100 > options.batch_size {
+            let is_full = builder.bytes() + options.record_size + 100 > options.batch_size;
+            if is_full || builder.count() as usize >= at_once {
                 break;
             }
         }
@@ -212,7 +215,8 @@ async fn receive(
         let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
         if let Some(bad) = partitions.into_iter().find(|partition| partition.error != 0) {
             if counters.errors.fetch_add(1, Ordering::Relaxed) == 0 {
-                eprintln!("first error: {} {:?}", bad.error, bad.error_message);
+                let message = bad.error_message.as_deref().unwrap_or("no message");
+                eprintln!("first error: {message} (Kafka error {})", bad.error);
             }
             continue;
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::ConsumeOptions;
 use crate::client::{Client, failure, part};
-use crate::output::Failure;
+use crate::output::{Failure, Output};
 
 const WAIT_MS: u64 = 1_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -68,7 +68,11 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
                     break;
                 }
                 left -= 1;
-                let text = if options.json { format!("{record}\n").into_bytes() } else { format(&options, record) };
+                let text = if options.json || options.target.output == Output::Json {
+                    format!("{record}\n").into_bytes()
+                } else {
+                    format(&options, record)
+                };
                 match out.write_all(&text) {
                     Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                     result => result?,
@@ -156,7 +160,7 @@ fn format(options: &ConsumeOptions, record: &Value) -> Vec<u8> {
             ('%', Some('s')) => out.extend_from_slice(value.as_deref().unwrap_or_default()),
             ('%', Some('K')) => out.extend_from_slice(size(key.as_deref()).as_bytes()),
             ('%', Some('S')) => out.extend_from_slice(size(value.as_deref()).as_bytes()),
-            ('%', Some('h')) => out.extend_from_slice(headers(record).as_bytes()),
+            ('%', Some('h')) => out.extend_from_slice(&headers(record)),
             ('%', Some('%')) => out.push(b'%'),
             ('\\', Some('n')) => out.push(b'\n'),
             ('\\', Some('t')) => out.push(b'\t'),
@@ -175,11 +179,20 @@ fn size(bytes: Option<&[u8]>) -> String {
     bytes.map_or_else(|| "-1".to_owned(), |bytes| bytes.len().to_string())
 }
 
-fn headers(record: &Value) -> String {
-    let headers = record["headers"].as_array().cloned().unwrap_or_default();
-    let pairs = headers.iter().map(|pair| {
-        let value = pair[1].as_str().map_or_else(|| "NULL".to_owned(), str::to_owned);
-        format!("{}={value}", pair[0].as_str().unwrap_or_default())
-    });
-    pairs.collect::<Vec<_>>().join(",")
+fn headers(record: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (number, pair) in record["headers"].as_array().into_iter().flatten().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(pair[0].as_str().unwrap_or_default().as_bytes());
+        out.push(b'=');
+        let bytes = pair[1]["b64"].as_str().and_then(|text| STANDARD.decode(text).ok());
+        match (pair[1].as_str(), bytes) {
+            (Some(text), _) => out.extend_from_slice(text.as_bytes()),
+            (None, Some(bytes)) => out.extend_from_slice(&bytes),
+            (None, None) => out.extend_from_slice(b"NULL"),
+        }
+    }
+    out
 }

@@ -1,5 +1,6 @@
 //! `weir produce`: a line is a record.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 
@@ -8,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::cli::ProduceOptions;
@@ -67,7 +69,7 @@ pub async fn run(options: ProduceOptions) -> Result<(), Failure> {
     progress.finish_and_clear();
     match options.target.output {
         Output::Json => println!("{}", json!({"records": total})),
-        Output::Table => eprintln!("{total} records"),
+        Output::Table => eprintln!("{total} {}", if total == 1 { "record" } else { "records" }),
     }
     Ok(())
 }
@@ -75,9 +77,7 @@ pub async fn run(options: ProduceOptions) -> Result<(), Failure> {
 /// Adds one line's record to the body.
 fn record(options: &ProduceOptions, line: &[u8], body: &mut Vec<u8>) -> Result<(), Failure> {
     if options.json {
-        body.extend_from_slice(line);
-        body.push(b'\n');
-        return Ok(());
+        return json_record(options, line, body);
     }
     let (key, value) = match &options.key_separator {
         Some(separator) if !separator.is_empty() => {
@@ -106,6 +106,19 @@ fn record(options: &ProduceOptions, line: &[u8], body: &mut Vec<u8>) -> Result<(
         record.insert("headers".into(), headers.into());
     }
     serde_json::to_writer(&mut *body, &record).map_err(|error| Failure::failed(error.to_string()))?;
+    body.push(b'\n');
+    Ok(())
+}
+
+/// A line as `weir consume --json` prints it: its offset says where it was, and is left out. Values stay verbatim.
+fn json_record(options: &ProduceOptions, line: &[u8], body: &mut Vec<u8>) -> Result<(), Failure> {
+    let wrong = |error: serde_json::Error| Failure::usage(format!("not a record as JSON: {error}"));
+    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(line).map_err(wrong)?;
+    fields.remove("offset");
+    if let Some(partition) = options.partition {
+        fields.insert("partition".into(), RawValue::from_string(partition.to_string()).map_err(wrong)?);
+    }
+    serde_json::to_writer(&mut *body, &fields).map_err(wrong)?;
     body.push(b'\n');
     Ok(())
 }
