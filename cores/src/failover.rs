@@ -202,14 +202,23 @@ impl Failover {
                 if now_ms.saturating_sub(*since_ms) < OPEN_TIMEOUT_MS {
                     return vec![Effect::Wake { after_ms: OPEN_TIMEOUT_MS }];
                 }
-                self.avoid.push(request.follower.node);
+                self.try_others(request.follower.node);
                 self.open(now_ms)
             }
             Stage::Swapping | Stage::Over => Vec::new(),
         }
     }
 
-    /// What of the old segment is certain (DESIGN: failover, step 3).
+    /// An opening was refused, or nobody answered: the leader or its follower may be the cause. Another able member
+    /// leads, if there is one, and another node follows.
+    fn try_others(&mut self, follower: NodeId) {
+        self.avoid.push(follower);
+        if let Some(decision) = &mut self.decision {
+            decision.able.rotate_left(1);
+        }
+    }
+
+    /// What of the old segment is certain (docs/invariants.md, 2, 9 and 18).
     fn decide(&mut self, now_ms: u64) -> Vec<Effect> {
         let Stage::Fencing { answers, .. } = &self.stage else { return Vec::new() };
         let Some(open) = self.record.open() else { return Vec::new() };
@@ -250,6 +259,11 @@ impl Failover {
                 return self.finish(Err(refusal(ErrorCode::PartitionOffline, message)));
             }
         };
+        // A member that is silent now would be silent as a follower, too.
+        let silent = open.replicas.iter().map(|replica| replica.node);
+        let silent = silent.filter(|node| !answers.iter().any(|(other, reply)| other == node && reply.is_some()));
+        let silent: Vec<NodeId> = silent.collect();
+        self.avoid.extend(silent);
         self.decision = Some(decision);
         self.open(now_ms)
     }
@@ -287,12 +301,17 @@ impl Failover {
         ]
     }
 
-    /// The first able leader that is alive, and a follower in another AZ: an able one before others.
+    /// The first able leader that is alive, and a follower in another AZ: an able one before others, and one that was
+    /// silent or failed before only where there is no other.
     fn choose_pair(&self, decision: &Decision) -> Option<(Candidate, Candidate)> {
+        self.pair_without(decision, &self.avoid).or_else(|| self.pair_without(decision, &[]))
+    }
+
+    fn pair_without(&self, decision: &Decision, avoid: &[NodeId]) -> Option<(Candidate, Candidate)> {
         let candidate = |replica: &Replica| self.candidates.iter().find(|c| c.replica == *replica);
         let leaders = decision.able.iter().filter_map(candidate);
         for leader in leaders {
-            let is_elsewhere = |c: &&Candidate| c.az != leader.az && !self.avoid.contains(&c.replica.node);
+            let is_elsewhere = |c: &&Candidate| c.az != leader.az && !avoid.contains(&c.replica.node);
             let able = decision.able.iter().filter_map(candidate).find(is_elsewhere);
             if let Some(follower) = able.or_else(|| self.candidates.iter().find(is_elsewhere)) {
                 return Some((leader.clone(), follower.clone()));
@@ -309,11 +328,7 @@ impl Failover {
         match result {
             Err(_) => {
                 let follower = request.follower.node;
-                self.avoid.push(follower);
-                if let Some(decision) = &mut self.decision {
-                    // The leader refused: another able member may do, or the same one with another follower.
-                    decision.able.rotate_left(1);
-                }
+                self.try_others(follower);
                 self.open(now_ms)
             }
             Ok(OpenReply { end }) => {

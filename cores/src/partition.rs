@@ -173,7 +173,11 @@ impl Partition {
             Input::Append { token, request, no_room } => self.append(now, token, request, no_room, &mut out),
             Input::Peer { from, message } => self.peer(from, *message, &mut out),
             Input::PeerReply { from, reply } => self.peer_reply(now, from, reply, &mut out),
-            Input::PeerDown { node } => self.with_leader(|leader, _| leader.peer_down(now, node)),
+            Input::PeerDown { node } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.peer_down(now, node, &mut out);
+                }
+            }
             Input::PeerUp { node } => {
                 if let Some(leader) = &mut self.leader {
                     leader.peer_up(now, node, &mut out);

@@ -53,6 +53,8 @@ rules! {
     TornIsCut,
     /// Batches of a producer's older epoch are refused (invariant 31).
     StaleEpochIsFenced,
+    /// A leader whose follower stays away asks for another (invariant 38).
+    AwayFollowerIsReplaced,
     /// After the first failed write nothing is acknowledged (invariant 28).
     StopAfterError,
 }

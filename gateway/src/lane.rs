@@ -71,6 +71,8 @@ struct Lane {
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a segment may refuse before placement is asked to fail it over.
 const REFUSED_MS: u64 = 1_000;
+/// The same for a leader to which no connection can be made: its process is gone, not only starting.
+const UNREACHABLE_MS: u64 = 200;
 
 /// Places a batch, in its stored form from here on. The answer comes when it is fsynced on both members, or is certain not to be, or at the deadline.
 pub fn append(
@@ -371,7 +373,7 @@ async fn find_route(
         Err(error) => {
             let is_first = refused.is_none_or(|(known, _)| known != segment);
             let since = refused.filter(|(known, _)| *known == segment).map_or(0, |(_, since)| since);
-            if !is_first && clock::monotonic_ms() - since > REFUSED_MS {
+            if !is_first && clock::monotonic_ms() - since > UNREACHABLE_MS {
                 gateway.placement.failover(partition, segment.nonce).await.map_err(from_api)?;
             }
             Err(refuse(ErrorCode::LeaderNotAvailable, format!("storage node `{}`: {error}", node.name)))

@@ -663,6 +663,51 @@ fn a_plain_stream_loses_no_line_through_kill_9_of_every_service() {
     stream_through_restarts("plain", false);
 }
 
+/// Whichever node goes, and stays away: its partitions go on in the two zones that are left.
+#[test]
+fn records_go_on_while_a_storage_node_stays_away() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("one-away");
+    let mut cluster = Cluster::start(scratch.path());
+    let mut expected: Vec<String> = Vec::new();
+    topic_with(&cluster, "t", 12);
+    for (round, node) in [1, 2, 3].into_iter().enumerate() {
+        let mut produce = kcat(&cluster, &["-P", "-t", "t", "-X", "enable.idempotence=true"]);
+        let mut child = produce.stdin(Stdio::piped()).spawn().expect("kcat");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        for number in 0..3_000 {
+            if number == 1_000 {
+                cluster.services[node].kill();
+            }
+            let line = format!("round {round} line {number}");
+            writeln!(stdin, "{line}").expect("kcat reads on");
+            expected.push(line);
+        }
+        drop(stdin);
+        let began = std::time::Instant::now();
+        assert!(child.wait().expect("kcat's end").success(), "kcat failed");
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        // A new topic, too, does without it.
+        topic_with(&cluster, &format!("new-{round}"), 3);
+        for partition in 0..3 {
+            assert_eq!(produce_to(&cluster, &format!("new-{round}"), partition), KafkaError::None as i16);
+        }
+        let read = succeed(&mut kcat(&cluster, &["-C", "-t", "t", "-o", "beginning", "-e", "-q"]), b"");
+        let mut read: Vec<&str> = std::str::from_utf8(&read).expect("text").lines().collect();
+        let mut all: Vec<&str> = expected.iter().map(String::as_str).collect();
+        read.sort_unstable();
+        all.sort_unstable();
+        assert!(read == all, "round {round}: {} of {} lines", read.len(), all.len());
+        cluster.services[node].start();
+    }
+}
+
+fn produce_to(cluster: &Cluster, topic: &str, index: i32) -> i16 {
+    produce(cluster, topic, index, batch(10))
+}
+
 #[test]
 fn up_keeps_everything_through_kill_9() {
     if !is_equipped() {

@@ -44,6 +44,8 @@ pub const PRODUCER_EXPIRY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How long a follower's connection may be gone within one epoch, in ms.
 pub const FOLLOWER_RECONNECT_MS: u64 = 300;
+/// How often a leader whose follower stays away asks for a failover, in ms.
+pub const FAILOVER_ASK_MS: u64 = 1_000;
 /// How long a failover waits for the second member's answer to its fence, in ms.
 pub const FENCE_GRACE_MS: u64 = 50;
 /// How long a failover waits for a new pair to open a segment, in ms.

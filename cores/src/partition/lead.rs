@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use types::limits::{
-    ACTIVATION_ASK_MS, ACTIVATION_ASK_MS_MAX, FOLLOWER_RECONNECT_MS, PARTITION_IN_FLIGHT_APPENDS_MAX,
+    ACTIVATION_ASK_MS, ACTIVATION_ASK_MS_MAX, FAILOVER_ASK_MS, FOLLOWER_RECONNECT_MS, PARTITION_IN_FLIGHT_APPENDS_MAX,
     PARTITION_IN_FLIGHT_BYTES_MAX, SEQUENCE_GAP_BATCHES, SEQUENCE_GAP_MS,
 };
 use types::{ErrorCode, NodeId, Offset, SegmentId};
@@ -53,6 +53,8 @@ pub struct Leader {
     follower_durable: Option<Offset>,
     /// Since when the follower's connection is gone, in monotonic ms.
     follower_down_ms: Option<u64>,
+    /// When a follower that stays away is next complained of.
+    next_call_ms: u64,
     visible: Option<Offset>,
     waiters: VecDeque<Waiter>,
     early: VecDeque<Early>,
@@ -108,6 +110,7 @@ impl Leader {
             producers: snapshot,
             follower_durable: None,
             follower_down_ms: None,
+            next_call_ms: 0,
             visible: None,
             waiters: VecDeque::new(),
             early: VecDeque::new(),
@@ -138,6 +141,7 @@ impl Leader {
             producers: segment.producers_at(segment.end)?,
             follower_durable: Some(segment.commit),
             follower_down_ms: None,
+            next_call_ms: 0,
             visible: Some(segment.commit),
             waiters: VecDeque::new(),
             early: VecDeque::new(),
@@ -423,9 +427,24 @@ impl Leader {
         }
     }
 
-    pub(super) fn peer_down(&mut self, now: Now, node: NodeId) {
+    pub(super) fn peer_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         if node == self.follower().node && self.follower_down_ms.is_none() {
             self.follower_down_ms = Some(now.monotonic_ms);
+            self.next_call_ms = now.monotonic_ms + FOLLOWER_RECONNECT_MS;
+            out.push(Effect::Wake { at_ms: self.next_call_ms });
+        }
+    }
+
+    /// A follower that stays away is replaced: nothing is acknowledged without a second copy. Asked for again and
+    /// again, since a pair in two zones may only be there later.
+    fn replace_follower(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let is_away = self.follower_down_ms.is_some()
+            && !matches!(self.phase, Phase::Opening { .. })
+            && self.rules.holds(Rule::AwayFollowerIsReplaced);
+        if is_away && now.monotonic_ms >= self.next_call_ms {
+            out.push(Effect::RequestFailover { segment: self.segment() });
+            self.next_call_ms = now.monotonic_ms + FAILOVER_ASK_MS;
+            out.push(Effect::Wake { at_ms: self.next_call_ms });
         }
     }
 
@@ -453,6 +472,7 @@ impl Leader {
             }
             _ => {}
         }
+        self.replace_follower(now, out);
         self.retry_early(now, replica, out);
     }
 

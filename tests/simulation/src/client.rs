@@ -36,6 +36,7 @@ pub struct Client {
     pub sent_to: Option<SegmentId>,
     pub sent: usize,
     pub sent_at_ms: u64,
+    pub answered_at_ms: u64,
     pub acked: u64,
     pub target: u64,
     /// The last batch of the epoch before, as its producer would send it again.
@@ -57,6 +58,7 @@ impl Client {
             sent_to: None,
             sent: 0,
             sent_at_ms: 0,
+            answered_at_ms: 0,
             acked: 0,
             target,
             stale: None,

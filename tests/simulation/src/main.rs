@@ -13,7 +13,7 @@ Usage: simulation [--seeds N] [--seed S] [--plant RULE] [--scenario NAME] [--ver
   --seed S         the first one (0)
   --plant RULE     break a rule on purpose, one of those that --rules lists; more than once for several
   --rules          list the rules
-  --scenario NAME  mixed (the default), lost-opening or lost-disk
+  --scenario NAME  mixed (the default), lost-opening, lost-disk or one-away
   --verbose        print each event
 
 Example: simulation --seeds 5000
@@ -46,7 +46,8 @@ fn main() -> ExitCode {
                 Some("mixed") => scenario = Scenario::Mixed,
                 Some("lost-opening") => scenario = Scenario::LostOpening,
                 Some("lost-disk") => scenario = Scenario::LostDisk,
-                _ => return usage("--scenario is mixed, lost-opening or lost-disk"),
+                Some("one-away") => scenario = Scenario::OneAway,
+                _ => return usage("--scenario is mixed, lost-opening, lost-disk or one-away"),
             },
             "--verbose" => is_verbose = true,
             "--help" | "-h" => {

@@ -41,6 +41,9 @@ pub enum Scenario {
     LostOpening,
     /// The same, but the one that comes back at once has a new disk.
     LostDisk,
+    /// One member of the open segment, leader or follower, stops and stays away; nothing else happens. Records must
+    /// go on being acknowledged by others.
+    OneAway,
 }
 
 /// How a run ended.
@@ -58,6 +61,10 @@ const PARTITION: TopicPartition = TopicPartition { topic: TopicId(77), partition
 /// Faults happen until here; after it everything heals and must finish.
 const FAULTS_END_MS: u64 = 4_000;
 const END_MS: u64 = 30_000;
+/// With one node away everything is acknowledged by then.
+const ONE_AWAY_END_MS: u64 = 12_000;
+/// A gateway that cannot reach its leader for this long asks for a failover.
+const CLIENT_PATIENCE_MS: u64 = 1_000;
 
 type Correlation = u64;
 
@@ -209,7 +216,8 @@ fn run_to_end(seed: u64, profile: Profile) -> Outcome {
         if world.oracle.violation.is_some() || world.is_finished() {
             break;
         }
-        if at_ms > END_MS {
+        let is_late = profile.scenario == Scenario::OneAway && at_ms > ONE_AWAY_END_MS;
+        if at_ms > END_MS || is_late {
             world.not_live();
             break;
         }
@@ -506,7 +514,8 @@ impl World {
 
     fn candidates(&self) -> Vec<Candidate> {
         (0..self.nodes.len())
-            .filter(|node| self.nodes[*node].is_up)
+            // Placement hears of a death late: some that are down are listed all the same.
+            .filter(|node| self.nodes[*node].is_up || (self.nodes[*node].life + self.revision).is_multiple_of(2))
             .map(|node| Candidate {
                 replica: Replica { node: NodeId(node as u32 + 1), incarnation: self.nodes[node].disk.incarnation },
                 az: format!("az-{}", node % 3),
@@ -591,6 +600,7 @@ impl World {
     fn answered(&mut self, client: usize, number: u64, attempt: u64, result: Result<Appended, Refusal>) {
         match result {
             Ok(appended) => {
+                self.clients[client].answered_at_ms = self.now_ms;
                 let before = self.clients[client].acked;
                 self.clients[client].acknowledge(number, appended);
                 if self.clients[client].acked > before {
@@ -614,8 +624,18 @@ impl World {
         if self.clients[client].is_done() {
             return;
         }
-        if self.now_ms.saturating_sub(self.clients[client].sent_at_ms) > 700 {
+        let silence_ms = self.now_ms.saturating_sub(self.clients[client].sent_at_ms);
+        if silence_ms > 700 {
             self.clients[client].sent_to = None;
+        }
+        let answered_ms = self.now_ms.saturating_sub(self.clients[client].answered_at_ms);
+        let open = self.record.open().map(|open| (open.nonce, open.leader().node.0 as usize - 1));
+        if let Some((nonce, leader)) = open
+            && answered_ms > CLIENT_PATIENCE_MS
+            && !self.nodes[leader].is_up
+        {
+            self.clients[client].answered_at_ms = self.now_ms;
+            self.at(1, Event::StartFailover { nonce: Some(nonce) });
         }
         self.client_send(client);
         self.turns += 1;

@@ -19,6 +19,7 @@ const GUARDED_TWICE: &[Rule] = &[Rule::IncarnationMustMatch, Rule::CheckChain];
 fn scenario_of(rule: Rule) -> Scenario {
     match rule {
         Rule::UnknownIsNotEmpty => Scenario::LostOpening,
+        Rule::AwayFollowerIsReplaced => Scenario::OneAway,
         _ => Scenario::Mixed,
     }
 }
@@ -80,7 +81,7 @@ fn a_lost_disk_has_no_length_for_two_reasons() {
 
 #[test]
 fn the_scenarios_are_clean_too() {
-    for scenario in [Scenario::LostOpening, Scenario::LostDisk] {
+    for scenario in [Scenario::LostOpening, Scenario::LostDisk, Scenario::OneAway] {
         for seed in 0..50 {
             assert_eq!(run(seed, profile(Rules::ALL, scenario)).violation, None, "seed {seed}, {scenario:?}");
         }

@@ -8,13 +8,16 @@ impl World {
             return self.heal();
         }
         self.faults += 1;
+        if self.profile.scenario == Scenario::OneAway {
+            return self.one_goes();
+        }
         if self.profile.scenario != Scenario::Mixed && !self.has_lost_data && self.lose_a_copy() {
             return self.at(self.fault_every_ms + 1_000, Event::Fault);
         }
         let node = self.rng.range(0, self.nodes.len() as u64) as usize;
         match self.rng.range(0, 100) {
             0..=34 => {
-                let down_ms = self.rng.range(5, 500);
+                let down_ms = if self.rng.chance(10) { self.rng.range(500, 3_000) } else { self.rng.range(5, 500) };
                 self.crash(node, down_ms);
             }
             35..=44 => {
@@ -101,6 +104,17 @@ impl World {
     fn tell_down(&mut self, at: usize, gone: usize) {
         if self.nodes[at].is_up {
             self.step(at, Input::PeerDown { node: NodeId(gone as u32 + 1) });
+        }
+    }
+
+    /// Waits for an open segment, then stops one of its members for good.
+    fn one_goes(&mut self) {
+        match self.record.open().cloned() {
+            Some(open) if self.oracle.has_acknowledged_from(open.base) => {
+                let member = open.replicas[self.rng.range(0, 2) as usize];
+                self.crash(member.node.0 as usize - 1, END_MS);
+            }
+            _ => self.at(self.fault_every_ms, Event::Fault),
         }
     }
 
