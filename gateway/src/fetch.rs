@@ -52,11 +52,11 @@ async fn read(
     wait_ms: u64,
 ) -> Result<Fetched, Refusal> {
     let began = clock::monotonic_ms();
-    let mut is_fresh = false;
+    let (mut is_fresh, mut was_refreshed) = (false, false);
     loop {
         let mut changes = gateway.map.changes();
         changes.mark_unchanged();
-        let record = record(gateway, id, is_fresh).await?;
+        let record = record(gateway, id, std::mem::take(&mut is_fresh)).await?;
         let waited = clock::monotonic_ms() - began;
         let left = wait_ms.saturating_sub(waited);
         if offset < record.log_start {
@@ -67,7 +67,8 @@ async fn read(
             let end = record.sealed_end();
             if offset > end {
                 // What is out of range by a record that may be old is looked up once more.
-                if !std::mem::replace(&mut is_fresh, true) {
+                if !std::mem::replace(&mut was_refreshed, true) {
+                    is_fresh = true;
                     continue;
                 }
                 return Err(out_of_range(&record, end));
@@ -91,7 +92,8 @@ async fn read(
             Ok(reply) => return Ok(fetched(gateway, &record, reply.visible, reply.batches, segment.end)),
             Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
                 // A leader that was cut off does not know how far the next one is.
-                if !std::mem::replace(&mut is_fresh, true) {
+                if !std::mem::replace(&mut was_refreshed, true) {
+                    is_fresh = true;
                     continue;
                 }
                 return Err(out_of_range(&record, gateway.watermark(id, segment.base)));

@@ -76,7 +76,7 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looks.tick().await;
     loop {
-        // Two looks in a row at which not a byte more had come.
+        // Three looks in a row at which not a byte more had come: the whole time has passed since the last.
         let (mut known, mut silences) = (reads.load(Ordering::Relaxed), 0);
         let reading = read_length_prefixed(&mut read, &mut buffer, KAFKA_FRAME_BYTES_MAX);
         tokio::pin!(reading);
@@ -89,7 +89,7 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
                     let now = reads.load(Ordering::Relaxed);
                     silences = if now == known { silences + 1 } else { 0 };
                     known = now;
-                    if silences >= 2 {
+                    if silences >= 3 {
                         tracing::debug!(peer, "a Kafka connection was silent for too long; closing");
                         break None;
                     }

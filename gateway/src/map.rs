@@ -25,13 +25,13 @@ struct State {
 
 impl State {
     fn remove_topic(&mut self, id: TopicId) {
+        self.partitions.retain(|partition, _| partition.topic != id);
         let Some(topic) = self.topics.remove(&id) else { return };
         // The name may be another topic's by now.
         let name = name_of(&topic);
         if self.names.get(&name) == Some(&id) {
             self.names.remove(&name);
         }
-        self.partitions.retain(|partition, _| partition.topic != id);
     }
 }
 
@@ -109,7 +109,8 @@ impl Map {
         let mut state = self.state.write().expect("no panic holds this lock");
         let is_news = match state.topics.get(&topic.id) {
             Some(known) => known.version < topic.version,
-            None => topic.version == 1,
+            // Unless the name is another's by now.
+            None => topic.version == 1 && !state.names.contains_key(&name_of(&topic)),
         };
         if is_news {
             state.names.insert(name_of(&topic), topic.id);

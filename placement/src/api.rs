@@ -76,7 +76,8 @@ async fn is_meant(State(placement): Shared, request: Request, next: Next) -> Res
         return next.run(request).await;
     }
     let message = format!("this placement holds the metadata of cluster {own}; the asker belongs to {meant}");
-    Failure(ApiError::new(ErrorCode::TenantMismatch, message)).into_response()
+    // To the asker its own placement is not there: it waits, and believes nothing.
+    Failure(ApiError::new(ErrorCode::PlacementUnavailable, message)).into_response()
 }
 
 async fn register_node(State(placement): Shared, Json(request): Json<RegisterNode>) -> Answer<impl Serialize> {

@@ -3,7 +3,8 @@
 //! Written only when batches leave the journal (a redb transaction per flush); everything since the checkpoint
 //! is in the journal.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -18,6 +19,7 @@ const EXTENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("extents
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 const CHECKPOINT: &str = "checkpoint";
 const NEXT_FILE: &str = "next_file";
+const COMMITS: &str = "commits";
 const VERSION_KEY: &str = "version";
 /// The version of the rows: 2 has each extent's newest timestamp.
 const VERSION: u64 = 2;
@@ -101,6 +103,9 @@ impl Layout for PartitionImage {
 pub enum CatalogueError {
     #[error("the catalogue: {0}")]
     Store(#[from] redb::Error),
+    /// A failed commit may have come about all the same, and the file cannot be opened to see.
+    #[error("the catalogue, which was being written: {0}")]
+    Uncertain(String),
     #[error("`{0}` is in use by another process")]
     InUse(String),
     #[error(
@@ -147,7 +152,18 @@ pub struct Loaded {
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Catalogue(Database);
+pub struct Catalogue {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` after an error: redb takes nothing more after one, until it is opened again.
+    database: Option<Database>,
+    /// Counts commits: tells whether one that failed came about all the same.
+    commits: u64,
+}
 
 impl Catalogue {
     /// Opens it, or makes a new one where `has_files` says that there is nothing for it to explain.
@@ -155,10 +171,7 @@ impl Catalogue {
         if has_files && !path.exists() {
             return Err(CatalogueError::Missing(path.display().to_string()));
         }
-        let database = Database::create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => CatalogueError::InUse(path.display().to_string()),
-            error => error.into(),
-        })?;
+        let database = create(path)?;
         let transaction = database.begin_write()?;
         transaction.open_table(PARTITIONS)?;
         transaction.open_table(EXTENTS)?;
@@ -172,12 +185,43 @@ impl Catalogue {
             state.insert(VERSION_KEY, VERSION)?;
         }
         transaction.commit()?;
-        Ok(Self(database))
+        let commits = commits(&database)?;
+        Ok(Self { path: path.to_owned(), state: Mutex::new(State { database: Some(database), commits }) })
     }
 
     /// Durable on return.
+    ///
+    /// # Errors
+    /// Nothing was recorded; only after [`CatalogueError::Uncertain`] that is not known.
     pub fn record(&self, flush: &FlushRecord) -> Result<(), CatalogueError> {
-        let transaction = self.0.begin_write()?;
+        let mut state = self.state.lock().expect("no panic holds this lock");
+        let uncertain = |error: CatalogueError| CatalogueError::Uncertain(error.to_string());
+        let open = match state.database.take() {
+            Some(open) => open,
+            None => {
+                let open = create(&self.path).map_err(uncertain)?;
+                state.commits = commits(&open).map_err(uncertain)?;
+                open
+            }
+        };
+        let number = state.commits + 1;
+        match Self::write(&open, flush, number) {
+            Ok(()) => {
+                *state = State { database: Some(open), commits: number };
+                Ok(())
+            }
+            Err(error) => {
+                drop(open);
+                let again = create(&self.path).map_err(uncertain)?;
+                let last = commits(&again).map_err(uncertain)?;
+                *state = State { database: Some(again), commits: last };
+                if last == number { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    fn write(database: &Database, flush: &FlushRecord, number: u64) -> Result<(), CatalogueError> {
+        let transaction = database.begin_write()?;
         {
             let mut partitions = transaction.open_table(PARTITIONS)?;
             for image in &flush.images {
@@ -204,13 +248,16 @@ impl Catalogue {
                 state.insert(CHECKPOINT, checkpoint)?;
             }
             state.insert(NEXT_FILE, flush.next_file)?;
+            state.insert(COMMITS, number)?;
         }
         transaction.commit()?;
         Ok(())
     }
 
     pub fn load(&self) -> Result<Loaded, CatalogueError> {
-        let transaction = self.0.begin_read()?;
+        let state = self.state.lock().expect("no panic holds this lock");
+        let Some(database) = &state.database else { return Err(CatalogueError::Uncertain("not open".into())) };
+        let transaction = database.begin_read()?;
         let mut loaded = Loaded::default();
         for row in transaction.open_table(PARTITIONS)?.iter()? {
             let (_, value) = row?;
@@ -236,6 +283,19 @@ impl Catalogue {
         loaded.next_file = state.get(NEXT_FILE)?.map_or(1, |value| value.value());
         Ok(loaded)
     }
+}
+
+fn create(path: &Path) -> Result<Database, CatalogueError> {
+    Database::create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => CatalogueError::InUse(path.display().to_string()),
+        error => error.into(),
+    })
+}
+
+fn commits(database: &Database) -> Result<u64, CatalogueError> {
+    let transaction = database.begin_read()?;
+    let state = transaction.open_table(STATE)?;
+    Ok(state.get(COMMITS)?.map_or(0, |value| value.value()))
 }
 
 fn extent_key(nonce: Nonce, base: Offset) -> BytesMut {
@@ -269,6 +329,11 @@ mod tests {
         catalogue.record(&flush).expect("recorded");
         let loaded = catalogue.load().expect("loaded");
         assert_eq!((loaded.next_file, loaded.checkpoint, loaded.extents), (7, 9, extents[2..].to_vec()));
+        // After an error it is opened anew, and goes on.
+        catalogue.state.lock().expect("a lock").database = None;
+        catalogue.record(&FlushRecord { next_file: 8, ..FlushRecord::default() }).expect("recorded");
+        assert_eq!(catalogue.load().expect("loaded").next_file, 8);
+        assert_eq!(catalogue.state.lock().expect("a lock").commits, 3);
         drop(catalogue);
         std::fs::remove_file(path).expect("cleaned");
     }

@@ -4,7 +4,7 @@
 //! into one pack file. Files are fsynced before the catalogue names them, the catalogue is durable before the
 //! journal's checkpoint moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -139,32 +139,49 @@ pub async fn run(node: Arc<Node>, mut jobs: Jobs, mut writer: FileWriter, mut ch
     }
 }
 
-/// Writes until it is done. What comes meanwhile waits, but for deletions: they free the space that may be missing.
+/// Writes until it is done. Deletions go first and by themselves: they free the space that the rest may be missing,
+/// and what the records of a deleted partition would still have brought is void.
 async fn write(
     node: &Arc<Node>,
     mut writer: FileWriter,
     mut jobs: Vec<FlushJob>,
-    checkpoint: Option<u64>,
+    mut checkpoint: Option<u64>,
     incoming: &mut Jobs,
 ) -> FileWriter {
     loop {
-        let failed;
-        (writer, failed) = attempt(node, writer, jobs, checkpoint).await;
-        let Some(left) = failed else { return writer };
+        let (deletions, mut rest): (Vec<FlushJob>, Vec<FlushJob>) = jobs.into_iter().partition(|job| job.is_deleted);
+        let gone: BTreeSet<TopicPartition> = deletions.iter().map(|job| job.image.partition).collect();
+        rest.retain(|job| {
+            let is_void = gone.contains(&job.image.partition);
+            if is_void {
+                job.owner.tell(Mail::Flushed { extents: Vec::new(), is_deletion: false });
+            }
+            !is_void
+        });
+        let mut left = Vec::new();
+        let mut failed = None;
+        if !deletions.is_empty() {
+            (writer, failed) = attempt(node, writer, deletions, None).await;
+        }
+        // The journal keeps a deletion that is not in the catalogue yet.
+        let moves_to = checkpoint.filter(|_| failed.is_none());
+        left.extend(failed.into_iter().flatten());
+        if !rest.is_empty() || moves_to.is_some() {
+            (writer, failed) = attempt(node, writer, rest, moves_to).await;
+            if failed.is_none() && moves_to.is_some() {
+                checkpoint = None;
+            }
+            left.extend(failed.into_iter().flatten());
+        }
+        if left.is_empty() && checkpoint.is_none() {
+            return writer;
+        }
         // The journal still holds it all: nothing is lost, and nothing leaves the journal.
         tokio::time::sleep(RETRY_AFTER).await;
-        jobs = left;
         while let Ok(job) = incoming.try_recv() {
-            if job.is_deleted {
-                // What its records would still have brought is void.
-                jobs.retain(|other| other.image.partition != job.image.partition);
-                let failed;
-                (writer, failed) = attempt(node, writer, vec![job], None).await;
-                jobs.extend(failed.into_iter().flatten());
-            } else {
-                jobs.push(job);
-            }
+            left.push(job);
         }
+        jobs = left;
     }
 }
 
@@ -177,16 +194,18 @@ async fn attempt(
 ) -> (FileWriter, Option<Vec<FlushJob>>) {
     let node = Arc::clone(node);
     let writing = tokio::task::spawn_blocking(move || match write_blocking(&node, &mut writer, &jobs, checkpoint) {
-        Ok(extents) => {
+        Ok(mut extents) => {
             for job in jobs {
-                let own = extents.get(&job.image.partition).cloned().unwrap_or_default();
+                let own = extents.remove(&job.image.partition).unwrap_or_default();
                 let is_deletion = job.is_deleted;
                 job.owner.tell(Mail::Flushed { extents: own, is_deletion });
             }
             (writer, None)
         }
         Err(error) => {
-            writer.abandon();
+            if !matches!(error, FlushError::Catalogue(CatalogueError::Uncertain(_))) {
+                writer.abandon();
+            }
             tracing::warn!(%error, "batches could not be written to files; trying again");
             (writer, Some(jobs))
         }
@@ -235,7 +254,9 @@ fn write_blocking(
         }
     }
     writer.sync()?;
-    let dropped: Vec<(Nonce, Extent)> = jobs.iter().flat_map(|job| job.dropped.iter().copied()).collect();
+    let dropped: BTreeMap<(Nonce, i64), Extent> =
+        jobs.iter().flat_map(|job| &job.dropped).map(|(nonce, extent)| ((*nonce, extent.base), *extent)).collect();
+    let dropped: Vec<(Nonce, Extent)> = dropped.into_iter().map(|((nonce, _), extent)| (nonce, extent)).collect();
     let (deleted, kept): (Vec<&FlushJob>, Vec<&FlushJob>) = jobs.iter().partition(|job| job.is_deleted);
     let record = FlushRecord {
         images: kept.iter().map(|job| job.image.clone()).collect(),

@@ -23,6 +23,8 @@ struct Shared<T> {
 struct State<T> {
     mails: Vec<T>,
     waker: Option<Waker>,
+    /// The owner has ended: what comes is dropped.
+    is_closed: bool,
 }
 
 /// The sending side; cheap to clone.
@@ -33,7 +35,7 @@ pub struct Mails<T>(Arc<Shared<T>>);
 
 /// A new mailbox and its reader.
 pub fn mailbox<T>() -> (Mailbox<T>, Mails<T>) {
-    let state = Mutex::new(State { mails: Vec::new(), waker: None });
+    let state = Mutex::new(State { mails: Vec::new(), waker: None, is_closed: false });
     let shared = Arc::new(Shared { state, use_state: AtomicU8::new(IDLE) });
     (Mailbox(Arc::clone(&shared)), Mails(shared))
 }
@@ -53,6 +55,9 @@ impl<T> Mailbox<T> {
     fn put(&self, mail: T) {
         let waker = {
             let mut state = self.0.state.lock().expect("no panic holds this lock");
+            if state.is_closed {
+                return;
+            }
             state.mails.push(mail);
             state.waker.take()
         };
@@ -103,6 +108,16 @@ impl<T> Mails<T> {
     }
 }
 
+impl<T> Drop for Mails<T> {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.state.lock() {
+            state.is_closed = true;
+            // Whoever waits for an answer to one of them learns that there is none.
+            state.mails = Vec::new();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +141,18 @@ mod tests {
         }
         sending.await.expect("sent");
         assert!(all.into_iter().eq(0..1_000));
+    }
+
+    #[tokio::test]
+    async fn mail_to_an_owner_that_has_ended_is_dropped() {
+        let (mailbox, mails) = mailbox();
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        mailbox.send(answer);
+        drop(mails);
+        assert!(answered.await.is_err(), "nobody will answer");
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        mailbox.send(answer);
+        assert!(answered.await.is_err(), "nobody will answer");
     }
 
     #[tokio::test]

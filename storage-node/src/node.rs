@@ -5,13 +5,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use cores::Rules;
 use cores::recovery::{self, JournalFile};
 use dashmap::DashMap;
-use service::api::{PlacementClient, RegisterNode};
+use service::api::{ApiError, PlacementClient, RegisterNode};
 use service::drain::Drain;
 use service::health::{self, Health};
 use service::random;
@@ -32,6 +32,8 @@ use crate::owner::{self, Mail, OwnerHandle};
 use crate::peers::{self, Peers};
 use crate::{listener, tail::TailBudget};
 
+/// How often the map's revision is noted on disk, at most.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How often owners are looked at that have no work; each gives memory back after the second look in vain.
 const SHED_EVERY: Duration = Duration::from_secs(2);
 
@@ -78,6 +80,8 @@ pub struct Node {
     pub peers: Peers,
     pub placement: PlacementClient,
     pub metrics: Metrics,
+    /// Placement's store is an older copy of the one that was known: it does not know what was made since.
+    is_placement_older: AtomicBool,
 }
 
 impl std::fmt::Debug for OwnerHandle {
@@ -141,13 +145,26 @@ impl Node {
     pub fn ask_placement(self: &Arc<Self>, partition: TopicPartition) {
         let node = Arc::clone(self);
         tokio::spawn(async move {
-            match node.placement.partition(partition).await {
-                Ok(record) => node.tell(partition, Mail::Record(Box::new(record))),
-                // Its record is made with its topic and goes with it: this is no guess.
-                Err(error) if error.code == ErrorCode::UnknownPartition => node.tell(partition, Mail::Deleted),
-                Err(error) => tracing::debug!(%error, %partition, "placement did not answer for a partition"),
+            if let Err(error) = node.hear_of(partition).await {
+                tracing::debug!(%error, %partition, "placement did not answer for a partition");
             }
         });
+    }
+
+    /// Asks placement for a partition's record, and tells its owner.
+    async fn hear_of(&self, partition: TopicPartition) -> Result<(), ApiError> {
+        match self.placement.partition(partition).await {
+            Ok(record) => self.tell(partition, Mail::Record(Box::new(record))),
+            // A record is made with its topic and goes with it: in this cluster's metadata, and not in an older copy
+            // of it, an absence is a deletion.
+            Err(error) if error.code == ErrorCode::UnknownPartition => {
+                if !self.is_placement_older.load(Ordering::Relaxed) {
+                    self.tell(partition, Mail::Deleted);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
@@ -213,6 +230,7 @@ impl StorageNode {
             files: Arc::clone(&files),
             checkpoint: AtomicU64::new(state.checkpoint),
             reported: AtomicU64::new(recovered_end.saturating_sub(1)),
+            is_placement_older: AtomicBool::new(false),
         });
         tokio::spawn(tell_owners(Arc::clone(&node), reports));
         node.metrics.damaged.set(state.quarantined as u64);
@@ -222,7 +240,7 @@ impl StorageNode {
         state.start_owners(&node);
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
-        tokio::spawn(follow_map(Arc::clone(&node), drain.clone()));
+        tokio::spawn(follow_map(Arc::clone(&node), data.join("revision"), drain.clone()));
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
         tokio::spawn(count(Arc::clone(&node)));
         tokio::spawn(report_room(Arc::clone(&node)));
@@ -417,8 +435,11 @@ async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain
 }
 
 /// Hears of changed partition records; only a hint, each owner decides by what the record says.
-async fn follow_map(node: Arc<Node>, mut drain: Drain) {
+async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
     let mut revision = 0;
+    // The highest revision seen in earlier lives, or a little less.
+    let mut known: u64 = fs::read_to_string(&known_at).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let mut noted = Instant::now();
     loop {
         let changes = tokio::select! {
             biased;
@@ -428,15 +449,29 @@ async fn follow_map(node: Arc<Node>, mut drain: Drain) {
         match changes {
             Ok(changes) => {
                 revision = changes.revision;
+                let is_older = revision < known;
+                if node.is_placement_older.swap(is_older, Ordering::Relaxed) != is_older && is_older {
+                    tracing::error!(
+                        revision,
+                        known,
+                        "placement's store is older than the one known: deletions are not believed"
+                    );
+                }
+                if revision > known && (known == 0 || noted.elapsed() > NOTE_EVERY) {
+                    (known, noted) = (revision, Instant::now());
+                    if let Err(error) = write_durably(&known_at, &known.to_string()) {
+                        tracing::warn!(%error, "the revision of the map could not be noted");
+                    }
+                }
                 for other in &changes.nodes {
                     node.peers.learn(other.id, &other.address);
                 }
                 if changes.is_whole {
-                    // Deletions that this node did not hear of are not in it: their owners ask.
+                    // Deletions that this node did not hear of are not in it: it asks for each.
                     let topics: HashSet<TopicId> = changes.topics.iter().map(|(topic, _)| *topic).collect();
-                    node.owners.iter().filter(|owner| !topics.contains(&owner.key().topic)).for_each(|owner| {
-                        node.ask_placement(*owner.key());
-                    });
+                    let all = node.owners.iter().map(|owner| *owner.key());
+                    let missing = all.filter(|partition| !topics.contains(&partition.topic)).collect();
+                    tokio::spawn(ask_for_all(Arc::clone(&node), missing));
                 }
                 for record in changes.partitions {
                     node.tell(record.id(), Mail::Record(Box::new(record)));
@@ -452,6 +487,16 @@ async fn follow_map(node: Arc<Node>, mut drain: Drain) {
                 tracing::debug!(%error, "the map could not be read");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+        }
+    }
+}
+
+/// One after the other, until placement has answered for each: there may be thousands.
+async fn ask_for_all(node: Arc<Node>, partitions: Vec<TopicPartition>) {
+    for partition in partitions {
+        while let Err(error) = node.hear_of(partition).await {
+            tracing::debug!(%error, %partition, "placement did not answer for a partition; asking again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

@@ -272,8 +272,11 @@ impl Owner {
                     }
                     return self.flush_deletion();
                 }
-                // Opened anew by somebody who had not heard: that is looked into when its leader asks placement.
-                self.deletion = Deletion::default();
+                if self.deletion.is_flushing || self.deletion.is_flushed {
+                    // Opened anew by somebody who had not heard of the deletion.
+                    self.deletion = Deletion::default();
+                    self.node.ask_placement(self.core.replica().partition());
+                }
                 let mut by_segment: BTreeMap<Nonce, Vec<Extent>> = BTreeMap::new();
                 for (nonce, extent) in extents {
                     by_segment.entry(nonce).or_default().push(extent);

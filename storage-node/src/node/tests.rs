@@ -3,9 +3,7 @@
 //! The node is a real one but for its journal files, which are memory that can be held back, and for placement,
 //! which nobody asks here.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
-use std::time::Instant;
 
 use cores::replica::Replica as ReplicaCore;
 use types::{AccountId, ClusterId, Epoch, Generation, PrincipalId, Protocol, SegmentId, TopicId};
@@ -112,6 +110,7 @@ fn bench(name: &str, is_open: bool) -> Bench {
         files: Arc::new(Files::new(&dir.join("segments"), false).expect("files")),
         checkpoint: AtomicU64::new(0),
         reported: AtomicU64::new(0),
+        is_placement_older: AtomicBool::new(false),
     });
     node.owner_or(PARTITION, || owner::start(&node, ReplicaCore::new(PARTITION, Rules::ALL), Vec::new(), Vec::new()));
     Bench { dir, files, node, reports, jobs }
@@ -240,4 +239,56 @@ async fn a_restart_lets_go_of_what_lies_above_a_seal() {
     let Some(FlushAnswer::Job(job)) = answered.recv().await else { panic!("there is something to flush") };
     assert_eq!(job.needed, None, "a checkpoint may pass all of it");
     assert_eq!(job.pieces.iter().map(|(_, batches)| batches.len()).sum::<usize>(), 1);
+}
+
+/// A checkpoint's job and the deletion that overtakes it meet in the flusher: what others keep in the same pack file
+/// must stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_overtakes_a_flush_takes_nothing_of_others_with_it() {
+    let mut bench = bench("overtaken", true);
+    let node = Arc::clone(&bench.node);
+    let reports = std::mem::replace(&mut bench.reports, mpsc::unbounded_channel().1);
+    tokio::spawn(tell_owners(Arc::clone(&node), reports));
+    follow(&node, 3, 10);
+    let began = Instant::now();
+    let wait = |what: &'static str| {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(10))
+    };
+    // Two of the three are committed, as far as a follower knows.
+    let job = loop {
+        if let FlushAnswer::Job(job) = ask_flush(&node).await
+            && job.pieces.iter().map(|(_, batches)| batches.len()).sum::<usize>() == 2
+        {
+            break *job;
+        }
+        node.tell(PARTITION, Mail::Flushed { extents: Vec::new(), is_deletion: false });
+        wait("it is durable").await;
+    };
+    // Another partition's records, of the same making, in the same pack.
+    let (open, batches) = job.pieces[0].clone();
+    let other = TopicPartition { topic: TopicId(8), partition: 0 };
+    let other_segment = SegmentId { partition: other, nonce: Nonce(6), ..segment() };
+    let others = flush::FlushJob {
+        owner: job.owner.clone(),
+        image: crate::catalogue::PartitionImage { partition: other, segments: Vec::new(), ..job.image.clone() },
+        pieces: vec![(OpenMeta { segment: other_segment, ..open }, batches)],
+        dropped: Vec::new(),
+        is_deleted: false,
+        needed: None,
+    };
+    // Nobody has taken the jobs yet: the deletion stands behind both.
+    node.flusher.submit(job);
+    node.flusher.submit(others);
+    node.tell(PARTITION, Mail::Deleted);
+    let writer = FileWriter::new(Arc::clone(&node.files), 1, [].iter(), Box::new(|| true)).expect("a writer");
+    let jobs = std::mem::replace(&mut bench.jobs, mpsc::unbounded_channel().1);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, 0));
+    while node.owner(PARTITION).is_some() {
+        wait("the deleted one's owner ends").await;
+    }
+    let extents = node.catalogue.load().expect("loaded").extents;
+    assert_eq!(extents.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), [Nonce(6)]);
+    assert!(node.files.read(&extents[0].1).is_ok(), "its file is there");
 }

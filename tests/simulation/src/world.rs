@@ -63,6 +63,8 @@ const FAULTS_END_MS: u64 = 4_000;
 const END_MS: u64 = 30_000;
 /// With one node away everything is acknowledged by then.
 const ONE_AWAY_END_MS: u64 = 12_000;
+/// Attempts to fail the partition over that run at once.
+const ATTEMPTS_MAX: usize = 3;
 /// A gateway that cannot reach its leader for this long asks for a failover.
 const CLIENT_PATIENCE_MS: u64 = 1_000;
 
@@ -387,7 +389,9 @@ impl World {
                     self.oracle.recorded(&record);
                 }
                 // One answer in ten is lost; the actor then never hears, and another must go on.
-                if !self.rng.chance(10) {
+                if self.rng.chance(10) {
+                    self.actors.remove(&actor);
+                } else {
                     let after = self.rng.range(0, self.net_ms);
                     self.at(after, Event::ToActor { actor, input: failover::Input::Swapped { won } });
                 }
@@ -529,8 +533,9 @@ impl World {
         if self.record.open().map(|open| open.nonce) != nonce {
             return;
         }
+        // One attempt at a time by each of two placement processes, and sometimes a third that was thought dead.
         let times = if self.rng.chance(25) { 2 } else { 1 };
-        for _ in 0..times {
+        for _ in 0..times.min(ATTEMPTS_MAX.saturating_sub(self.actors.len())) {
             let actor = self.next_actor;
             self.next_actor += 1;
             let nonces = (0..4).map(|_| Nonce(self.rng.wide())).collect();
