@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use service::clock;
 use types::limits::UNPACKED_BYTES_MAX;
-use types::{ErrorCode, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
+use types::{ErrorCode, Nonce, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
 use wire::frame::{FetchReply, FetchRequest, Frame, Refusal};
 use wire::records::read_records;
 use wire::{Batch, BatchError};
@@ -53,6 +53,8 @@ async fn read(
 ) -> Result<Fetched, Refusal> {
     let began = clock::monotonic_ms();
     let (mut is_fresh, mut was_refreshed) = (false, false);
+    // The open segment that nobody led when it was asked last, and since when.
+    let mut leaderless: Option<(Nonce, u64)> = None;
     loop {
         let mut changes = gateway.map.changes();
         changes.mark_unchanged();
@@ -102,7 +104,10 @@ async fn read(
             Err(refusal) => {
                 tracing::debug!(partition = %id, reason = refusal.message, "reading again");
                 is_fresh = true;
-                if segment.end.is_none() && waited > LEADERLESS_MS {
+                let now_ms = clock::monotonic_ms();
+                let since = leaderless.filter(|(nonce, _)| *nonce == segment.nonce).map_or(now_ms, |(_, since)| since);
+                leaderless = Some((segment.nonce, since));
+                if segment.end.is_none() && now_ms - since > LEADERLESS_MS {
                     // Nobody leads the open segment: what is acknowledged in it must become readable.
                     let failover = gateway.placement.failover(id, segment.nonce).await;
                     failover.map(|record| gateway.map.learn(record)).map_err(from_api)?;

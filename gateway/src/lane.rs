@@ -237,6 +237,14 @@ impl Lane {
     }
 
     fn cannot_route(&mut self, refusal: Refusal) {
+        // A lane that never had a route to this leader counts its patience from here on.
+        let open =
+            self.gateway.map.partition(self.partition).and_then(|record| Some(record.open()?.id(self.partition)));
+        if let Some(open) = open
+            && self.refused.is_none_or(|(known, _)| known != open)
+        {
+            self.refused = Some((open, clock::monotonic_ms()));
+        }
         if refusal.code.retry() == Retry::No
             || matches!(refusal.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
         {

@@ -25,6 +25,10 @@ use crate::{Gateway, Metrics};
 const PARTITION: TopicPartition = TopicPartition { topic: TopicId(3), partition: 0 };
 
 fn record(epoch: i32) -> PartitionRecord {
+    led_by(epoch, 1)
+}
+
+fn led_by(epoch: i32, leader: u32) -> PartitionRecord {
     let replica = |node| Replica { node: NodeId(node), incarnation: Incarnation(1) };
     PartitionRecord {
         account: AccountId(1),
@@ -40,7 +44,7 @@ fn record(epoch: i32) -> PartitionRecord {
             nonce: Nonce(epoch as u128),
             base: 0,
             end: None,
-            replicas: [replica(1), replica(2)],
+            replicas: [replica(leader), replica(2)],
         }],
     }
 }
@@ -175,4 +179,32 @@ async fn what_has_no_answer_goes_to_the_next_leader_in_order_before_anything_new
     for (number, outcome) in (1..).zip(outcomes) {
         assert_eq!(outcome.await.expect("an answer").map(|appended| appended.base_offset), Ok(number));
     }
+}
+
+/// The first record of a lane whose leader has been dead since before the lane began.
+#[tokio::test]
+async fn a_lane_that_never_reached_its_leader_asks_for_another() {
+    let (gateway, listener) = start().await;
+    let dead = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let node = |id, address: String| NodeRecord {
+        id: NodeId(id),
+        name: format!("node-{id}"),
+        az: "az-b".into(),
+        address,
+        incarnation: Incarnation(1),
+        registration: 1,
+    };
+    let alive = listener.local_addr().expect("an address").to_string();
+    let nodes = vec![node(1, alive), node(9, dead.local_addr().expect("an address").to_string())];
+    drop(dead);
+    gateway.map.apply(MapChanges { nodes, partitions: vec![led_by(1, 9)], ..MapChanges::default() });
+    let outcome = place(&gateway, "first");
+    let accepted = tokio::time::timeout(Duration::from_secs(5), listener.accept()).await;
+    let (stream, _) = accepted.expect("the gateway turns to the next leader").expect("connected");
+    let (sender, reader) = connection::start(stream);
+    let mut leader = FakeLeader { sender, reader };
+    let (correlation, epoch, value, _) = leader.next().await;
+    assert_eq!((epoch, &value[..]), (2, &b"first"[..]));
+    leader.answer(correlation, Ok(0));
+    assert!(outcome.await.expect("an answer").is_ok());
 }
