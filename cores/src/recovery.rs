@@ -94,7 +94,7 @@ pub fn recover(files: &[JournalFile], file_bytes: u64, from: u64, rules: Rules) 
         }
     }
     out.next_write = out.next_write.max(last_write + 1);
-    settle(found, &mut out, files.last().map_or(from, |f| (f.lap + 1) * file_bytes), rules);
+    settle(found, &mut out, file_bytes, files.last().map_or(from, |f| (f.lap + 1) * file_bytes), rules);
     out
 }
 
@@ -103,7 +103,7 @@ fn next_block(at: u64) -> u64 {
 }
 
 /// Decides of each hole what it is.
-fn settle(found: Vec<Found>, out: &mut Recovered, files_end: u64, rules: Rules) {
+fn settle(found: Vec<Found>, out: &mut Recovered, file_bytes: u64, files_end: u64, rules: Rules) {
     let durable_through = found.iter().map(|f| f.record.place.durable_through).max().unwrap_or(0);
     // Start of the write that the record before belongs to, its number, and whether it is whole so far.
     let mut write_start = out.end;
@@ -115,6 +115,9 @@ fn settle(found: Vec<Found>, out: &mut Recovered, files_end: u64, rules: Rules) 
         let hole = match hole_from {
             Some(a) if place.write == write => Some(a..place.position),
             Some(a) if place.durable_through > a => Some(a..place.durable_through),
+            // The front of this write is missing: it begins where the one before it ended. Only at the start of a file
+            // may space before it be unused, because its first entry did not fit the file before.
+            Some(a) if place.position != place.lap * file_bytes => Some(a..place.position),
             // The write before it never ended: its last record is missing, whatever the lengths say.
             Some(a) if !whole => Some(a..place.durable_through.max(a + 1)),
             _ => None,

@@ -188,3 +188,50 @@ fn a_stored_segment_whose_entries_all_rotted_is_quarantined() {
         assert_eq!(matches!(state, wire::frame::MemberState::Damaged), is_hit, "{state:?}");
     }
 }
+
+/// An entry of exactly one block.
+fn block_entry(number: i64) -> JournalEntry {
+    let partition = TopicPartition { topic: TopicId(9), partition: 0 };
+    let segment = SegmentId { partition, generation: Generation(1), epoch: Epoch(1), nonce: Nonce(5) };
+    (3_000..4_096)
+        .map(|bytes| {
+            let mut builder = wire::records::BatchBuilder::new();
+            let value = vec![number as u8; bytes];
+            let record = wire::records::NewRecord { key: None, value: Some(&value), timestamp: 1, headers: &[] };
+            builder.push(record);
+            let batch = builder.finish(wire::compression::Codec::None).expect("a batch").placed_at(number, 1);
+            let meta = AppendMeta {
+                account: AccountId(1),
+                cluster: ClusterId(1),
+                segment,
+                principal: types::PrincipalId(0),
+                protocol: types::Protocol::Kafka,
+                dedupe: wire::DedupeKey::None,
+                encryption_key: 0,
+                append_time: 1,
+                commit: 0,
+            };
+            JournalEntry::Append { meta, batch }
+        })
+        .find(|entry| entry.encode().len() == BLOCK as usize)
+        .expect("some length fits")
+}
+
+/// Where entries fill blocks exactly, the front of a torn write can be missing and its rest look like a write of its
+/// own. What is left of it must not be taken for damage by a later start.
+#[test]
+fn a_torn_write_without_its_front_leaves_no_hole() {
+    for mask in 0..8 {
+        let mut journal = Journal::new();
+        journal.write(&many(1, 5), u32::MAX);
+        journal.write(&[block_entry(0), block_entry(1), fence(9)], mask);
+        let recovered = journal.recover();
+        assert!(recovered.damage.is_empty(), "mask {mask:b}: {:?}", recovered.damage);
+        assert_eq!(recovered.entries.len(), if mask == 7 { 8 } else { 5 }, "mask {mask:b}");
+        let mut again = Journal::resume(journal.bytes.clone(), &recovered);
+        again.write(&many(300, 4), u32::MAX);
+        let twice = again.recover();
+        assert!(twice.damage.is_empty(), "mask {mask:b}: {:?}", twice.damage);
+        assert_eq!(twice.entries.len(), recovered.entries.len() + 4);
+    }
+}
