@@ -86,7 +86,8 @@ pub enum JournalEntry {
         segment: SegmentId,
         end: Offset,
     },
-    /// The partition's topic is deleted: its replicas are gone, its epoch floor stays.
+    /// The partition's topic is deleted: its replicas are gone. Its epoch floor stays until a flush takes the
+    /// partition out of the catalogue (`docs/invariants.md`, 12).
     Delete {
         partition: TopicPartition,
     },

@@ -120,21 +120,25 @@ fn segment() -> SegmentId {
     SegmentId { partition: PARTITION, generation: Generation(1), epoch: Epoch(1), nonce: Nonce(5) }
 }
 
-/// As a leader elsewhere would: opens the segment and sends `count` batches of `bytes`.
-fn follow(node: &Node, count: i64, bytes: usize) {
-    let tell = |message| node.tell(PARTITION, Mail::Peer(NodeId(1), Box::new(message)));
-    let leader = Replica { node: NodeId(1), incarnation: Incarnation(6) };
-    let open = OpenMeta {
+/// The opening of a segment that this node follows.
+fn opening(segment: SegmentId) -> OpenMeta {
+    OpenMeta {
         account: AccountId(1),
         cluster: ClusterId(1),
-        segment: segment(),
+        segment,
         base: 0,
         first_free: 0,
-        leader,
+        leader: Replica { node: NodeId(1), incarnation: Incarnation(6) },
         follower: ME,
         encryption_key: 0,
         snapshot: DedupeSnapshot::default(),
-    };
+    }
+}
+
+/// As a leader elsewhere would: opens the segment and sends `count` batches of `bytes`.
+fn follow(node: &Node, count: i64, bytes: usize) {
+    let tell = |message| node.tell(PARTITION, Mail::Peer(NodeId(1), Box::new(message)));
+    let open = opening(segment());
     // The chain's seed, as every replica computes it.
     let mut seed = ReplicaCore::new(PARTITION, Rules::ALL);
     seed.open(open.clone()).expect("a new segment");
@@ -212,18 +216,7 @@ async fn a_restart_lets_go_of_what_lies_above_a_seal() {
     let bench = bench("sealed", true);
     let other = TopicPartition { topic: TopicId(4), partition: 0 };
     let segment = SegmentId { partition: other, ..segment() };
-    let leader = Replica { node: NodeId(1), incarnation: Incarnation(6) };
-    let open = OpenMeta {
-        account: AccountId(1),
-        cluster: ClusterId(1),
-        segment,
-        base: 0,
-        first_free: 0,
-        leader,
-        follower: ME,
-        encryption_key: 0,
-        snapshot: DedupeSnapshot::default(),
-    };
+    let open = opening(segment);
     let mut replica = ReplicaCore::new(other, Rules::ALL);
     let sealed = cores::replica::Segment::stored(open, 1, 7, Some(1), cores::producers::ProducerState::default());
     replica.restore((Generation(1), Epoch(1)), [sealed]);
