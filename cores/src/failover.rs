@@ -8,8 +8,12 @@
 
 use types::limits::{FENCE_GRACE_MS, OPEN_TIMEOUT_MS};
 use types::{ErrorCode, NodeId, Nonce, Offset, PartitionRecord, Replica, SegmentId, SegmentRecord};
-use wire::frame::{FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest, Refusal};
+use wire::DedupeSnapshot;
+use wire::frame::{
+    DescribeRequest, Description, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest, Refusal,
+};
 
+use crate::scheduler::{Place, are_partners};
 use crate::{Rule, Rules};
 
 /// A storage node that could hold a copy, as placement sees it now.
@@ -18,6 +22,21 @@ pub struct Candidate {
     pub replica: Replica,
     pub az: String,
     pub address: String,
+    /// It is being emptied: chosen only where there is no other.
+    pub is_draining: bool,
+    /// Among the nodes of its zone.
+    pub place: Place,
+}
+
+/// What an attempt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Clients can append.
+    Open,
+    /// As [`Goal::Open`], led by this node if that is possible without carrying a tail.
+    Move(NodeId),
+    /// Sealed, and nothing open: metadata alone. Only if both members answer.
+    Park,
 }
 
 /// What happens to an attempt.
@@ -30,6 +49,11 @@ pub enum Input {
     /// The node cannot be reached: says nothing about what it holds.
     Unreachable {
         node: NodeId,
+    },
+    /// A member described the segment before, for a leader that does not hold it.
+    Described {
+        node: NodeId,
+        result: Result<Box<Description>, Refusal>,
     },
     /// A new pair's leader answered; `nonce` names which opening.
     Opened {
@@ -53,6 +77,11 @@ pub enum Effect {
     Open {
         node: NodeId,
         request: Box<OpenRequest>,
+        producers: Option<Box<DedupeSnapshot>>,
+    },
+    Describe {
+        node: NodeId,
+        request: DescribeRequest,
     },
     /// Replace the record if it still is at `revision` (`None`: whatever it is, which only a planted bug does).
     Swap {
@@ -69,8 +98,22 @@ pub enum Effect {
 
 #[derive(Debug)]
 enum Stage {
-    Fencing { answers: Vec<(NodeId, Option<FenceReply>)>, since_ms: u64 },
-    Opening { request: Box<OpenRequest>, since_ms: u64, sealed_at: Option<Offset> },
+    Fencing {
+        answers: Vec<(NodeId, Option<FenceReply>)>,
+        since_ms: u64,
+    },
+    /// A member is asked for the producer state that the chosen leader lacks.
+    Describing {
+        node: NodeId,
+        leader: Candidate,
+        follower: Candidate,
+        since_ms: u64,
+    },
+    Opening {
+        request: Box<OpenRequest>,
+        since_ms: u64,
+        sealed_at: Option<Offset>,
+    },
     Swapping,
     Over,
 }
@@ -93,6 +136,9 @@ pub struct Failover {
     /// Fresh nonces, one per opening; drawn by the shell.
     nonces: Vec<Nonce>,
     decision: Option<Decision>,
+    goal: Goal,
+    /// No leader that lacks the segment before: its state could not be had, or it did not open.
+    only_able: bool,
     /// Followers that did not answer an opening in time.
     avoid: Vec<NodeId>,
     stage: Stage,
@@ -111,10 +157,22 @@ impl Failover {
         revision: u64,
         candidates: Vec<Candidate>,
         nonces: Vec<Nonce>,
+        goal: Goal,
         rules: Rules,
     ) -> (Self, Vec<Effect>) {
         let stage = Stage::Fencing { answers: Vec::new(), since_ms: now_ms };
-        let mut this = Self { record, revision, candidates, nonces, decision: None, avoid: Vec::new(), stage, rules };
+        let mut this = Self {
+            record,
+            revision,
+            candidates,
+            nonces,
+            decision: None,
+            goal,
+            only_able: false,
+            avoid: Vec::new(),
+            stage,
+            rules,
+        };
         let effects = this.fence(now_ms);
         (this, effects)
     }
@@ -127,6 +185,7 @@ impl Failover {
         match input {
             Input::Fenced { node, result } => self.fenced(now_ms, node, result),
             Input::Unreachable { node } => self.unreachable(now_ms, node),
+            Input::Described { node, result } => self.described(now_ms, node, result),
             Input::Opened { nonce, result } => self.opened(now_ms, nonce, result),
             Input::Swapped { won } => self.swapped(won),
             Input::Tick => self.tick(now_ms),
@@ -151,6 +210,9 @@ impl Failover {
 
     /// A parked or new partition: nothing to fence or carry. Its last member, if any, knows the producers.
     fn begin_without_open_segment(&mut self, now_ms: u64) -> Vec<Effect> {
+        if self.goal == Goal::Park {
+            return self.finish(Ok(()));
+        }
         let end = self.record.sealed_end();
         let able = match self.record.chain.last() {
             Some(last) => last.replicas.to_vec(),
@@ -198,6 +260,13 @@ impl Failover {
                 }
                 vec![Effect::Wake { after_ms: FENCE_GRACE_MS }]
             }
+            Stage::Describing { since_ms, .. } => {
+                if now_ms.saturating_sub(*since_ms) < OPEN_TIMEOUT_MS {
+                    return vec![Effect::Wake { after_ms: OPEN_TIMEOUT_MS }];
+                }
+                self.only_able = true;
+                self.open(now_ms)
+            }
             Stage::Opening { request, since_ms, .. } => {
                 if now_ms.saturating_sub(*since_ms) < OPEN_TIMEOUT_MS {
                     return vec![Effect::Wake { after_ms: OPEN_TIMEOUT_MS }];
@@ -213,6 +282,7 @@ impl Failover {
     /// leads, if there is one, and another node follows.
     fn try_others(&mut self, follower: NodeId) {
         self.avoid.push(follower);
+        self.only_able = true;
         if let Some(decision) = &mut self.decision {
             decision.able.rotate_left(1);
         }
@@ -263,6 +333,9 @@ impl Failover {
         let silent = open.replicas.iter().map(|replica| replica.node);
         let silent = silent.filter(|node| !answers.iter().any(|(other, reply)| other == node && reply.is_some()));
         let silent: Vec<NodeId> = silent.collect();
+        if self.goal == Goal::Park {
+            return self.park(&decision, silent.is_empty());
+        }
         self.avoid.extend(silent);
         self.decision = Some(decision);
         self.open(now_ms)
@@ -279,6 +352,59 @@ impl Failover {
             let message = "no pair opened the segment in time".to_owned();
             return self.finish(Err(refusal(ErrorCode::LeaderNotAvailable, message)));
         };
+        let holds_it = decision.able.contains(&leader.replica);
+        let is_here = |replica: &&Replica| self.candidates.iter().any(|candidate| candidate.replica == **replica);
+        let able = decision.able.iter().find(is_here);
+        if let (false, Some(last), Some(able)) = (holds_it, self.record.chain.last(), able) {
+            let account = self.record.account;
+            let request = DescribeRequest { account, segment: last.id(self.record.id()), end: decision.seal };
+            let node = able.node;
+            self.nonces.push(nonce);
+            self.stage = Stage::Describing { node, leader, follower, since_ms: now_ms };
+            return vec![Effect::Describe { node, request }, Effect::Wake { after_ms: OPEN_TIMEOUT_MS }];
+        }
+        self.open_on(now_ms, nonce, &leader, &follower, None)
+    }
+
+    /// Seals what is open, and opens nothing.
+    fn park(&mut self, decision: &Decision, has_both: bool) -> Vec<Effect> {
+        if !has_both || decision.carry_to > decision.seal || decision.able.len() < 2 {
+            let message = "only a partition with two intact members is parked".to_owned();
+            return self.finish(Err(refusal(ErrorCode::LeaderNotAvailable, message)));
+        }
+        let mut record = self.sealed_record(Some(decision.seal));
+        // The fence took this epoch: it stays used.
+        record.epoch = self.record.epoch.next();
+        self.swap(record)
+    }
+
+    fn described(&mut self, now_ms: u64, node: NodeId, result: Result<Box<Description>, Refusal>) -> Vec<Effect> {
+        let Stage::Describing { node: asked, leader, follower, .. } = &self.stage else { return Vec::new() };
+        if *asked != node {
+            return Vec::new();
+        }
+        let (leader, follower) = (leader.clone(), follower.clone());
+        match (result, self.nonces.pop()) {
+            (Ok(description), Some(nonce)) => {
+                self.open_on(now_ms, nonce, &leader, &follower, Some(Box::new(description.producers)))
+            }
+            (_, nonce) => {
+                self.nonces.extend(nonce);
+                self.only_able = true;
+                self.open(now_ms)
+            }
+        }
+    }
+
+    fn open_on(
+        &mut self,
+        now_ms: u64,
+        nonce: Nonce,
+        leader: &Candidate,
+        follower: &Candidate,
+        producers: Option<Box<DedupeSnapshot>>,
+    ) -> Vec<Effect> {
+        let Some(decision) = &self.decision else { return Vec::new() };
         let partition = self.record.id();
         let segment =
             SegmentId { partition, generation: self.record.generation, epoch: self.record.epoch.next(), nonce };
@@ -296,25 +422,42 @@ impl Failover {
         let sealed_at = self.record.open().map(|_| decision.seal);
         self.stage = Stage::Opening { request: Box::new(request.clone()), since_ms: now_ms, sealed_at };
         vec![
-            Effect::Open { node: leader.replica.node, request: Box::new(request) },
+            Effect::Open { node: leader.replica.node, request: Box::new(request), producers },
             Effect::Wake { after_ms: OPEN_TIMEOUT_MS },
         ]
     }
 
-    /// The first able leader that is alive, and a follower in another AZ: an able one before others, and one that was
-    /// silent or failed before only where there is no other.
+    /// A leader that is alive, and a follower in another AZ: an able one before others, and one that was silent or
+    /// failed before only where there is no other. Nodes that are being emptied come last.
     fn choose_pair(&self, decision: &Decision) -> Option<(Candidate, Candidate)> {
-        self.pair_without(decision, &self.avoid).or_else(|| self.pair_without(decision, &[]))
+        let wanted = match self.goal {
+            Goal::Move(node) => self.candidates.iter().find(|candidate| candidate.replica.node == node),
+            Goal::Open | Goal::Park => None,
+        };
+        let candidate = |replica: &Replica| self.candidates.iter().find(|c| c.replica == *replica);
+        let able: Vec<&Candidate> = decision.able.iter().filter_map(candidate).collect();
+        // Only who holds the tail can carry it.
+        let is_free = decision.carry_to <= decision.seal && !self.only_able && !decision.able.is_empty();
+        let others = self.candidates.iter().filter(|_| is_free);
+        let may_lead = |c: &&Candidate| is_free || decision.able.contains(&c.replica);
+        let steady = able.iter().copied().filter(|c| !c.is_draining);
+        let leaders = wanted.into_iter().filter(may_lead).chain(steady);
+        let leaders = leaders.chain(others.filter(|c| !c.is_draining)).chain(able.iter().copied());
+        let leaders: Vec<&Candidate> = leaders.collect();
+        let avoid_all: Vec<NodeId> = self.candidates.iter().filter(|c| c.is_draining).map(|c| c.replica.node).collect();
+        let avoid_all = [&self.avoid[..], &avoid_all[..]].concat();
+        let pair = |avoid: &[NodeId]| self.pair_of(&leaders, &able, avoid);
+        pair(&avoid_all).or_else(|| pair(&self.avoid)).or_else(|| pair(&[]))
     }
 
-    fn pair_without(&self, decision: &Decision, avoid: &[NodeId]) -> Option<(Candidate, Candidate)> {
-        let candidate = |replica: &Replica| self.candidates.iter().find(|c| c.replica == *replica);
-        let leaders = decision.able.iter().filter_map(candidate);
+    fn pair_of(&self, leaders: &[&Candidate], able: &[&Candidate], avoid: &[NodeId]) -> Option<(Candidate, Candidate)> {
         for leader in leaders {
             let is_elsewhere = |c: &&Candidate| c.az != leader.az && !avoid.contains(&c.replica.node);
-            let able = decision.able.iter().filter_map(candidate).find(is_elsewhere);
-            if let Some(follower) = able.or_else(|| self.candidates.iter().find(is_elsewhere)) {
-                return Some((leader.clone(), follower.clone()));
+            let able = able.iter().copied().find(|c| is_elsewhere(c));
+            let partner = || self.candidates.iter().find(|c| is_elsewhere(c) && are_partners(leader.place, c.place));
+            let any = || self.candidates.iter().find(is_elsewhere);
+            if let Some(follower) = able.or_else(partner).or_else(any) {
+                return Some(((*leader).clone(), follower.clone()));
             }
         }
         None
@@ -336,16 +479,21 @@ impl Failover {
                     assert!(end >= request.carry_to, "INVARIANT (TAIL-CARRIED): the whole tail is on both disks");
                 }
                 let record = self.next_record(request, *sealed_at);
-                self.stage = Stage::Swapping;
-                let revision = self.rules.holds(Rule::CasOnRevision).then_some(self.revision);
-                vec![Effect::Swap { revision, record: Box::new(record) }]
+                self.swap(record)
             }
         }
     }
 
-    /// The record with the old segment sealed and the new one open.
-    fn next_record(&self, request: &OpenRequest, sealed_at: Option<Offset>) -> PartitionRecord {
+    fn swap(&mut self, record: PartitionRecord) -> Vec<Effect> {
+        self.stage = Stage::Swapping;
+        let revision = self.rules.holds(Rule::CasOnRevision).then_some(self.revision);
+        vec![Effect::Swap { revision, record: Box::new(record) }]
+    }
+
+    /// The record with the open segment sealed.
+    fn sealed_record(&self, sealed_at: Option<Offset>) -> PartitionRecord {
         let mut record = self.record.clone();
+        record.version += 1;
         if let Some(last) = record.chain.last_mut()
             && let Some(seal) = sealed_at
         {
@@ -353,6 +501,12 @@ impl Failover {
         }
         // A segment that holds nothing is no part of the chain; its epoch stays used.
         record.chain.retain(|segment| segment.end != Some(segment.base));
+        record
+    }
+
+    /// The record with the old segment sealed and the new one open.
+    fn next_record(&self, request: &OpenRequest, sealed_at: Option<Offset>) -> PartitionRecord {
+        let mut record = self.sealed_record(sealed_at);
         record.epoch = request.segment.epoch;
         record.chain.push(SegmentRecord {
             generation: request.segment.generation,

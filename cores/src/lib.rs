@@ -7,6 +7,8 @@
 //! - [`replica`]: one node's copy of one partition: fences, durable ends, watermarks.
 //! - [`partition`]: the owner of a partition on a node: its replica, and its leader while it has one.
 //! - [`failover`]: fence, decide, carry, open, compare-and-swap.
+//! - [`repair`]: sealed segments back to two copies.
+//! - [`scheduler`]: who is paired with whom, and what moves.
 //! - [`packing`]: how entries become one journal write.
 //! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
 
@@ -15,7 +17,9 @@ pub mod packing;
 pub mod partition;
 pub mod producers;
 pub mod recovery;
+pub mod repair;
 pub mod replica;
 mod rules;
+pub mod scheduler;
 
 pub use rules::{Rule, Rules};

@@ -5,18 +5,21 @@
 //!
 //! The epoch of a leader is one process lifetime: a [`Partition`] made by recovery leads nothing.
 
+mod copy;
 mod lead;
 
 use types::{AccountId, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, SegmentId, TopicPartition};
+use wire::DedupeSnapshot;
 use wire::frame::{
-    AppendRequest, Appended, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest, PeerMessage, PeerReply,
-    Refusal,
+    AppendRequest, Appended, CopyReply, CopyRequest, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest,
+    PeerMessage, PeerReply, Refusal,
 };
 use wire::journal::JournalEntry;
 
 use crate::replica::{Replica, ReplicaError, Settled};
 use crate::{Rule, Rules};
 
+pub use copy::Progress;
 pub use lead::Leader;
 
 /// Names an asker who waits for an answer; the shell's to choose.
@@ -60,10 +63,19 @@ pub enum Input {
         token: Token,
         request: FenceRequest,
     },
+    /// `producers`: for a node that does not hold the segment before.
     Open {
         token: Token,
         request: Box<OpenRequest>,
+        producers: Option<Box<DedupeSnapshot>>,
     },
+    /// From placement: make a copy of a sealed segment.
+    Copy {
+        token: Token,
+        request: Box<CopyRequest>,
+    },
+    /// What an [`Effect::Copy`] brought.
+    Copied(Progress),
     /// The partition's record as placement has it now.
     Record(Box<PartitionRecord>),
     /// The topic is gone.
@@ -98,6 +110,24 @@ pub enum Effect {
         token: Token,
         result: Result<OpenReply, Refusal>,
     },
+    AnswerCopy {
+        token: Token,
+        result: Result<CopyReply, Refusal>,
+    },
+    /// Ask the sources for what the segment is like, and for its batches from this offset on, and give what they say as
+    /// [`Input::Copied`].
+    Copy {
+        request: Box<CopyRequest>,
+        from: Offset,
+    },
+    /// A segment is gone from this replica: so are its batches.
+    Dropped {
+        nonce: Nonce,
+    },
+    /// Tell placement that this copy of a sealed segment is damaged.
+    ReportDamage {
+        segment: SegmentId,
+    },
     /// Read the partition's record from placement, linearizably, and give it back as [`Input::Record`].
     AskPlacement,
     /// Ask placement to fail this partition over: the segment cannot go on.
@@ -122,6 +152,7 @@ pub struct Partition {
     me: types::Replica,
     replica: Replica,
     leader: Option<Leader>,
+    copying: copy::Copying,
     rules: Rules,
 }
 
@@ -137,7 +168,7 @@ impl Partition {
     /// A partition whose replica was rebuilt from the journal.
     pub fn recovered(replica: Replica, me: types::Replica, rules: Rules) -> Self {
         let account = replica.segments().map(|segment| segment.open.account).next();
-        let mut partition = Self { account, me, replica, leader: None, rules };
+        let mut partition = Self { account, me, replica, leader: None, copying: copy::Copying::default(), rules };
         if !rules.holds(Rule::LeaderNeverResumes) {
             partition.leader = Leader::resumed(&partition.replica, me);
         }
@@ -160,6 +191,9 @@ impl Partition {
     /// What readers may see of a segment: its watermark if this node leads it, its end if it is sealed.
     pub fn visible(&self, nonce: Nonce) -> Option<Offset> {
         let segment = self.replica.segment(nonce).filter(|segment| !segment.is_damaged)?;
+        if self.copying.is_under_way(nonce) {
+            return None;
+        }
         match (&self.leader, segment.sealed) {
             (_, Some(end)) => segment.durable.map(|durable| durable.min(end)),
             (Some(leader), None) if leader.segment().nonce == nonce => leader.visible(),
@@ -184,7 +218,9 @@ impl Partition {
                 }
             }
             Input::Fence { token, request } => self.fence(token, request, &mut out),
-            Input::Open { token, request } => self.open(now, token, *request, &mut out),
+            Input::Open { token, request, producers } => self.open(now, token, *request, producers, &mut out),
+            Input::Copy { token, request } => self.copy(token, request, &mut out),
+            Input::Copied(progress) => self.progress(progress, &mut out),
             Input::Record(record) => self.record(now, &record, &mut out),
             Input::Deleted => {
                 self.step_down(ErrorCode::UnknownTopic, "the topic was deleted", &mut out);
@@ -372,14 +408,21 @@ impl Partition {
         }
     }
 
-    fn open(&mut self, now: Now, token: Token, request: OpenRequest, out: &mut Vec<Effect>) {
+    fn open(
+        &mut self,
+        now: Now,
+        token: Token,
+        request: OpenRequest,
+        producers: Option<Box<DedupeSnapshot>>,
+        out: &mut Vec<Effect>,
+    ) {
         if self.account.is_some_and(|account| account != request.account) || request.leader != self.me {
             let result = Err(refusal(ErrorCode::TenantMismatch, "the segment is not for this disk or account"));
             return out.push(Effect::AnswerOpen { token, result });
         }
         let account = request.account;
         let segment = request.segment;
-        match Leader::open(now, token, request, &mut self.replica, self.rules, out) {
+        match Leader::open(now, token, request, producers.as_deref(), &mut self.replica, self.rules, out) {
             Ok(leader) => {
                 self.account = Some(account);
                 let older = self.leader.replace(leader);
@@ -392,20 +435,33 @@ impl Partition {
         }
     }
 
+    /// A stored batch cannot be read: this copy counts as damaged, if the segment is sealed. Of an open one the leader has
+    /// what matters in memory.
+    pub fn mark_damaged(&mut self, nonce: Nonce) -> Vec<Effect> {
+        let sealed = self.replica.segment(nonce).filter(|segment| segment.sealed.is_some());
+        let Some(segment) = sealed.map(|segment| segment.open.segment) else { return Vec::new() };
+        self.replica.mark_damaged(nonce);
+        vec![Effect::ReportDamage { segment }]
+    }
+
     /// Reconciles with the record: seals what it seals, drops what it does not name, activates what it opens.
     fn record(&mut self, now: Now, record: &PartitionRecord, out: &mut Vec<Effect>) {
-        let published = (record.generation, record.epoch);
+        self.report_damage(record, out);
         let here: Vec<SegmentId> = self.replica.segments().map(|segment| segment.open.segment).collect();
         for id in here {
             let listed = record.chain.iter().find(|segment| segment.nonce == id.nonce);
-            let end = match listed {
-                Some(segment) => segment.end,
-                // Not in the chain, and its epoch is taken or over: it will never be. Nothing of it was acknowledged.
-                None if id.leadership() <= published => self.replica.segment(id.nonce).map(|s| s.open.base),
-                None => None,
-            };
             let is_led = self.leader.as_ref().is_some_and(|leader| leader.segment() == id);
-            if let Some(end) = end {
+            if self.is_unneeded(record, id) {
+                if is_led {
+                    self.step_down(ErrorCode::NotLeader, "another segment was opened", out);
+                }
+                self.let_go(id.nonce, out);
+                continue;
+            }
+            if self.copying.is_under_way(id.nonce) {
+                continue;
+            }
+            if let Some(end) = listed.and_then(|segment| segment.end) {
                 if is_led {
                     self.step_down(ErrorCode::NotLeader, "the segment was sealed", out);
                 }
@@ -442,7 +498,7 @@ impl Partition {
                 let reply = FenceReply { incarnation: self.me.incarnation, state: self.state_of(nonce) };
                 out.push(Effect::AnswerFence { token, result: Ok(reply) });
             }
-            Settled::Fence { .. } | Settled::Quiet => {}
+            Settled::Fence { .. } | Settled::Copied { .. } | Settled::Quiet => {}
         }
     }
 }

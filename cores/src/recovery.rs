@@ -168,7 +168,8 @@ pub fn replay(recovered: &Recovered, replicas: &mut BTreeMap<TopicPartition, Rep
             JournalEntry::Append { meta, .. } => meta.segment.partition,
             JournalEntry::Open(open) => open.segment.partition,
             JournalEntry::Fence { partition, .. } | JournalEntry::Delete { partition } => *partition,
-            JournalEntry::Seal { segment, .. } => segment.partition,
+            JournalEntry::Seal { segment, .. } | JournalEntry::Drop { segment } => segment.partition,
+            JournalEntry::Copied(copied) => copied.segment.partition,
             JournalEntry::Idle => continue,
         };
         if let JournalEntry::Append { meta: AppendMeta { segment, .. }, .. }

@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use types::{Epoch, Generation, Nonce, Offset, SegmentId, TopicPartition};
+use types::{Epoch, Generation, Nonce, Offset, PrincipalId, Protocol, SegmentId, TopicPartition};
 use wire::Batch;
+use wire::DedupeKey;
 use wire::batch::mix;
 use wire::frame::MemberState;
-use wire::journal::{AppendMeta, JournalEntry, OpenMeta};
+use wire::journal::{AppendMeta, CopiedMeta, JournalEntry, OpenMeta};
 
 use crate::producers::ProducerState;
 use crate::{Rule, Rules};
@@ -42,6 +43,11 @@ pub struct Segment {
     pub sealed: Option<Offset>,
     /// Part of it was complete once and cannot be read.
     pub is_damaged: bool,
+    /// The version of the record for which repair made this copy, or made sure of it; 0 for an original. Only a newer
+    /// record can say that the copy is not needed.
+    pub copied_for: u64,
+    /// As `copied_for`, as far as the journal has it.
+    pub confirmed_for: u64,
     /// Producer state at `commit`.
     pub committed: ProducerState,
     /// Everything from `commit` to `end`.
@@ -70,6 +76,8 @@ pub enum ReplicaError {
 pub enum Settled {
     /// The segment's durable end moved (or its opening became durable).
     Durable { segment: SegmentId, end: Offset },
+    /// A copy is durable, and kept for records up to this version.
+    Copied { nonce: Nonce, record_version: u64 },
     /// A fence is durable: its waiter may be answered.
     Fence { token: u64, nonce: Option<Nonce> },
     /// Nothing that anyone waits for.
@@ -153,6 +161,8 @@ impl Replica {
             commit: open.base,
             sealed: None,
             is_damaged: false,
+            copied_for: 0,
+            confirmed_for: 0,
             committed: ProducerState::from_snapshot(&open.snapshot),
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -233,6 +243,79 @@ impl Replica {
         Some(JournalEntry::Seal { segment: segment.open.segment, end })
     }
 
+    /// Begins a copy of a sealed segment: the entry for the journal. Its leadership is over, so no fence is in its way.
+    pub fn begin_copy(&mut self, open: OpenMeta) -> JournalEntry {
+        self.owed.push_back(Settled::Durable { segment: open.segment, end: open.base });
+        self.insert(open.clone());
+        JournalEntry::Open(open)
+    }
+
+    /// Takes the next batch of a copy: the entry for the journal.
+    ///
+    /// # Errors
+    /// If the batch does not begin where the copy ends, or there is no copy under way.
+    pub fn copy(&mut self, nonce: Nonce, batch: Batch, append_time: i64) -> Result<JournalEntry, ReplicaError> {
+        let segment = self.segments.get_mut(&nonce).ok_or(ReplicaError::Unknown)?;
+        if segment.sealed.is_some() || segment.is_damaged {
+            return Err(ReplicaError::Closed);
+        }
+        if batch.base_offset != segment.end {
+            return Err(ReplicaError::Gap { end: segment.end, chain: segment.chain });
+        }
+        let meta = AppendMeta {
+            account: segment.open.account,
+            cluster: segment.open.cluster,
+            segment: segment.open.segment,
+            principal: PrincipalId(0),
+            protocol: Protocol::Internal,
+            dedupe: DedupeKey::None,
+            encryption_key: segment.open.encryption_key,
+            append_time,
+            // All of a sealed segment is committed.
+            commit: batch.base_offset,
+        };
+        segment.accept(meta, batch.clone());
+        self.owed.push_back(Settled::Durable { segment: meta.segment, end: batch.end_offset() });
+        Ok(JournalEntry::Append { meta, batch })
+    }
+
+    /// The copy is whole, or a copy or original that is here is needed for a newer record: the entry for the journal.
+    /// `chain`: the source's chain hash at the end, 0 if it does not know it.
+    ///
+    /// # Errors
+    /// If what is here is not what was to be copied.
+    pub fn finish_copy(&mut self, copied: CopiedMeta, chain: u64) -> Result<JournalEntry, ReplicaError> {
+        let segment = self.segments.get_mut(&copied.segment.nonce).ok_or(ReplicaError::Unknown)?;
+        if segment.is_damaged {
+            return Err(ReplicaError::Closed);
+        }
+        if segment.end != copied.end {
+            return Err(ReplicaError::Gap { end: segment.end, chain: segment.chain });
+        }
+        if chain != 0 && segment.chain != 0 && chain != segment.chain {
+            return Err(ReplicaError::Diverged);
+        }
+        segment.become_copy(&copied);
+        let settled = Settled::Copied { nonce: copied.segment.nonce, record_version: copied.record_version };
+        self.owed.push_back(settled);
+        Ok(JournalEntry::Copied(copied))
+    }
+
+    /// Lets go of a segment: the entry for the journal.
+    pub fn drop_segment(&mut self, nonce: Nonce) -> Option<JournalEntry> {
+        let segment = self.segments.remove(&nonce)?;
+        // What the journal still owes is of this life of the segment: it may be copied anew.
+        for owed in &mut self.owed {
+            match owed {
+                Settled::Durable { segment, .. } if segment.nonce == nonce => *owed = Settled::Quiet,
+                Settled::Copied { nonce: copied, .. } if *copied == nonce => *owed = Settled::Quiet,
+                _ => {}
+            }
+        }
+        self.owed.push_back(Settled::Quiet);
+        Some(JournalEntry::Drop { segment: segment.open.segment })
+    }
+
     /// The journal has fsynced this partition's next entry.
     pub fn journal_durable(&mut self) -> Settled {
         let settled = self.owed.pop_front();
@@ -243,6 +326,11 @@ impl Replica {
             assert!(end <= state.end || state.sealed.is_some(), "INVARIANT: no durable end above the end");
             let end = state.sealed.map_or(end, |sealed| end.min(sealed));
             state.durable = Some(state.durable.map_or(end, |durable| durable.max(end)));
+        }
+        if let Settled::Copied { nonce, record_version } = settled
+            && let Some(state) = self.segments.get_mut(&nonce)
+        {
+            state.confirmed_for = state.confirmed_for.max(record_version);
         }
         settled
     }
@@ -296,6 +384,16 @@ impl Replica {
                 self.segments.clear();
                 self.is_deleted = true;
             }
+            JournalEntry::Copied(copied) => {
+                if let Some(segment) = self.segments.get_mut(&copied.segment.nonce) {
+                    segment.is_damaged |= segment.end != copied.end;
+                    segment.become_copy(copied);
+                    segment.confirmed_for = segment.copied_for;
+                }
+            }
+            JournalEntry::Drop { segment } => {
+                self.segments.remove(&segment.nonce);
+            }
             JournalEntry::Idle => {}
         }
     }
@@ -327,11 +425,6 @@ impl Replica {
         self.owed.shrink_to_fit();
         self.segments.values_mut().for_each(|segment| segment.pending.shrink_to_fit());
     }
-
-    /// Drops a sealed segment that holds nothing.
-    pub fn forget(&mut self, nonce: Nonce) {
-        self.segments.remove(&nonce);
-    }
 }
 
 impl Segment {
@@ -344,6 +437,8 @@ impl Segment {
             commit: end,
             sealed,
             is_damaged: false,
+            copied_for: 0,
+            confirmed_for: 0,
             committed,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -378,16 +473,28 @@ impl Segment {
         // A leader may know more to be committed than the survivor whose watermark became the seal: what lies
         // between was carried, and is the next segment's. Its producer state stays above, and is not used again.
         while self.pending.back().is_some_and(|last| last.batch.end_offset() > end) {
-            let cut = self.pending.pop_back();
-            self.pending_bytes -= cut.map_or(0, |cut| cut.batch.len());
+            if let Some(cut) = self.pending.pop_back() {
+                self.pending_bytes -= cut.batch.len();
+                self.chain = cut.chain_before;
+            }
         }
-        self.chain = self.pending.back().map_or(self.chain, |last| last.chain_after);
+        if self.commit > end {
+            // Not known at the seal any more; 0 is no hash to compare with.
+            self.chain = 0;
+        }
         // A copy that ends below its seal has lost something: a seal never lies above an intact member's end.
         self.is_damaged |= self.end < end;
         self.end = self.end.min(end);
         self.durable = self.durable.map(|durable| durable.min(end));
         self.sealed = Some(end);
         self.raise_commit(end);
+    }
+
+    fn become_copy(&mut self, copied: &CopiedMeta) {
+        self.raise_commit(copied.end);
+        self.sealed = Some(copied.end);
+        self.committed = ProducerState::from_snapshot(&copied.producers);
+        self.copied_for = self.copied_for.max(copied.record_version);
     }
 
     /// The chain hash at a batch boundary at or above the watermark; 0 where it is not known any more.

@@ -57,15 +57,25 @@ rules! {
     AwayFollowerIsReplaced,
     /// After the first failed write nothing is acknowledged (invariant 28).
     StopAfterError,
+    /// A copy that repair made stays until a record newer than the one it was made for does not list it (invariant 23).
+    CopyIsKept,
+    /// A copy is compared with its source before it counts (invariant 7).
+    CopyIsChecked,
+    /// A copy is listed only once it is whole (invariant 22).
+    CopyIsWhole,
+    /// What has one copy is copied again (invariant 40).
+    OneCopyIsRepaired,
+    /// The new copy is in another availability zone than the one that is left (invariant 19).
+    CopyIsElsewhere,
 }
 
 /// Which rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules(u32);
+pub struct Rules(u64);
 
 impl Rules {
     /// The only value outside the simulator.
-    pub const ALL: Self = Self(u32::MAX);
+    pub const ALL: Self = Self(u64::MAX);
 
     /// All but one: for the simulator.
     pub fn without(rule: Rule) -> Self {
@@ -74,12 +84,12 @@ impl Rules {
 
     /// All but some, for rules that guard one door together.
     pub fn without_all(rules: &[Rule]) -> Self {
-        Self(!rules.iter().fold(0, |broken, rule| broken | 1 << *rule as u32))
+        Self(!rules.iter().fold(0, |broken, rule| broken | 1 << *rule as u64))
     }
 
     pub fn holds(self, rule: Rule) -> bool {
-        self.0 & (1 << rule as u32) != 0
+        self.0 & (1 << rule as u64) != 0
     }
 }
 
-const _: () = assert!(Rule::ALL.len() <= 32);
+const _: () = assert!(Rule::ALL.len() <= 64);

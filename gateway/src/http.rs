@@ -1,6 +1,7 @@
 //! HTTP: one router for HTTP/1.1 and HTTP/2, `/v1`.
 
 mod guard;
+mod operate;
 mod problem;
 mod produce;
 mod read;
@@ -27,6 +28,10 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
         .route("/v1/topics/{topic}/records", post(produce::produce))
         .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read))
+        .route("/v1/topics/{topic}/partitions/{partition}/move", post(operate::move_partition))
+        .route("/v1/status", get(operate::status))
+        .route("/v1/nodes/{node}/drain", post(operate::drain))
+        .route("/v1/nodes/{node}/undrain", post(operate::undrain))
         .fallback(|| async { Problem(refuse(ErrorCode::NotFound, "there is nothing at this path")).into_response() })
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), guard::guard))
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))

@@ -10,17 +10,18 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use cores::failover::Goal;
 use serde::{Deserialize, Serialize};
 use service::api::{
-    AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, FailoverRequest, MapChanges, ProducerIds, RegisterGateway,
-    RegisterNode,
+    AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges, MovePartition,
+    ProducerIds, RegisterGateway, RegisterNode, Status,
 };
 use service::http::CLUSTER_HEADER;
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
-use crate::{Placement, failover, members, records};
+use crate::{Placement, balance, failover, members, records, status};
 
 type Shared = State<Arc<Placement>>;
 
@@ -60,6 +61,9 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/partitions/{topic}/{partition}", get(partition))
         .route("/placement/v1/partitions/{topic}/{partition}/open", post(open))
         .route("/placement/v1/partitions/{topic}/{partition}/failover", post(fail_over))
+        .route("/placement/v1/partitions/{topic}/{partition}/move", post(move_partition))
+        .route("/placement/v1/nodes/drain", post(drain_node))
+        .route("/placement/v1/status", get(status))
         .route("/placement/v1/topics", post(create_topic))
         .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
@@ -162,7 +166,7 @@ async fn partition(State(placement): Shared, Path(path): Path<(String, i32)>) ->
 }
 
 async fn open(State(placement): Shared, Path(path): Path<(String, i32)>) -> Answer<PartitionRecord> {
-    Ok(Json(failover::run(&placement, id(path)?, None).await?))
+    Ok(Json(failover::run(&placement, id(path)?, None, Goal::Open).await?))
 }
 
 async fn fail_over(
@@ -170,7 +174,24 @@ async fn fail_over(
     Path(path): Path<(String, i32)>,
     Json(request): Json<FailoverRequest>,
 ) -> Answer<PartitionRecord> {
-    Ok(Json(failover::run(&placement, id(path)?, Some(request.nonce)).await?))
+    Ok(Json(failover::run(&placement, id(path)?, Some(request.nonce), Goal::Open).await?))
+}
+
+async fn move_partition(
+    State(placement): Shared,
+    Path(path): Path<(String, i32)>,
+    Json(request): Json<MovePartition>,
+) -> Answer<PartitionRecord> {
+    Ok(Json(balance::move_partition(&placement, id(path)?, &request.to).await?))
+}
+
+async fn drain_node(State(placement): Shared, Json(request): Json<DrainNode>) -> Answer<Done> {
+    balance::drain_node(&placement, request).await?;
+    Ok(Json(Done {}))
+}
+
+async fn status(State(placement): Shared) -> Answer<Status> {
+    Ok(Json(status::status(&placement).await?))
 }
 
 async fn create_topic(State(placement): Shared, Json(request): Json<CreateTopic>) -> Answer<impl Serialize> {

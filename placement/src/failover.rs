@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cores::Rules;
-use cores::failover::{Candidate, Effect, Failover, Input};
+use cores::failover::{Candidate, Effect, Failover, Goal, Input};
+use cores::scheduler::places;
 use service::api::ApiError;
 use service::health::{Health, Metric};
 use service::nodes::NodePool;
@@ -41,6 +42,10 @@ pub struct Failovers {
 }
 
 impl Failovers {
+    pub fn pool(&self) -> &NodePool {
+        &self.pool
+    }
+
     pub fn new(health: &Health) -> Self {
         Self {
             pool: NodePool::default(),
@@ -58,6 +63,7 @@ pub(crate) async fn run(
     placement: &Arc<Placement>,
     id: TopicPartition,
     nonce: Option<Nonce>,
+    goal: Goal,
 ) -> Result<PartitionRecord, ApiError> {
     loop {
         let (record, revision) = records::partition(&*placement.store, id).await?;
@@ -80,7 +86,7 @@ pub(crate) async fn run(
         let task = Arc::clone(placement);
         // On a task of its own: an asker that goes away must not leave an attempt half done.
         let attempt = tokio::spawn(async move {
-            let result = attempt(&task, record, revision).await;
+            let result = attempt(&task, record, revision, goal).await;
             task.failovers.running.lock().expect("no panic holds this lock").remove(&id);
             begun.send_replace(true);
             result
@@ -99,7 +105,12 @@ pub(crate) async fn run(
     }
 }
 
-async fn attempt(placement: &Arc<Placement>, record: PartitionRecord, revision: u64) -> Result<(), Refusal> {
+async fn attempt(
+    placement: &Arc<Placement>,
+    record: PartitionRecord,
+    revision: u64,
+    goal: Goal,
+) -> Result<(), Refusal> {
     let unavailable = |error: String| Refusal { code: ErrorCode::PlacementUnavailable, message: error };
     let _permit = placement.failovers.permits.acquire().await.map_err(|error| unavailable(error.to_string()))?;
     wait_for_members(placement, &record).await;
@@ -109,7 +120,7 @@ async fn attempt(placement: &Arc<Placement>, record: PartitionRecord, revision: 
     let nonces = (0..NONCES).map(|_| Nonce(random::wide())).collect();
     let partition = record.id();
     let (mut failover, effects) =
-        Failover::begin(clock::monotonic_ms(), record, revision, candidates, nonces, Rules::ALL);
+        Failover::begin(clock::monotonic_ms(), record, revision, candidates, nonces, goal, Rules::ALL);
     let (inputs, mut received) = mpsc::unbounded_channel();
     let shell = Shell { placement: Arc::clone(placement), partition, addresses, inputs };
     let mut result = shell.act(effects);
@@ -140,6 +151,7 @@ async fn wait_for_members(placement: &Placement, record: &PartitionRecord) {
 /// Nodes that are alive, in an order of the partition's own, so that leaders spread.
 fn candidates(placement: &Placement, nodes: Vec<NodeRecord>, partition: TopicPartition) -> Vec<Candidate> {
     let seed = mix(partition.topic.0 as u64, partition.partition as u64);
+    let places = places(nodes.iter().map(|node| (node.id, node.az.as_str())));
     let mut alive: Vec<NodeRecord> =
         nodes.into_iter().filter(|node| placement.members.is_node_alive(node.id)).collect();
     alive.sort_by_key(|node| mix(seed, u64::from(node.id.0)));
@@ -149,6 +161,8 @@ fn candidates(placement: &Placement, nodes: Vec<NodeRecord>, partition: TopicPar
             replica: Replica { node: node.id, incarnation: node.incarnation },
             az: node.az,
             address: node.address,
+            is_draining: node.is_draining,
+            place: places[&node.id],
         })
         .collect()
 }
@@ -176,12 +190,23 @@ impl Shell {
                         });
                     });
                 }
-                Effect::Open { node, request } => {
+                Effect::Describe { node, request } => {
+                    let (pool, address) = (self.placement.failovers.pool.clone(), self.addresses.get(&node).cloned());
+                    tokio::spawn(async move {
+                        let answer = ask(&pool, address, &Frame::Describe(request), FENCE_TIMEOUT).await;
+                        if let Some(Frame::Described(result)) = answer {
+                            let _ = inputs.send(Input::Described { node, result });
+                        }
+                    });
+                }
+                Effect::Open { node, request, producers } => {
                     let (pool, address) = (self.placement.failovers.pool.clone(), self.addresses.get(&node).cloned());
                     tokio::spawn(async move {
                         let nonce = request.segment.nonce;
                         let timeout = Duration::from_millis(2 * OPEN_TIMEOUT_MS);
-                        if let Some(Frame::Opened(result)) = ask(&pool, address, &Frame::Open(request), timeout).await {
+                        if let Some(Frame::Opened(result)) =
+                            ask(&pool, address, &Frame::Open { request, producers }, timeout).await
+                        {
                             let _ = inputs.send(Input::Opened { nonce, result });
                         }
                     });
@@ -213,7 +238,7 @@ impl Shell {
     }
 }
 
-async fn ask(pool: &NodePool, address: Option<String>, frame: &Frame, timeout: Duration) -> Option<Frame> {
+pub(crate) async fn ask(pool: &NodePool, address: Option<String>, frame: &Frame, timeout: Duration) -> Option<Frame> {
     let client = pool.get(&address?).await.ok()?;
     client.ask(frame, timeout).await
 }
@@ -232,7 +257,7 @@ pub(crate) async fn after_restart(placement: Arc<Placement>, node: NodeId) {
         tokio::spawn(async move {
             for wait_ms in [0, 500, 2_000, 5_000, 15_000] {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                if run(&placement, record.id(), Some(nonce)).await.is_ok() {
+                if run(&placement, record.id(), Some(nonce), Goal::Open).await.is_ok() {
                     return;
                 }
             }

@@ -11,7 +11,7 @@ use service::clock;
 use service::drain::Drain;
 use tokio::sync::watch;
 use types::limits::HEARTBEAT_TIMEOUT_MS;
-use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord};
+use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord, Nonce, Replica, SegmentId, TopicPartition};
 
 use crate::Placement;
 use crate::records::{self, GATEWAYS, NODES, json, parse};
@@ -22,11 +22,29 @@ use crate::store::{MetadataStore, Outcome, StoreError, Transaction};
 pub struct Members {
     seen: Mutex<HashMap<String, u64>>,
     version: watch::Sender<u64>,
+    nodes: Mutex<HashMap<NodeId, NodeNews>>,
+    /// Copies of sealed segments that their nodes say are damaged.
+    damaged: Mutex<Vec<(Nonce, Replica)>>,
+    /// When this process began to listen.
+    began_ms: u64,
+}
+
+/// What a node said last.
+#[derive(Debug, Default)]
+struct NodeNews {
+    heard_ms: u64,
+    load: Vec<(TopicPartition, u64)>,
 }
 
 impl Default for Members {
     fn default() -> Self {
-        Self { seen: Mutex::default(), version: watch::channel(0).0 }
+        Self {
+            seen: Mutex::default(),
+            version: watch::channel(0).0,
+            nodes: Mutex::default(),
+            damaged: Mutex::default(),
+            began_ms: clock::monotonic_ms(),
+        }
     }
 }
 
@@ -45,6 +63,38 @@ impl Members {
 
     pub fn is_node_alive(&self, node: NodeId) -> bool {
         self.is_alive(&format!("{NODES}{node}"))
+    }
+
+    /// For how long nothing was heard of a node, in ms; since this process began, if ever.
+    pub fn away_ms(&self, node: NodeId) -> u64 {
+        let nodes = self.nodes.lock().expect("no panic holds this lock");
+        clock::monotonic_ms() - nodes.get(&node).map_or(self.began_ms, |news| news.heard_ms)
+    }
+
+    /// What the partitions that a node leads append, in bytes per second, as it said last.
+    pub fn load(&self, node: NodeId) -> Vec<(TopicPartition, u64)> {
+        let nodes = self.nodes.lock().expect("no panic holds this lock");
+        nodes.get(&node).map(|news| news.load.clone()).unwrap_or_default()
+    }
+
+    fn heard(&self, replica: Replica, load: Vec<(TopicPartition, u64)>, damaged: &[SegmentId]) {
+        let news = NodeNews { heard_ms: clock::monotonic_ms(), load };
+        self.nodes.lock().expect("no panic holds this lock").insert(replica.node, news);
+        let mut all = self.damaged.lock().expect("no panic holds this lock");
+        for segment in damaged {
+            if !all.contains(&(segment.nonce, replica)) {
+                all.push((segment.nonce, replica));
+            }
+        }
+    }
+
+    pub fn damaged(&self) -> Vec<(Nonce, Replica)> {
+        self.damaged.lock().expect("no panic holds this lock").clone()
+    }
+
+    /// A copy was made: nothing that was said of this segment on that disk before holds any more.
+    pub fn copied(&self, nonce: Nonce, replica: Replica) {
+        self.damaged.lock().expect("no panic holds this lock").retain(|known| *known != (nonce, replica));
     }
 
     /// Moves when a member comes or goes.
@@ -76,6 +126,13 @@ pub async fn nodes(store: &dyn MetadataStore) -> Result<Vec<NodeRecord>, StoreEr
     rows.iter().map(|(_, entry)| parse(entry)).collect()
 }
 
+/// What listings call a node.
+pub async fn name(store: &dyn MetadataStore, node: NodeId) -> Result<String, StoreError> {
+    let entry = store.get(&format!("{NODES}{node}")).await?;
+    let record: Option<NodeRecord> = entry.as_ref().map(parse).transpose()?;
+    Ok(record.map_or_else(|| node.to_string(), |record| record.name))
+}
+
 pub async fn gateways(placement: &Placement) -> Result<Vec<GatewayRecord>, StoreError> {
     let (_, rows) = placement.store.range(GATEWAYS).await?;
     let alive = rows.iter().filter(|(key, _)| placement.members.is_alive(key));
@@ -103,18 +160,31 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         address: request.address,
         incarnation: request.incarnation,
         registration: known.as_ref().map_or(0, |known| known.registration) + u64::from(request.is_start),
+        is_draining: known.as_ref().is_some_and(|known| known.is_draining),
     };
     if known.as_ref() != Some(&record) {
+        // Where this process listens no other can: what was registered there, on a disk that is gone, is no more.
+        let all = nodes(store).await?;
+        let replaced = all.iter().filter(|node| node.id != id && node.address == record.address && request.is_start);
+        let replaced: Vec<&NodeRecord> = replaced.collect();
+        for node in &replaced {
+            let (old, name) = (node.id, &node.name);
+            placement
+                .events
+                .note(format!("storage node `{name}` has a new disk: it is node {id} now, and {old} is gone"));
+        }
         let transaction = Transaction {
             compares: vec![(key.clone(), entry.map_or(0, |entry| entry.revision))],
             puts: vec![(key.clone(), json(&record))],
-            ..Transaction::default()
+            deletes: replaced.iter().map(|node| format!("{NODES}{}", node.id)).collect(),
         };
         if store.transact(transaction).await? == Outcome::Conflict {
             return Err(ApiError::new(ErrorCode::PlacementUnavailable, format!("node {id} registers twice at once")));
         }
     }
     placement.members.note(&key);
+    let replica = Replica { node: id, incarnation: request.incarnation };
+    placement.members.heard(replica, request.load, &request.damaged);
     if request.is_start && known.is_some() {
         // A restarted process leads nothing, and whatever it followed must be sealed: see `failover`.
         tokio::spawn(crate::failover::after_restart(Arc::clone(placement), id));

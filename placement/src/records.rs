@@ -52,6 +52,12 @@ pub fn partition_key(id: TopicPartition) -> String {
     format!("{PARTITIONS}{id}")
 }
 
+/// The partition of a key.
+pub fn partition_of(key: &str) -> Option<TopicPartition> {
+    let (topic, partition) = key.strip_prefix(PARTITIONS)?.split_once('/')?;
+    Some(TopicPartition { topic: topic.parse().ok()?, partition: partition.parse().ok()? })
+}
+
 fn name_key(account: AccountId, cluster: ClusterId, name: &str) -> String {
     format!("name/{}/{cluster}/{name}", account.digits())
 }
@@ -157,6 +163,7 @@ fn new_partitions(topic: &TopicRecord, first: i32) -> impl Iterator<Item = (Stri
             partition,
             generation: Generation(1),
             epoch: Epoch(0),
+            version: 1,
             log_start: 0,
             chain: Vec::new(),
         };

@@ -8,6 +8,9 @@
 //! | `GET /placement/v1/partitions/{topic}/{p}` | one record, linearizable |
 //! | `POST /placement/v1/partitions/{topic}/{p}/open` | opens the partition if no segment is open |
 //! | `POST /placement/v1/partitions/{topic}/{p}/failover` | fails it over if `nonce` is still the open segment |
+//! | `POST /placement/v1/partitions/{topic}/{p}/move` | moves its open segment to a node |
+//! | `POST /placement/v1/nodes/drain` | empties a node, or lets it be used again |
+//! | `GET /placement/v1/status` | what placement sees and does |
 //! | `POST /placement/v1/topics`, `/topics/alter`, `/topics/delete` | creates, alters, deletes |
 //! | `POST /placement/v1/producer-ids` | a block of producer ids |
 
@@ -17,8 +20,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccountId, ClusterId, ErrorCode, GatewayRecord, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, TopicId,
-    TopicPartition, TopicRecord,
+    AccountId, ClusterId, ErrorCode, GatewayRecord, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, SegmentId,
+    TopicId, TopicPartition, TopicRecord,
 };
 
 use crate::http::JsonClient;
@@ -54,6 +57,12 @@ pub struct RegisterNode {
     pub id: Option<NodeId>,
     /// True at the start of a process, false when it only says that it is alive.
     pub is_start: bool,
+    /// Sealed segments whose copies on this node are damaged.
+    #[serde(default)]
+    pub damaged: Vec<SegmentId>,
+    /// What the partitions that it leads append, the busiest first, in bytes per second.
+    #[serde(default)]
+    pub load: Vec<(TopicPartition, u64)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,6 +135,78 @@ pub struct FailoverRequest {
     pub nonce: Nonce,
 }
 
+/// Empties a node, or lets it be used again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DrainNode {
+    pub node: String,
+    pub is_draining: bool,
+}
+
+/// Moves the open segment of a partition, by sealing here and opening there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MovePartition {
+    pub to: String,
+}
+
+/// What placement sees and does.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub nodes: Vec<NodeStatus>,
+    pub partitions: PartitionCounts,
+    pub repairs: Vec<RepairStatus>,
+    /// The last things that placement did, and why, the newest first.
+    pub events: Vec<Event>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: String,
+    pub id: NodeId,
+    pub az: String,
+    pub address: String,
+    /// `up`, `draining`, `drained`, `down`.
+    pub state: String,
+    /// For how long nothing was heard of it, in ms.
+    pub away_ms: u64,
+    /// Open segments that it leads, and follows.
+    pub leads: u64,
+    pub follows: u64,
+    /// Sealed segments of which it has a copy.
+    pub sealed: u64,
+    pub bytes_per_s: u64,
+}
+
+/// Partitions by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionCounts {
+    pub total: u64,
+    pub open: u64,
+    pub parked: u64,
+    /// A segment has one copy that can be reached, and nobody copies it yet.
+    pub one_copy: u64,
+    /// The same, and it is being copied.
+    pub repairing: u64,
+    /// A segment has none that can be reached.
+    pub offline: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RepairStatus {
+    pub partition: TopicPartition,
+    pub base: i64,
+    pub end: i64,
+    pub copied_to: i64,
+    pub target: NodeId,
+    pub for_ms: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Ms since 1970.
+    pub at_ms: i64,
+    pub text: String,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProducerIds {
     pub first: i64,
@@ -191,6 +272,18 @@ impl PlacementClient {
 
     pub async fn delete_topic(&self, topic: &DeleteTopic) -> Result<Done, ApiError> {
         self.0.post("/placement/v1/topics/delete", topic, OPEN).await
+    }
+
+    pub async fn status(&self) -> Result<Status, ApiError> {
+        self.0.get("/placement/v1/status", OPEN).await
+    }
+
+    pub async fn drain_node(&self, request: &DrainNode) -> Result<Done, ApiError> {
+        self.0.post("/placement/v1/nodes/drain", request, CALL).await
+    }
+
+    pub async fn move_partition(&self, id: TopicPartition, to: &MovePartition) -> Result<PartitionRecord, ApiError> {
+        self.0.post(&format!("/placement/v1/partitions/{id}/move"), to, OPEN).await
     }
 
     pub async fn producer_ids(&self) -> Result<ProducerIds, ApiError> {

@@ -21,8 +21,10 @@ const CHECKPOINT: &str = "checkpoint";
 const NEXT_FILE: &str = "next_file";
 const COMMITS: &str = "commits";
 const VERSION_KEY: &str = "version";
-/// The version of the rows: 2 has each extent's newest timestamp.
-const VERSION: u64 = 2;
+/// The version of the rows: 2 has each extent's newest timestamp, 3 the marks of copies. A catalogue carries the oldest
+/// version that has all that is in it.
+const VERSION: u64 = 3;
+const OLDEST: u64 = 2;
 
 /// A segment as of its last flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,26 @@ pub struct PartitionImage {
     pub generation: Generation,
     pub epoch: Epoch,
     pub segments: Vec<SegmentImage>,
+    /// Those that repair copied here.
+    pub copies: Vec<CopyMark>,
+}
+
+/// A copy that repair made, and the version of the record that it was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyMark {
+    pub nonce: Nonce,
+    pub record_version: u64,
+}
+
+impl Layout for CopyMark {
+    fn put(&self, out: &mut BytesMut) {
+        self.nonce.put(out);
+        self.record_version.put(out);
+    }
+
+    fn take(r: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self { nonce: Layout::take(r)?, record_version: Layout::take(r)? })
+    }
 }
 
 /// A run of batches in a file.
@@ -86,6 +108,10 @@ impl Layout for PartitionImage {
         self.generation.put(out);
         self.epoch.put(out);
         self.segments.put(out);
+        // Rows of version 2 end here.
+        if !self.copies.is_empty() {
+            self.copies.put(out);
+        }
     }
 
     fn take(r: &mut Reader) -> Result<Self, DecodeError> {
@@ -94,6 +120,7 @@ impl Layout for PartitionImage {
             generation: Layout::take(r)?,
             epoch: Layout::take(r)?,
             segments: Layout::take(r)?,
+            copies: if r.left() == 0 { Vec::new() } else { Layout::take(r)? },
         })
     }
 }
@@ -112,7 +139,7 @@ pub enum CatalogueError {
         "`{0}` is missing, and there are segment files that only it explains; bring it back, or start with an empty data directory"
     )]
     Missing(String),
-    #[error("the catalogue has version {0}; this release reads version {VERSION} alone")]
+    #[error("the catalogue has version {0}; this release reads versions {OLDEST} to {VERSION}")]
     Version(u64),
     #[error("the catalogue holds what cannot be read: {0}")]
     Decode(#[from] DecodeError),
@@ -179,10 +206,11 @@ impl Catalogue {
             let is_new = transaction.open_table(PARTITIONS)?.is_empty()?;
             let mut state = transaction.open_table(STATE)?;
             let version = state.get(VERSION_KEY)?.map_or(1, |version| version.value());
-            if version != VERSION && !is_new {
+            if is_new {
+                state.insert(VERSION_KEY, OLDEST)?;
+            } else if !(OLDEST..=VERSION).contains(&version) {
                 return Err(CatalogueError::Version(version));
             }
-            state.insert(VERSION_KEY, VERSION)?;
         }
         transaction.commit()?;
         let commits = commits(&database)?;
@@ -246,6 +274,9 @@ impl Catalogue {
             let mut state = transaction.open_table(STATE)?;
             if let Some(checkpoint) = flush.checkpoint {
                 state.insert(CHECKPOINT, checkpoint)?;
+            }
+            if flush.images.iter().any(|image| !image.copies.is_empty()) {
+                state.insert(VERSION_KEY, VERSION)?;
             }
             state.insert(NEXT_FILE, flush.next_file)?;
             state.insert(COMMITS, number)?;

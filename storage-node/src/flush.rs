@@ -151,10 +151,12 @@ async fn write(
     loop {
         let (deletions, mut rest): (Vec<FlushJob>, Vec<FlushJob>) = jobs.into_iter().partition(|job| job.is_deleted);
         let gone: BTreeSet<TopicPartition> = deletions.iter().map(|job| job.image.partition).collect();
-        rest.retain(|job| {
+        rest.retain_mut(|job| {
             let is_void = gone.contains(&job.image.partition);
             if is_void {
-                job.owner.tell(Mail::Flushed { extents: Vec::new(), is_deletion: false });
+                // What it was to drop is the deletion's now.
+                let extents = std::mem::take(&mut job.dropped);
+                job.owner.tell(Mail::Flushed { extents, is_deletion: false });
             }
             !is_void
         });

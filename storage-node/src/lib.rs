@@ -6,11 +6,13 @@
 
 mod admin;
 pub mod catalogue;
-pub mod files;
+pub mod copy;
+mod files;
 pub mod flush;
 pub mod journal;
 mod listener;
 mod mailbox;
+mod membership;
 mod node;
 mod owner;
 mod peers;

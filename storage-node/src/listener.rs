@@ -80,11 +80,23 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                     sender.send(&Frame::Fenced(Ok(reply)), correlation);
                 }
             },
-            Frame::Open(request) => {
+            Frame::Open { request, producers } => {
                 node.peers.learn(request.follower.node, &request.follower_address);
                 let partition = request.segment.partition;
                 let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
-                owner.tell(Mail::Open(asker(), request));
+                owner.tell(Mail::Open(asker(), request, producers));
+            }
+            Frame::Describe(request) => {
+                let partition = request.segment.partition;
+                match node.owner(partition) {
+                    Some(owner) => owner.tell(Mail::Describe(asker(), request)),
+                    None => sender.send(&Frame::Described(Err(not_here(partition))), correlation),
+                }
+            }
+            Frame::Copy(request) => {
+                let partition = request.segment.partition;
+                let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
+                owner.tell(Mail::Copy(asker(), request));
             }
             Frame::Hint { partition } => node.ask_placement(partition),
             other => {

@@ -1,33 +1,36 @@
 //! A storage node's life: recovery, registration, serving, drain.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cores::Rules;
 use cores::recovery::{self, JournalFile};
 use dashmap::DashMap;
-use service::api::{ApiError, PlacementClient, RegisterNode};
+use service::api::{ApiError, PlacementClient};
 use service::drain::Drain;
 use service::health::{self, Health};
+use service::nodes::NodePool;
 use service::random;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use types::limits::{HEARTBEAT_MS, JOURNAL_FILE_BYTES};
-use types::{ErrorCode, Incarnation, NodeId, Nonce, Replica, TopicId, TopicPartition};
+use tokio::sync::{Semaphore, mpsc};
+use types::limits::JOURNAL_FILE_BYTES;
+use types::{ErrorCode, Incarnation, NodeId, Nonce, PartitionRecord, Replica, SegmentId, TopicId, TopicPartition};
 use wire::Batch;
 use wire::frame::{PeerMessage, PeerReply};
 use wire::journal::JournalEntry;
 
 use crate::admin::Metrics;
 use crate::catalogue::{Catalogue, CatalogueError, Extent};
+use crate::copy::COPIES_MAX;
 use crate::files::{FileWriter, Files};
 use crate::flush::{self, Flusher};
 use crate::journal::{DirectFiles, Journal, JournalFiles};
+use crate::membership::{heartbeat, register};
 use crate::owner::{self, Mail, OwnerHandle};
 use crate::peers::{self, Peers};
 use crate::{listener, tail::TailBudget};
@@ -78,6 +81,12 @@ pub struct Node {
     /// Everything before it has left the journal.
     pub checkpoint: AtomicU64,
     pub peers: Peers,
+    /// Connections to other nodes, for copies.
+    pub pool: NodePool,
+    /// Bounds the copies that are made here at once.
+    pub copies: Semaphore,
+    /// Sealed segments whose copies here are damaged, to be told to placement.
+    damaged: Mutex<BTreeSet<SegmentId>>,
     pub placement: PlacementClient,
     pub metrics: Metrics,
     /// Placement's store is an older copy of the one that was known: it does not know what was made since.
@@ -104,6 +113,10 @@ impl Node {
 
     pub fn owner(&self, partition: TopicPartition) -> Option<OwnerHandle> {
         self.owners.get(&partition).map(|owner| owner.clone())
+    }
+
+    pub fn owners(&self) -> dashmap::iter::Iter<'_, TopicPartition, OwnerHandle> {
+        self.owners.iter()
     }
 
     /// The owner, or the one that `start` makes; never two.
@@ -140,6 +153,24 @@ impl Node {
 
     pub fn reply_to_leader(&self, to: NodeId, reply: PeerReply) {
         self.peers.reply(to, reply);
+    }
+
+    /// With the next heartbeat.
+    pub fn report_damage(&self, segment: SegmentId) {
+        if self.damaged.lock().expect("no panic holds this lock").insert(segment) {
+            tracing::warn!(?segment, "this copy of a sealed segment is damaged; placement is told");
+        }
+    }
+
+    /// What is damaged and was not told yet.
+    pub fn take_damaged(&self) -> BTreeSet<SegmentId> {
+        std::mem::take(&mut *self.damaged.lock().expect("no panic holds this lock"))
+    }
+
+    /// A record that comes where no owner is, and that lists this disk: its copies are gone.
+    fn report_absent(&self, record: &PartitionRecord) {
+        let sealed = record.chain.iter().filter(|segment| segment.end.is_some());
+        sealed.filter(|s| s.replicas.contains(&self.me)).for_each(|s| self.report_damage(s.id(record.id())));
     }
 
     pub fn ask_placement(self: &Arc<Self>, partition: TopicPartition) {
@@ -213,7 +244,7 @@ impl StorageNode {
         let (reported, reports) = mpsc::unbounded_channel();
         let durable = move |entries| drop(reported.send(entries));
         let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, durable, failed).map_err(in_data)?;
-        let id = register(&placement, &settings, &data, incarnation, true).await?;
+        let id = register(&placement, &settings, &data, incarnation, None).await?;
         let (flusher, jobs) = Flusher::new();
         let node = Arc::new(Node {
             name: settings.name.clone(),
@@ -225,6 +256,9 @@ impl StorageNode {
             budget: Arc::default(),
             flusher,
             peers: Peers::default(),
+            pool: NodePool::default(),
+            copies: Semaphore::new(COPIES_MAX),
+            damaged: Mutex::default(),
             placement,
             metrics,
             files: Arc::clone(&files),
@@ -280,7 +314,7 @@ fn identity(data: &Path) -> io::Result<Incarnation> {
     }
 }
 
-fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text)?;
     fs::File::open(&new)?.sync_all()?;
@@ -375,65 +409,6 @@ impl Recovering {
     }
 }
 
-async fn register(
-    placement: &PlacementClient,
-    settings: &Settings,
-    data: &Path,
-    incarnation: Incarnation,
-    is_start: bool,
-) -> Result<NodeId, StartError> {
-    let path = data.join("node-id");
-    let id = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).map(NodeId);
-    let request = RegisterNode {
-        name: settings.name.clone(),
-        az: settings.az.clone(),
-        address: settings.advertise.clone(),
-        incarnation,
-        id,
-        is_start,
-    };
-    // Data belongs to one cluster's metadata: another store's absences are no deletions.
-    if let Some(cluster) = fs::read_to_string(data.join("cluster")).ok().and_then(|text| text.trim().parse().ok()) {
-        placement.expect_cluster(cluster);
-    }
-    let mut waited = false;
-    loop {
-        match placement.register_node(&request).await {
-            Ok(registered) => {
-                let write = |path: &Path, text: &str| {
-                    write_durably(path, text).map_err(|source| StartError::Data { dir: data.to_owned(), source })
-                };
-                if is_start {
-                    write(&path, &registered.id.to_string())?;
-                    write(&data.join("cluster"), &registered.cluster.to_string())?;
-                    placement.expect_cluster(registered.cluster);
-                }
-                return Ok(registered.id);
-            }
-            Err(error) if error.code == ErrorCode::PlacementUnavailable => {
-                if !std::mem::replace(&mut waited, true) {
-                    tracing::info!(%error, "waiting for placement");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Err(error) => return Err(StartError::Placement(error.to_string())),
-        }
-    }
-}
-
-async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain: Drain) {
-    loop {
-        tokio::select! {
-            biased;
-            () = drain.begun() => return,
-            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
-        }
-        if let Err(error) = register(&node.placement, &settings, &data, node.me.incarnation, false).await {
-            tracing::warn!(%error, "placement refuses this node");
-        }
-    }
-}
-
 /// Hears of changed partition records; only a hint, each owner decides by what the record says.
 async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
     let mut revision = 0;
@@ -474,7 +449,10 @@ async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
                     tokio::spawn(ask_for_all(Arc::clone(&node), missing));
                 }
                 for record in changes.partitions {
-                    node.tell(record.id(), Mail::Record(Box::new(record)));
+                    match node.owner(record.id()) {
+                        Some(owner) => owner.tell(Mail::Record(Box::new(record))),
+                        None => node.report_absent(&record),
+                    }
                 }
                 for (topic, record) in changes.topics {
                     if record.is_none() {

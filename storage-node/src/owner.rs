@@ -1,27 +1,34 @@
 //! The owner task of one partition: steps the core, carries out its effects, serves its readers.
 
+mod letting_go;
+
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cores::Rules;
-use cores::partition::{Effect, Input, Now, Partition, Token};
+use cores::partition::{Effect, Input, Now, Partition, Progress, Token};
 use cores::replica::Replica;
 use service::connection::FrameSender;
 use service::{clock, random};
 use tokio::sync::mpsc;
 use types::{ErrorCode, NodeId, Nonce, Offset, PartitionRecord, TopicPartition};
-use wire::Batch;
 use wire::frame::{
-    AppendRequest, FenceRequest, FetchReply, FetchRequest, Frame, OpenRequest, PeerMessage, PeerReply, Refusal,
+    AppendRequest, CopyRequest, DescribeRequest, FenceRequest, FetchReply, FetchRequest, Frame, OpenRequest,
+    PeerMessage, PeerReply, Refusal,
 };
 use wire::journal::JournalEntry;
+use wire::{Batch, DedupeSnapshot};
 
-use crate::catalogue::{Extent, PartitionImage, SegmentImage};
+use crate::catalogue::{CopyMark, Extent, PartitionImage, SegmentImage};
+use crate::copy::{self, CopiedBatches};
 use crate::flush::{FlushAnswer, FlushJob};
 use crate::journal::Request;
 use crate::mailbox::{Mailbox, Mails, mailbox};
 use crate::node::Node;
+use crate::owner::letting_go::Deletion;
 use crate::tail::Tail;
 
 /// Who asked, and under which correlation id.
@@ -35,7 +42,12 @@ pub enum Mail {
     PeerUp(NodeId),
     PeerDown(NodeId),
     Fence(Asker, Box<FenceRequest>),
-    Open(Asker, Box<OpenRequest>),
+    Open(Asker, Box<OpenRequest>, Option<Box<DedupeSnapshot>>),
+    Describe(Asker, DescribeRequest),
+    Copy(Asker, Box<CopyRequest>),
+    /// How a copy that is made here goes on.
+    Copied(Progress),
+    CopiedBatches(Vec<Batch>, CopiedBatches),
     Record(Box<PartitionRecord>),
     Deleted,
     Durable(u64),
@@ -53,16 +65,24 @@ pub enum Mail {
 
 /// A handle on an owner; cheap to clone.
 #[derive(Clone)]
-pub struct OwnerHandle(Mailbox<Mail>);
+pub struct OwnerHandle {
+    mailbox: Mailbox<Mail>,
+    /// Bytes that clients appended here, ever.
+    appended: Arc<AtomicU64>,
+}
 
 impl OwnerHandle {
     pub fn tell(&self, mail: Mail) {
-        self.0.send(mail);
+        self.mailbox.send(mail);
     }
 
     /// Called now and then: an owner without work gives memory back.
     pub fn shed_if_quiet(&self) {
-        self.0.send_if_quiet(Mail::Shed);
+        self.mailbox.send_if_quiet(Mail::Shed);
+    }
+
+    pub fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
     }
 }
 
@@ -88,6 +108,9 @@ struct Owner {
     owed: VecDeque<Owed>,
     journal: Vec<Request<OwnerHandle>>,
     parked: Vec<Parked>,
+    copies: Vec<CopiedBatches>,
+    /// The last read met what cannot be read.
+    is_unreadable: Cell<bool>,
     wakes: BTreeSet<u64>,
     /// Something changed since the last image went to the catalogue.
     is_dirty: bool,
@@ -95,18 +118,6 @@ struct Owner {
     is_flushing: bool,
     /// How far the deletion of the topic is.
     deletion: Deletion,
-}
-
-/// The end of a partition on this node. Its segments go first, from memory and by an entry in the journal; once that
-/// is durable a flush takes the partition and its extents out of the catalogue; then its files go, and the owner ends.
-#[derive(Debug, Default)]
-struct Deletion {
-    /// Extents that the catalogue still names.
-    dropped: Vec<(Nonce, Extent)>,
-    /// The flush under way takes the partition out of the catalogue.
-    is_flushing: bool,
-    /// It did.
-    is_flushed: bool,
 }
 
 /// Mails after which what they brought goes to the journal, however many more there are.
@@ -122,7 +133,7 @@ pub fn start(
     extents: Vec<(Nonce, Extent)>,
 ) -> OwnerHandle {
     let (sender, mails) = mailbox();
-    let handle = OwnerHandle(sender);
+    let handle = OwnerHandle { mailbox: sender, appended: Arc::default() };
     let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
     extents.into_iter().for_each(|(nonce, extent)| tail.restore(nonce, extent));
     batches.into_iter().for_each(|(nonce, batch, position)| tail.push(nonce, batch, Some(position)));
@@ -140,6 +151,8 @@ pub fn start(
         owed: VecDeque::new(),
         journal: Vec::new(),
         parked: Vec::new(),
+        copies: Vec::new(),
+        is_unreadable: Cell::new(false),
         wakes: BTreeSet::new(),
         is_dirty: true,
         is_flushing: false,
@@ -222,6 +235,7 @@ impl Owner {
     fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Append(asker, request) => {
+                self.handle.appended.fetch_add(request.batch.len() as u64, Ordering::Relaxed);
                 let no_room = self.no_room().map(Box::new);
                 let token = self.token(asker);
                 self.step(Input::Append { token, request, no_room });
@@ -234,9 +248,23 @@ impl Owner {
                 let token = self.token(asker);
                 self.step(Input::Fence { token, request: *request });
             }
-            Mail::Open(asker, request) => {
+            Mail::Open(asker, request, producers) => {
                 let token = self.token(asker);
-                self.step(Input::Open { token, request });
+                self.step(Input::Open { token, request, producers });
+            }
+            Mail::Describe(asker, request) => {
+                let result = self.core.describe(&request).map(Box::new);
+                asker.0.send(&Frame::Described(result), asker.1);
+            }
+            Mail::Copy(asker, request) => {
+                let token = self.token(asker);
+                self.step(Input::Copy { token, request });
+            }
+            Mail::Copied(progress) => self.step(Input::Copied(progress)),
+            Mail::CopiedBatches(batches, wait) => {
+                self.step(Input::Copied(Progress::Batches { nonce: wait.nonce, batches }));
+                self.copies.push(wait);
+                self.wake_copies();
             }
             Mail::Record(record) => self.step(Input::Record(record)),
             Mail::Deleted => {
@@ -250,6 +278,7 @@ impl Owner {
                     self.tail.durable(nonce, base, position);
                 }
                 self.step(Input::JournalDurable);
+                self.wake_copies();
                 self.flush_deletion();
             }
             Mail::Fetch(asker, request) => self.answer_fetch(asker, &request, false),
@@ -279,6 +308,12 @@ impl Owner {
                 }
                 let mut by_segment: BTreeMap<Nonce, Vec<Extent>> = BTreeMap::new();
                 for (nonce, extent) in extents {
+                    if self.core.replica().segment(nonce).is_none() {
+                        // Dropped while this flush was under way.
+                        self.deletion.dropped.push((nonce, extent));
+                        self.is_dirty = true;
+                        continue;
+                    }
                     by_segment.entry(nonce).or_default().push(extent);
                 }
                 by_segment.iter().for_each(|(nonce, extents)| self.tail.flushed(*nonce, extents));
@@ -287,29 +322,15 @@ impl Owner {
         }
     }
 
-    /// The topic is gone: readers are told, and what is in files is to be removed.
-    fn let_go(&mut self) {
-        if !self.core.replica().is_deleted() {
-            return;
-        }
-        self.deletion.dropped.extend(self.tail.extents());
-        self.tail = Tail::new(Arc::clone(&self.node.budget), Arc::clone(&self.node.files));
-        let parked = std::mem::take(&mut self.parked);
-        parked.into_iter().for_each(|parked| self.answer_fetch(parked.asker, &parked.request, true));
-        self.flush_deletion();
-    }
-
-    /// The topic is gone, and that is in the journal.
-    fn is_deleted(&self) -> bool {
-        self.core.replica().is_deleted() && self.owed.is_empty() && self.journal.is_empty()
-    }
-
-    /// Takes a deleted partition out of the catalogue, once its deletion is in the journal.
-    fn flush_deletion(&mut self) {
-        // A flush of its records that is under way is no reason to wait: it may wait for the very space of these files.
-        if self.is_deleted() && !self.deletion.is_flushing && !self.deletion.is_flushed {
-            let job = self.flush_job();
-            self.node.flusher.submit(job);
+    /// Whoever waits for a copy's batches goes on once they are fsynced, or the copy is gone.
+    fn wake_copies(&mut self) {
+        let replica = self.core.replica();
+        for wait in std::mem::take(&mut self.copies) {
+            match replica.segment(wait.nonce) {
+                Some(segment) if segment.durable.is_some_and(|durable| durable >= wait.end) => drop(wait.done.send(())),
+                Some(segment) if segment.end >= wait.end => self.copies.push(wait),
+                _ => {}
+            }
         }
     }
 
@@ -328,11 +349,23 @@ impl Owner {
         let open = self.core.replica().segments().find(|segment| segment.sealed.is_none())?;
         let follower = open.open.follower.node;
         let code = self.node.peers.why_no_room(follower)?;
-        refuse(code, format!("the second copy's node ({follower}) has no room"))
+        let message = if code == ErrorCode::StorageFull {
+            format!("the disk of storage node {follower}, which has the second copy, is full")
+        } else {
+            format!(
+                "storage node {follower}, which has the second copy, writes its files more slowly than records come"
+            )
+        };
+        refuse(code, message)
     }
 
     fn step(&mut self, input: Input) {
-        for effect in self.core.step(now(), input) {
+        let effects = self.core.step(now(), input);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
             match effect {
                 Effect::Journal(entry) => self.write(entry),
                 Effect::Send { to, message } => self.node.send_to_follower(to, message),
@@ -348,6 +381,13 @@ impl Owner {
                     }
                     self.wake_readers(nonce);
                 }
+                Effect::AnswerCopy { token, result } => self.answer(token, &Frame::Copied(result)),
+                Effect::Copy { request, from } => {
+                    let (node, handle) = (Arc::clone(&self.node), self.handle.clone());
+                    tokio::spawn(async move { copy::run(&node, &handle, &request, from).await });
+                }
+                Effect::Dropped { nonce } => self.let_go_of(nonce),
+                Effect::ReportDamage { segment } => self.node.report_damage(segment),
                 Effect::Wake { at_ms } => {
                     self.wakes.insert(at_ms);
                 }
@@ -407,6 +447,11 @@ impl Owner {
     /// Answers, or parks the reader until there is something to see.
     fn answer_fetch(&mut self, asker: Asker, request: &FetchRequest, is_last: bool) {
         let result = self.fetch(request);
+        if self.is_unreadable.take() {
+            // Another copy serves it, and repair makes this one anew.
+            let effects = self.core.mark_damaged(request.segment.nonce);
+            self.carry_out(effects);
+        }
         let is_empty = matches!(&result, Ok(reply) if reply.batches.is_empty());
         let is_sealed = self.core.replica().segment(request.segment.nonce).is_some_and(|s| s.sealed.is_some());
         if is_empty && !is_last && !is_sealed && request.wait_ms > 0 && request.bytes_max > 0 {
@@ -461,6 +506,7 @@ impl Owner {
             }
             Err(error) => {
                 tracing::error!(%error, partition = %request.segment.partition, "stored batches cannot be read");
+                self.is_unreadable.set(true);
                 refuse(ErrorCode::Damaged, format!("stored batches cannot be read: {error}"))
             }
         }
@@ -475,6 +521,7 @@ impl Owner {
         let mut ends = BTreeMap::new();
         let mut pieces = Vec::new();
         let mut segments = Vec::new();
+        let mut copies = Vec::new();
         for segment in replica.segments() {
             let Some(durable) = segment.durable else { continue };
             let nonce = segment.open.segment.nonce;
@@ -493,15 +540,18 @@ impl Owner {
                 is_damaged: segment.is_damaged,
                 producers: producers.snapshot(),
             });
+            if segment.confirmed_for > 0 {
+                copies.push(CopyMark { nonce, record_version: segment.confirmed_for });
+            }
         }
         let needed = self.tail.journal_needed(&ends);
         // What the journal still owes is in no image; so is what it holds above the ends.
         self.is_dirty |= needed.is_some() || !self.owed.is_empty();
         self.deletion.is_flushing = self.is_deleted();
-        let dropped = if self.deletion.is_flushing { std::mem::take(&mut self.deletion.dropped) } else { Vec::new() };
+        let dropped = std::mem::take(&mut self.deletion.dropped);
         FlushJob {
             owner: self.handle.clone(),
-            image: PartitionImage { partition: replica.partition(), generation, epoch, segments },
+            image: PartitionImage { partition: replica.partition(), generation, epoch, segments, copies },
             pieces,
             dropped,
             is_deleted: self.deletion.is_flushing,
@@ -518,6 +568,9 @@ pub fn restored(image: PartitionImage) -> (TopicPartition, Replica) {
         let mut segment =
             cores::replica::Segment::stored(stored.open, stored.end, stored.chain, stored.sealed, producers);
         segment.is_damaged = stored.is_damaged;
+        let mark = image.copies.iter().find(|mark| mark.nonce == segment.open.segment.nonce);
+        segment.copied_for = mark.map_or(0, |mark| mark.record_version);
+        segment.confirmed_for = segment.copied_for;
         segment
     });
     let segments: Vec<_> = segments.collect();

@@ -118,6 +118,16 @@ impl Tail {
         self.segments.iter().flat_map(|(nonce, segment)| segment.extents.iter().map(|extent| (*nonce, *extent)))
     }
 
+    /// Forgets a segment; its extents, to be let go of.
+    pub fn remove(&mut self, nonce: Nonce) -> Vec<Extent> {
+        let Some(segment) = self.segments.remove(&nonce) else { return Vec::new() };
+        let held: usize = segment.entries.iter().map(|entry| entry.batch.stored_len()).sum();
+        self.budget.let_go(held);
+        self.budget.flushed(segment.unflushed_bytes);
+        self.unflushed_bytes -= segment.unflushed_bytes;
+        segment.extents
+    }
+
     /// Takes a batch that was given to the journal, or that recovery read from it at `position`.
     pub fn push(&mut self, nonce: Nonce, batch: Batch, position: Option<u64>) {
         let segment = self.segments.entry(nonce).or_default();

@@ -90,6 +90,11 @@ impl Service {
         }
     }
 
+    /// The process's id.
+    pub fn id(&self) -> i32 {
+        self.child.as_ref().expect("it runs").id() as i32
+    }
+
     /// Ends the process by its own id, without warning.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -140,6 +145,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(dir: &Path) -> Self {
+        Self::with_nodes(dir, &["az-a", "az-b", "az-c"])
+    }
+
+    /// Storage nodes `n1`, `n2` and so on, in these zones.
+    pub fn with_nodes(dir: &Path, zones: &[&str]) -> Self {
         let local = || format!("127.0.0.1:{}", free_port());
         let (placement, kafka, http) = (local(), local(), local());
         let url = format!("http://{placement}");
@@ -147,12 +157,15 @@ impl Cluster {
         let store = format!("redb:{}", at("placement"));
         let mut services =
             vec![Service::new(dir, "placement", &["placement", "--listen", &placement, "--store", &store])];
-        for az in ["az-a", "az-b", "az-c"] {
-            let (listen, admin, data) = (local(), local(), at(az));
+        for (number, az) in zones.iter().enumerate() {
+            let name = format!("n{}", number + 1);
+            let (listen, admin, data) = (local(), local(), at(&name));
             let arguments = [
                 "storage-node",
                 "--az",
                 az,
+                "--name",
+                &name,
                 "--data",
                 &data,
                 "--listen",
@@ -162,7 +175,7 @@ impl Cluster {
                 "--placement",
                 &url,
             ];
-            services.push(Service::new(dir, az, &arguments));
+            services.push(Service::new(dir, &name, &arguments));
         }
         let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &url];
         services.push(Service::new(dir, "gateway", &arguments));

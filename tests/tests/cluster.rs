@@ -310,7 +310,7 @@ fn look_up_times(cluster: &Cluster, topic: &str, base_ms: i64) {
 
 /// Segment files of all nodes.
 fn segment_files(dir: &Path) -> usize {
-    let folders = ["az-a", "az-b", "az-c"].map(|az| dir.join(az).join("segments"));
+    let folders = ["n1", "n2", "n3"].map(|az| dir.join(az).join("segments"));
     folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten()).count()
 }
 
@@ -371,7 +371,7 @@ fn records_are_found_by_time_in_memory_and_in_files_and_a_deleted_topic_leaves_n
     // One node that has a copy is away when the topic goes, and hears of it when it is back.
     let has_file =
         |az: &str| std::fs::read_dir(scratch.path().join(az).join("segments")).is_ok_and(|mut d| d.next().is_some());
-    let away = 1 + ["az-a", "az-b", "az-c"].into_iter().position(has_file).expect("a copy");
+    let away = 1 + ["n1", "n2", "n3"].into_iter().position(has_file).expect("a copy");
     cluster.services[away].kill();
     assert_eq!(curl(&["-XDELETE", &format!("{}/v1/topics/t", cluster.http)]).0, 204);
     assert!(segment_files(scratch.path()) > 0);

@@ -81,7 +81,7 @@ fn read(cluster: &Cluster, topic: &str, partition: u32, offset: i64) -> Option<V
 fn a_full_disk_refuses_appends_reads_on_and_resumes() {
     let tools = tool("curl", has_command("curl")) && tool("mkfs.ext4", has_command("mkfs.ext4"));
     let scratch = Scratch::new("full-disk");
-    let at = scratch.path().join("az-b");
+    let at = scratch.path().join("n2");
     let Some(_disk) = tools.then(|| SmallDisk::mount(&scratch.path().join("disk"), &at, 320)).flatten() else { return };
     let mut cluster = Cluster::start(scratch.path());
     create(&cluster, "t", 3);
@@ -155,7 +155,7 @@ fn a_damaged_journal_record_is_named_and_the_other_copy_serves() {
     std::thread::sleep(Duration::from_millis(100));
     // One of the two nodes with a copy: flip a bit in the middle of what its journal acknowledged.
     let needle = noise(7, 5_000)[..64].to_vec();
-    let nodes = ["az-a", "az-b", "az-c"];
+    let nodes = ["n1", "n2", "n3"];
     let holders: Vec<usize> = (0..3).filter(|n| find(&journal(scratch.path(), nodes[*n]), &needle).is_some()).collect();
     assert_eq!(holders.len(), 2, "every record is on two nodes");
     let damaged = holders[0];
@@ -170,10 +170,36 @@ fn a_damaged_journal_record_is_named_and_the_other_copy_serves() {
     file.sync_all().expect("on disk");
     cluster.services[1 + damaged].start();
     // Everything acknowledged is read, from the intact copy.
+    read_all(&cluster);
+    // What is damaged is copied again: then the intact copy may go.
+    wait_for_two_copies(&cluster);
+    cluster.services[1 + holders[1]].kill();
+    read_all(&cluster);
+    let log = cluster.services[1 + damaged].log_text();
+    assert!(log.contains("the journal is damaged") && log.contains("quarantined"), "not named: {log}");
+    // The damage is reported as an error, which is right here: look away from it.
+    cluster.services[1 + damaged].forget_log();
+}
+
+fn wait_for_two_copies(cluster: &Cluster) {
+    let began = Instant::now();
+    loop {
+        let (_, status) = curl_json(&[&format!("{}/v1/status", cluster.http)]);
+        let partitions = &status["partitions"];
+        // The node says what is damaged with its next heartbeat.
+        if began.elapsed() > Duration::from_secs(5) && partitions["total"] == partitions["open"] {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "not copied again: {status}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn read_all(cluster: &Cluster) {
     let began = Instant::now();
     for number in 0..20 {
         loop {
-            match read(&cluster, "t", 0, number as i64) {
+            match read(cluster, "t", 0, number as i64) {
                 Some(value) => {
                     assert!(value == noise(number, 5_000), "offset {number} changed");
                     break;
@@ -182,10 +208,6 @@ fn a_damaged_journal_record_is_named_and_the_other_copy_serves() {
             }
         }
     }
-    let log = cluster.services[1 + damaged].log_text();
-    assert!(log.contains("the journal is damaged") && log.contains("quarantined"), "not named: {log}");
-    // The damage is reported as an error, which is right here: look away from it.
-    cluster.services[1 + damaged].forget_log();
 }
 
 /// The first journal file of a node.

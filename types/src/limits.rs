@@ -50,6 +50,21 @@ pub const FAILOVER_ASK_MS: u64 = 1_000;
 pub const FENCE_GRACE_MS: u64 = 50;
 /// How long a failover waits for a new pair to open a segment, in ms.
 pub const OPEN_TIMEOUT_MS: u64 = 500;
+/// How long a storage node is silent before the copies on it are made anew elsewhere, in ms.
+pub const REPAIR_AFTER_MS: u64 = 15_000;
+/// How often the target of a copy is asked how far it is, in ms.
+pub const COPY_ASK_MS: u64 = 200;
+/// How long it may be without an answer, in ms.
+pub const COPY_STALLED_MS: u64 = 5_000;
+/// Bytes that one storage node asks another for at a time when it makes a copy.
+pub const COPY_CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// How long a partition that was moved rests, in ms, and how many move by themselves in a minute.
+pub const MOVE_REST_MS: u64 = 300_000;
+pub const MOVES_PER_MINUTE: usize = 30;
+/// The smallest difference between two nodes, in bytes appended per second, that is worth a move.
+pub const MOVE_BYTES_PER_S_MIN: u64 = 512 * 1024;
+/// A partition without an append for this long is parked, in ms.
+pub const PARK_AFTER_MS: u64 = 600_000;
 /// The first and the longest interval at which a candidate leader asks placement, in ms.
 pub const ACTIVATION_ASK_MS: u64 = 20;
 pub const ACTIVATION_ASK_MS_MAX: u64 = 500;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One storage node's copy of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Replica {
     pub node: NodeId,
     /// Which life of that node's disk holds the copy.
@@ -60,6 +60,9 @@ pub struct PartitionRecord {
     /// Offsets below are gone by retention; never falls.
     pub log_start: Offset,
     pub chain: Vec<SegmentRecord>,
+    /// Counts the record's changes: of two records of one partition the higher is the newer.
+    #[serde(default)]
+    pub version: u64,
 }
 
 impl PartitionRecord {
@@ -113,6 +116,9 @@ pub struct NodeRecord {
     pub incarnation: Incarnation,
     /// Counts the registrations of this node: one per process lifetime.
     pub registration: u64,
+    /// An operator wants it emptied.
+    #[serde(default)]
+    pub is_draining: bool,
 }
 
 /// A gateway as placement knows it.
@@ -161,6 +167,7 @@ mod tests {
             epoch: Epoch(3),
             log_start: 0,
             chain: vec![segment(0, Some(5)), segment(5, Some(5)), segment(5, None)],
+            version: 3,
         };
         assert_eq!(record.segment_of(4).map(|s| s.base), Some(0));
         assert_eq!(record.segment_of(5).map(|s| s.end), Some(None));

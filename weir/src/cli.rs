@@ -47,6 +47,18 @@ pub enum Command {
     /// Read records
     #[command(after_help = "Example:\n  weir consume orders -o beginning -e -f '%p %o %k %s\\n'")]
     Consume(ConsumeOptions),
+    /// Show nodes, zones, partitions by state, and what placement does and why
+    #[command(after_help = "Example:\n  weir status")]
+    Status {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List storage nodes, empty one, use it again
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Move partitions between storage nodes
+    #[command(subcommand)]
+    Partition(PartitionCommand),
     /// Measure a running system
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -256,6 +268,48 @@ pub enum TopicCommand {
         /// Succeed if it does not exist
         #[arg(long)]
         if_exists: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List storage nodes
+    #[command(after_help = "Example:\n  weir node list")]
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Empty a node: open segments move at once, sealed ones are copied; returns when nothing is left on it
+    #[command(after_help = "Example:\n  weir node drain az-a-7100")]
+    Drain {
+        node: String,
+        /// Return at once; `weir node list` shows how far it is
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Use a node again
+    #[command(after_help = "Example:\n  weir node undrain az-a-7100")]
+    Undrain {
+        node: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionCommand {
+    /// Move a partition's open segment to a node: sealed where it is, opened there; no data is copied
+    #[command(after_help = "Example:\n  weir partition move orders 0 --to az-b-7100")]
+    Move {
+        topic: String,
+        partition: i32,
+        /// The storage node that shall lead it
+        #[arg(long, value_name = "NODE")]
+        to: String,
         #[command(flatten)]
         target: Target,
     },

@@ -1,5 +1,20 @@
 //! The commands for people; they speak `/v1`.
 
 pub mod consume;
+pub mod operate;
 pub mod produce;
 pub mod topic;
+
+use serde_json::Value;
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}

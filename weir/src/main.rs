@@ -81,6 +81,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => commands::topic::run(command).await,
         Command::Produce(options) => commands::produce::run(options).await,
         Command::Consume(options) => commands::consume::run(options).await,
+        Command::Status { target } => commands::operate::status(target).await,
+        Command::Node(command) => commands::operate::node(command).await,
+        Command::Partition(command) => commands::operate::partition(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::run(&command),
         Command::Completion { shell } => {

@@ -12,11 +12,16 @@ use types::{
 
 use crate::batch::Batch;
 use crate::codec::{DecodeError, Reader};
-use crate::dedupe::DedupeKey;
+use crate::dedupe::{DedupeKey, DedupeSnapshot};
 use crate::journal::{AppendMeta, OpenMeta};
 use crate::layout::{Layout, layout};
 
-pub const VERSION: u8 = 3;
+/// The newest version. Each frame carries the oldest version that has its kind, so that nodes of the release before
+/// this one understand all that they can.
+pub const VERSION: u8 = 4;
+const OLDEST: u8 = 3;
+/// The last kind of version 3.
+const OLDEST_KINDS: u8 = 16;
 /// Bytes of a frame before its fields, the length prefix included.
 pub const HEADER_BYTES: usize = 16;
 
@@ -166,6 +171,49 @@ pub struct FetchReply {
     pub batches: Bytes,
 }
 
+/// Asks a member what a segment is like at `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DescribeRequest {
+    pub account: AccountId,
+    pub segment: SegmentId,
+    /// Where it is sealed, or is about to be.
+    pub end: Offset,
+}
+
+/// What one needs to know to copy a sealed segment, or to go on after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    pub open: OpenMeta,
+    /// The chain hash at `end`; 0 where it is not known any more.
+    pub chain: u64,
+    /// Producer state at `end`.
+    pub producers: DedupeSnapshot,
+}
+
+/// Tells a storage node to make a copy of a sealed segment. Asked again and again until it is done: the same question
+/// begins the work, goes on with it, and confirms it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRequest {
+    pub account: AccountId,
+    pub segment: SegmentId,
+    pub base: Offset,
+    pub end: Offset,
+    /// The version of the record that the asker is about to change.
+    pub record_version: u64,
+    /// The disk that the asker means.
+    pub target: Replica,
+    /// `host:port` of members that have the segment.
+    pub sources: Vec<String>,
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyReply {
+    pub copied_to: Offset,
+    /// The copy is whole, fsynced, and stays until a record newer than the one asked for does not list it.
+    pub is_done: bool,
+}
+
 /// Everything that travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
@@ -175,7 +223,11 @@ pub enum Frame {
     PeerReply(PeerReply),
     Fence(FenceRequest),
     Fenced(Result<FenceReply, Refusal>),
-    Open(Box<OpenRequest>),
+    Open {
+        request: Box<OpenRequest>,
+        /// Producer state at the new segment's base, for a leader that does not hold the segment before it.
+        producers: Option<Box<DedupeSnapshot>>,
+    },
     Opened(Result<OpenReply, Refusal>),
     Fetch(FetchRequest),
     Fetched(Result<FetchReply, Refusal>),
@@ -192,6 +244,10 @@ pub enum Frame {
     Room {
         refused: Option<ErrorCode>,
     },
+    Describe(DescribeRequest),
+    Described(Result<Box<Description>, Refusal>),
+    Copy(Box<CopyRequest>),
+    Copied(Result<CopyReply, Refusal>),
 }
 
 layout!(struct AppendHead {
@@ -212,6 +268,10 @@ layout!(struct OpenRequest {
     account, cluster, segment, base, previous, carry_to, leader, follower, follower_address,
 });
 layout!(struct OpenReply { end });
+layout!(struct DescribeRequest { account, segment, end });
+layout!(struct Description { open, chain, producers });
+layout!(struct CopyRequest { account, segment, base, end, record_version, target, sources });
+layout!(struct CopyReply { copied_to, is_done });
 layout!(struct FetchRequest { account, segment, sealed_end, offset, since_ms, bytes_max, wait_ms });
 
 impl<T: Layout> Layout for Result<T, Refusal> {
@@ -286,9 +346,14 @@ impl Frame {
                 result.put(&mut out);
                 9
             }
-            Self::Open(request) => {
+            Self::Open { request, producers: None } => {
                 request.put(&mut out);
                 10
+            }
+            Self::Open { request, producers: Some(producers) } => {
+                request.put(&mut out);
+                producers.put(&mut out);
+                21
             }
             Self::Opened(result) => {
                 result.put(&mut out);
@@ -323,7 +388,24 @@ impl Frame {
                 refused.put(&mut out);
                 16
             }
+            Self::Describe(request) => {
+                request.put(&mut out);
+                17
+            }
+            Self::Described(result) => {
+                result.put(&mut out);
+                18
+            }
+            Self::Copy(request) => {
+                request.put(&mut out);
+                19
+            }
+            Self::Copied(result) => {
+                result.put(&mut out);
+                20
+            }
         };
+        out[4] = if kind <= OLDEST_KINDS { OLDEST } else { VERSION };
         out[5] = kind;
         let length = out.len() - 4 + tail.as_ref().map_or(0, Bytes::len);
         out[..4].copy_from_slice(&(length as u32).to_be_bytes());
@@ -334,7 +416,7 @@ impl Frame {
     pub fn decode(bytes: Bytes) -> Result<(u64, Self), DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("frame version")?;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(DecodeError::Value { what: "frame version", value: i64::from(version) });
         }
         let kind = reader.u8("frame kind")?;
@@ -357,7 +439,7 @@ impl Frame {
             7 => Self::PeerReply(Layout::take(r)?),
             8 => Self::Fence(Layout::take(r)?),
             9 => Self::Fenced(Layout::take(r)?),
-            10 => Self::Open(Box::new(Layout::take(r)?)),
+            10 => Self::Open { request: Layout::take(r)?, producers: None },
             11 => Self::Opened(Layout::take(r)?),
             12 => Self::Fetch(Layout::take(r)?),
             13 => Self::Fetched(if bool::take(r)? {
@@ -368,6 +450,11 @@ impl Frame {
             14 => Self::Hint { partition: Layout::take(r)? },
             15 => Self::Hello { node: Layout::take(r)?, incarnation: Layout::take(r)? },
             16 => Self::Room { refused: Layout::take(r)? },
+            17 => Self::Describe(Layout::take(r)?),
+            18 => Self::Described(Layout::take(r)?),
+            19 => Self::Copy(Layout::take(r)?),
+            20 => Self::Copied(Layout::take(r)?),
+            21 => Self::Open { request: Layout::take(r)?, producers: Some(Layout::take(r)?) },
             other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
         };
         reader.finish()?;

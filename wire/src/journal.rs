@@ -28,8 +28,11 @@ use crate::dedupe::{DedupeKey, DedupeSnapshot};
 use crate::layout::{Layout, layout};
 
 pub const MAGIC: u32 = u32::from_be_bytes(*b"WJR1");
-/// The version that is written. Version 1, of no release, had batches without their form: it is refused, not read.
-pub const VERSION: u8 = 2;
+/// The newest version. Each record carries the oldest version that has its kind, so that the release before this one
+/// reads a journal until something new is in it. Version 1, of no release, had batches without their form: it is
+/// refused, not read.
+pub const VERSION: u8 = 3;
+const OLDEST: u8 = 2;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 48;
 
@@ -93,6 +96,23 @@ pub enum JournalEntry {
     },
     /// Nothing: carries `durable_through` after a silence.
     Idle,
+    /// A copy of a sealed segment, made by repair, is whole. Also says again, for a newer record, that it is.
+    Copied(CopiedMeta),
+    /// This replica of the segment is gone: the record does not list it (any more).
+    Drop {
+        segment: SegmentId,
+    },
+}
+
+/// The end of a copy of a sealed segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedMeta {
+    pub segment: SegmentId,
+    pub end: Offset,
+    /// The version of the partition's record that the copy was made for: only a newer one can say that it is not needed.
+    pub record_version: u64,
+    /// Producer state at `end`.
+    pub producers: DedupeSnapshot,
 }
 
 /// Where a record stands in the journal.
@@ -125,6 +145,7 @@ layout!(struct OpenMeta {
 });
 layout!(struct FenceBody { partition, generation, epoch });
 layout!(struct SealBody { segment, end });
+layout!(struct CopiedMeta { segment, end, record_version, producers });
 
 /// A record whose place is not known yet: the head of its body, and the batch that follows by reference.
 #[derive(Debug, Clone)]
@@ -153,7 +174,7 @@ impl EncodedEntry {
             batch.copy_from_slice(bytes);
         }
         let mut fields = &mut header[8..];
-        fields.put_u8(VERSION);
+        fields.put_u8(if self.kind <= 6 { OLDEST } else { VERSION });
         fields.put_u8(self.kind);
         fields.put_u8(u8::from(place.is_last));
         fields.put_u8(0);
@@ -195,6 +216,14 @@ impl JournalEntry {
                 5
             }
             Self::Idle => 6,
+            Self::Copied(meta) => {
+                meta.put(&mut head);
+                7
+            }
+            Self::Drop { segment } => {
+                segment.put(&mut head);
+                8
+            }
         };
         EncodedEntry { kind, head: head.freeze(), batch: tail }
     }
@@ -219,6 +248,8 @@ impl JournalEntry {
             }
             5 => Self::Delete { partition: TopicPartition::take(&mut reader)? },
             6 => Self::Idle,
+            7 => Self::Copied(CopiedMeta::take(&mut reader)?),
+            8 => Self::Drop { segment: SegmentId::take(&mut reader)? },
             other => return Err(DecodeError::Value { what: "journal kind", value: i64::from(other) }),
         };
         reader.finish()?;
@@ -272,7 +303,7 @@ pub fn parse_record(bytes: &Bytes, lap: u64, position: u64) -> Result<FoundRecor
     if crc32c::crc32c(&bytes[8..length]) != crc {
         return Err(NoRecord::Bad);
     }
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(NoRecord::Newer(version));
     }
     let entry = JournalEntry::decode(kind, bytes.slice(HEADER_BYTES..length)).map_err(|_| NoRecord::Bad)?;
@@ -334,6 +365,13 @@ mod tests {
             JournalEntry::Seal { segment: segment(), end: 12 },
             JournalEntry::Delete { partition: segment().partition },
             JournalEntry::Idle,
+            JournalEntry::Copied(CopiedMeta {
+                segment: segment(),
+                end: 12,
+                record_version: 5,
+                producers: DedupeSnapshot::default(),
+            }),
+            JournalEntry::Drop { segment: segment() },
         ]
     }
 

@@ -117,6 +117,16 @@ impl Layout for String {
     }
 }
 
+impl<T: Layout> Layout for Box<T> {
+    fn put(&self, out: &mut BytesMut) {
+        (**self).put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, DecodeError> {
+        T::take(reader).map(Box::new)
+    }
+}
+
 impl<T: Layout> Layout for Vec<T> {
     fn put(&self, out: &mut BytesMut) {
         out.put_u32(self.len() as u32);

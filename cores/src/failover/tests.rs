@@ -3,6 +3,7 @@
 use types::{AccountId, ClusterId, Epoch, Generation, Incarnation, TopicId};
 
 use super::*;
+use crate::scheduler::Place;
 
 fn replica(node: u32) -> Replica {
     Replica { node: NodeId(node), incarnation: Incarnation(u128::from(node)) }
@@ -10,7 +11,13 @@ fn replica(node: u32) -> Replica {
 
 fn candidates() -> Vec<Candidate> {
     (1..=3)
-        .map(|n| Candidate { replica: replica(n), az: format!("az-{n}"), address: format!("127.0.0.1:{n}") })
+        .map(|n| Candidate {
+            replica: replica(n),
+            az: format!("az-{n}"),
+            address: format!("127.0.0.1:{n}"),
+            is_draining: false,
+            place: Place::default(),
+        })
         .collect()
 }
 
@@ -30,6 +37,7 @@ fn record(open: bool) -> PartitionRecord {
         partition: 0,
         generation: Generation(1),
         epoch: Epoch(i32::from(open)),
+        version: 1,
         log_start: 0,
         chain: if open { vec![segment] } else { Vec::new() },
     }
@@ -41,7 +49,7 @@ fn known(node: u32, durable: Offset, commit: Offset) -> Input {
 }
 
 fn begin(open: bool) -> (Failover, Vec<Effect>) {
-    Failover::begin(0, record(open), 7, candidates(), vec![Nonce(9), Nonce(8)], Rules::ALL)
+    Failover::begin(0, record(open), 7, candidates(), vec![Nonce(9), Nonce(8)], Goal::Open, Rules::ALL)
 }
 
 fn opening(effects: &[Effect]) -> &OpenRequest {

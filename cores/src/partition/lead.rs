@@ -13,7 +13,7 @@ use types::limits::{
 use types::{ErrorCode, NodeId, Offset, SegmentId};
 use wire::frame::{AppendRequest, Appended, OpenReply, OpenRequest, PeerMessage, PeerReply, Refusal};
 use wire::journal::{AppendMeta, OpenMeta};
-use wire::{Batch, DedupeKey};
+use wire::{Batch, DedupeKey, DedupeSnapshot};
 
 use super::{Effect, Now, Token, refusal};
 use crate::producers::{ProducerState, Verdict};
@@ -68,12 +68,16 @@ impl Leader {
         now: Now,
         token: Token,
         request: OpenRequest,
+        producers: Option<&DedupeSnapshot>,
         replica: &mut Replica,
         rules: Rules,
         out: &mut Vec<Effect>,
     ) -> Result<Self, Refusal> {
         let closed = |message: &str| refusal(ErrorCode::Fenced, message);
         let (snapshot, tail) = match request.previous {
+            Some(_) if producers.is_some() && request.carry_to <= request.base => {
+                (producers.map(ProducerState::from_snapshot).unwrap_or_default(), Vec::new())
+            }
             None => (ProducerState::default(), Vec::new()),
             Some(previous) => {
                 let segment = replica.segment(previous.nonce).filter(|segment| !segment.is_damaged);

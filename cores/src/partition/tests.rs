@@ -105,7 +105,7 @@ fn leader() -> Partition {
         follower: FOLLOWER,
         follower_address: String::new(),
     };
-    leader.step(Now::default(), Input::Open { token: 1, request: Box::new(request) });
+    leader.step(Now::default(), Input::Open { token: 1, request: Box::new(request), producers: None });
     leader.step(Now::default(), Input::JournalDurable);
     let durable = PeerReply::Durable { segment: segment(), incarnation: FOLLOWER.incarnation, end: 0 };
     let effects = leader.step(Now::default(), Input::PeerReply { from: FOLLOWER.node, reply: durable });
@@ -118,6 +118,7 @@ fn leader() -> Partition {
         partition: PARTITION.partition,
         generation: Generation(1),
         epoch: Epoch(1),
+        version: 1,
         log_start: 0,
         chain: vec![SegmentRecord {
             generation: Generation(1),

@@ -60,7 +60,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(summary(&topic))).into_response())
 }
 
-fn find(gateway: &Gateway, name: &str) -> Result<Arc<TopicRecord>, Problem> {
+pub(super) fn find(gateway: &Gateway, name: &str) -> Result<Arc<TopicRecord>, Problem> {
     let unknown = || refuse(ErrorCode::UnknownTopic, format!("topic `{name}` does not exist"));
     Ok(gateway.map.topic(gateway.tenant, name).ok_or_else(unknown)?)
 }

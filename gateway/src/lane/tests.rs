@@ -37,6 +37,7 @@ fn led_by(epoch: i32, leader: u32) -> PartitionRecord {
         partition: PARTITION.partition,
         generation: Generation(1),
         epoch: Epoch(epoch),
+        version: 1,
         log_start: 0,
         chain: vec![SegmentRecord {
             generation: Generation(1),
@@ -107,6 +108,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         address: leader.local_addr().expect("an address").to_string(),
         incarnation: Incarnation(1),
         registration: 1,
+        is_draining: false,
     };
     gateway.map.apply(MapChanges { nodes: vec![node], partitions: vec![record(1)], ..MapChanges::default() });
     (gateway, leader)
@@ -193,6 +195,7 @@ async fn a_lane_that_never_reached_its_leader_asks_for_another() {
         address,
         incarnation: Incarnation(1),
         registration: 1,
+        is_draining: false,
     };
     let alive = listener.local_addr().expect("an address").to_string();
     let nodes = vec![node(1, alive), node(9, dead.local_addr().expect("an address").to_string())];

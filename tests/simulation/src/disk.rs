@@ -1,13 +1,14 @@
 //! A storage node's disk: one journal, one write in flight, and what a power cut leaves of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use cores::packing::Cursor;
 use cores::recovery::{JournalFile, Recovered, recover};
 use cores::{Rule, Rules};
 use types::limits::JOURNAL_BLOCK_BYTES;
-use types::{Incarnation, Nonce, TopicPartition};
+use types::{Incarnation, Nonce, Offset, TopicPartition};
+use wire::Batch;
 use wire::journal::{EncodedEntry, JournalEntry};
 
 use crate::rng::Rng;
@@ -45,6 +46,8 @@ pub struct Disk {
     vouched: u64,
     /// Where each segment's opening is.
     openings: Vec<(Nonce, u64)>,
+    /// The batches of each segment that are on it, for readers.
+    kept: BTreeMap<Nonce, BTreeMap<Offset, Batch>>,
     /// A bit was flipped: what recovery calls damage may be damage.
     pub is_rotten: bool,
 }
@@ -61,6 +64,7 @@ impl Disk {
             has_failed: false,
             vouched: 0,
             openings: Vec::new(),
+            kept: BTreeMap::new(),
             is_rotten: false,
         }
     }
@@ -94,6 +98,7 @@ impl Disk {
                 if let JournalEntry::Open(open) = &queued.entry {
                     self.openings.push((open.segment.nonce, *position));
                 }
+                note(&mut self.kept, &queued.entry);
             }
         }
         self.cursor.durable_through = self.cursor.end;
@@ -171,6 +176,8 @@ impl Disk {
                 self.files[file][start..end].fill(0);
             }
         }
+        self.kept.clear();
+        recovered.entries.iter().for_each(|replayed| note(&mut self.kept, &replayed.entry));
         self.has_failed = false;
         self.cursor = Cursor {
             file_bytes: FILE_BYTES,
@@ -181,9 +188,27 @@ impl Disk {
         recovered
     }
 
+    /// The batches of a segment from `from` on, at most `count` of them.
+    pub fn batches(&self, nonce: Nonce, from: Offset, end: Offset, count: usize) -> Vec<Batch> {
+        let kept = self.kept.get(&nonce).into_iter().flat_map(|kept| kept.range(from..end));
+        kept.map(|(_, batch)| batch.clone()).take_while(|batch| batch.end_offset() <= end).take(count).collect()
+    }
+
     /// The next write fails; with the rule the process must stop.
     pub fn fail_next(&mut self, rules: Rules) -> bool {
         self.has_failed = true;
         rules.holds(Rule::StopAfterError)
+    }
+}
+
+fn note(kept: &mut BTreeMap<Nonce, BTreeMap<Offset, Batch>>, entry: &JournalEntry) {
+    match entry {
+        JournalEntry::Append { meta, batch } => {
+            kept.entry(meta.segment.nonce).or_default().insert(batch.base_offset, batch.clone());
+        }
+        JournalEntry::Drop { segment } => {
+            kept.remove(&segment.nonce);
+        }
+        _ => {}
     }
 }

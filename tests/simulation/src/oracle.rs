@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use types::{Epoch, Generation, Incarnation, NodeId, Nonce, Offset, PartitionRecord, Replica};
 use wire::Batch;
 use wire::frame::Appended;
-use wire::journal::JournalEntry;
+use wire::journal::{JournalEntry, OpenMeta};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,11 @@ pub struct Oracle {
     seals: BTreeMap<Nonce, Offset>,
     visible: BTreeMap<(NodeId, u64, Nonce), Offset>,
     last_leadership: (Generation, Epoch),
+    last_chain: Vec<(Nonce, Option<Offset>)>,
     lost_disks: BTreeSet<Incarnation>,
+    /// Quarantined copies.
+    damaged: BTreeSet<(Incarnation, Nonce)>,
+    recopied: BTreeSet<(Incarnation, Nonce)>,
     /// First violation.
     pub violation: Option<Violation>,
 }
@@ -61,6 +65,10 @@ impl Oracle {
 
     /// A disk completed a write that holds this entry.
     pub fn fsynced(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        if let JournalEntry::Drop { segment } | JournalEntry::Open(OpenMeta { segment, .. }) = entry {
+            // What was queued before it came to the disk all the same; or its earlier opening had rotted away.
+            self.copies.remove(&(disk, segment.nonce));
+        }
         let JournalEntry::Append { meta, batch } = entry else { return };
         let check = self.check_fsynced(disk, meta.segment.nonce, meta.segment.leadership(), batch);
         self.note(check);
@@ -70,15 +78,21 @@ impl Oracle {
     }
 
     fn check_fsynced(&self, disk: Incarnation, nonce: Nonce, leadership: (Generation, Epoch), batch: &Batch) -> Check {
-        if self.fenced.get(&disk).is_some_and(|fence| leadership < *fence) {
+        // Repair copies what is sealed: the same bytes as on another disk, below the seal.
+        let is_copy = self.seals.get(&nonce).is_some_and(|end| batch.end_offset() <= *end)
+            && (self.damaged.contains(&(disk, nonce))
+                || self.published.get(&nonce).is_some_and(|pair| pair.iter().all(|m| m.incarnation != disk)));
+        if !is_copy && self.fenced.get(&disk).is_some_and(|fence| leadership < *fence) {
             return broken(format!("12 FENCE-DURABLE: {batch:?} of {leadership:?} fsynced after a higher fence"));
         }
-        if self.fenced_at.get(&(disk, nonce)).is_some_and(|end| batch.base_offset >= *end) {
+        if !is_copy && self.fenced_at.get(&(disk, nonce)).is_some_and(|end| batch.base_offset >= *end) {
             return broken(format!("13 FENCE-COMPLETE: {batch:?} fsynced above the end in a fence's reply"));
         }
         for ((other, _), copies) in self.copies.iter().filter(|((other, n), _)| *n == nonce && *other != disk) {
             if let Some((_, known)) = copies.get(&batch.base_offset)
                 && *known != hash(batch)
+                // A copy that is not what its source has must not be listed: that is looked at when it is.
+                && !is_copy
             {
                 return broken(format!("7 PREFIX: {batch:?} differs from the copy on {other}"));
             }
@@ -172,8 +186,10 @@ impl Oracle {
 
     /// Placement's record changed.
     pub fn recorded(&mut self, record: &PartitionRecord) {
-        let check = self.check_recorded(record);
+        let check = self.check_recorded(record).and_then(|()| self.check_replicas(record));
         self.note(check);
+        self.recopied.clear();
+        self.last_chain = record.chain.iter().map(|segment| (segment.nonce, segment.end)).collect();
         for segment in &record.chain {
             self.published.insert(segment.nonce, segment.replicas);
             if let Some(end) = segment.end {
@@ -186,7 +202,9 @@ impl Oracle {
     }
 
     fn check_recorded(&self, record: &PartitionRecord) -> Check {
-        if (record.generation, record.epoch) <= self.last_leadership {
+        let chain: Vec<_> = record.chain.iter().map(|segment| (segment.nonce, segment.end)).collect();
+        let is_repair = (record.generation, record.epoch) == self.last_leadership && chain == self.last_chain;
+        if (record.generation, record.epoch) <= self.last_leadership && !is_repair {
             return broken(format!("17 EPOCH-UP: {} after {:?}", record.epoch, self.last_leadership));
         }
         for pair in record.chain.windows(2) {
@@ -251,6 +269,58 @@ impl Oracle {
         Ok(())
     }
 
+    /// 22 TWO-COPIES and 19 AZ-PAIR: who is listed anew for a sealed segment has all of it on disk.
+    fn check_replicas(&self, record: &PartitionRecord) -> Check {
+        for segment in &record.chain {
+            let [a, b] = segment.replicas;
+            if (a.node.0 - 1) % 3 == (b.node.0 - 1) % 3 {
+                return broken(format!("19 AZ-PAIR: {} and {} are in one zone", a.node, b.node));
+            }
+            let Some(pair) = self.published.get(&segment.nonce) else { continue };
+            let is_new = |member: &&Replica| {
+                !pair.contains(member) || self.recopied.contains(&(member.incarnation, segment.nonce))
+            };
+            for member in segment.replicas.iter().filter(is_new) {
+                let copies = self.copies.get(&(member.incarnation, segment.nonce));
+                for (base, (_, known)) in self.acked.range(segment.base..segment.end.unwrap_or(segment.base)) {
+                    if copies.and_then(|copies| copies.get(base)).is_none_or(|(_, hash)| hash != known) {
+                        return broken(format!("22 TWO-COPIES: {} is listed and lacks {base}", member.node));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node finds its copy of a segment damaged; `is_absent`: it does not even know the segment.
+    pub fn damaged(&mut self, disk: Incarnation, nonce: Nonce, is_absent: bool) {
+        self.damaged.insert((disk, nonce));
+        if is_absent {
+            self.copies.remove(&(disk, nonce));
+        }
+    }
+
+    /// Placement counts a copy that was made anew where it was damaged.
+    pub fn recopied(&mut self, disk: Incarnation, nonce: Nonce) {
+        self.damaged.remove(&(disk, nonce));
+        self.recopied.insert((disk, nonce));
+    }
+
+    /// A disk let go of a segment, while this was the record.
+    pub fn dropped(&mut self, node: NodeId, disk: Incarnation, nonce: Nonce, record: &PartitionRecord) {
+        // Another copy may come, and grow.
+        self.visible.retain(|(at, _, known), _| (*at, *known) != (node, nonce));
+        self.copies.remove(&(disk, nonce));
+        let listed = record.chain.iter().find(|segment| segment.nonce == nonce);
+        let is_listed = listed.is_some_and(|segment| segment.replicas.iter().any(|r| r.incarnation == disk));
+        // A damaged copy is thrown away before it is made anew.
+        if is_listed && !self.damaged.contains(&(disk, nonce)) {
+            self.note(broken(format!("23 DROP-LAST: {disk} let go of {nonce}, for which it is listed")));
+        }
+        let check = self.check_kept(record);
+        self.note(check);
+    }
+
     pub fn check_kept_at_end(&mut self, record: &PartitionRecord) {
         let check = self.check_kept(record);
         self.note(check);
@@ -294,6 +364,9 @@ impl Oracle {
 
     /// A process recovered a segment with this end; `None` when it is quarantined.
     pub fn recovered(&mut self, disk: Incarnation, nonce: Nonce, end: Option<Offset>, seal: Option<Offset>) {
+        if end.is_none() {
+            self.damaged.insert((disk, nonce));
+        }
         let held = self.copies.get(&(disk, nonce)).and_then(|copies| copies.values().map(|(end, _)| *end).max());
         let held = held.map(|held| seal.map_or(held, |seal| held.min(seal)));
         if let (Some(held), Some(end)) = (held, end)
@@ -305,6 +378,10 @@ impl Oracle {
 
     /// A torn write that reached the disk whole was never reported, yet it is there.
     pub fn found(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        // What lies before its opening is of an earlier life of this copy.
+        if let JournalEntry::Drop { segment } | JournalEntry::Open(OpenMeta { segment, .. }) = entry {
+            self.copies.remove(&(disk, segment.nonce));
+        }
         let JournalEntry::Append { meta, batch } = entry else { return };
         let value = (batch.end_offset(), hash(batch));
         self.copies.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write as _;
 
 use cores::Rules;
-use cores::failover::{self, Candidate, Failover};
+use cores::failover::{self, Candidate, Failover, Goal};
 use cores::partition::{Effect, Input, Now, Partition};
 use cores::recovery;
+use cores::repair::{self, Repair};
 use cores::replica::Replica as ReplicaCore;
 use types::{
     AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PartitionRecord, Replica, TopicId,
@@ -21,6 +22,7 @@ use crate::oracle::Oracle;
 use crate::rng::Rng;
 
 mod faults;
+mod repairs;
 
 /// What a run is made of.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +99,21 @@ enum Event {
     },
     StartFailover {
         nonce: Option<Nonce>,
+        goal: Goal,
     },
+    /// Placement looks for segments that want a copy.
+    LookForRepairs,
+    ToRepair {
+        actor: u64,
+        input: repair::Input,
+    },
+    SwapRepaired {
+        actor: u64,
+        revision: u64,
+        record: Box<PartitionRecord>,
+    },
+    /// A node that makes a copy asks a source for more.
+    CopyStep(repairs::CopyStep),
     Register {
         node: usize,
         life: u64,
@@ -156,6 +172,9 @@ struct Node {
     fences: BTreeMap<Correlation, (u64, wire::frame::FenceRequest)>,
     opens: BTreeMap<Correlation, (u64, Nonce)>,
     appends: BTreeMap<Correlation, (usize, u64, u64)>,
+    copies: BTreeMap<Correlation, u64>,
+    /// Since when it is down, in ms.
+    down_since_ms: u64,
 }
 
 struct World {
@@ -171,6 +190,9 @@ struct World {
     ways: BTreeMap<(usize, usize), u64>,
     record: PartitionRecord,
     revision: u64,
+    repairs: BTreeMap<u64, Repair>,
+    /// Copies that nodes said are damaged.
+    damaged: Vec<(Nonce, Replica)>,
     actors: BTreeMap<u64, Failover>,
     next_actor: u64,
     next_token: u64,
@@ -253,6 +275,8 @@ impl World {
                     fences: BTreeMap::new(),
                     opens: BTreeMap::new(),
                     appends: BTreeMap::new(),
+                    copies: BTreeMap::new(),
+                    down_since_ms: 0,
                 }
             })
             .collect();
@@ -278,10 +302,13 @@ impl World {
                 partition: PARTITION.partition,
                 generation: Generation(1),
                 epoch: Epoch(0),
+                version: 1,
                 log_start: 0,
                 chain: Vec::new(),
             },
             revision: 1,
+            repairs: BTreeMap::new(),
+            damaged: Vec::new(),
             actors: BTreeMap::new(),
             next_actor: 1,
             next_token: 1,
@@ -298,7 +325,8 @@ impl World {
             turns: 0,
             rng,
         };
-        world.at(0, Event::StartFailover { nonce: None });
+        world.at(0, Event::StartFailover { nonce: None, goal: Goal::Open });
+        world.at(100, Event::LookForRepairs);
         for client in 0..world.clients.len() {
             world.at(5, Event::ClientTurn { client });
         }
@@ -324,14 +352,24 @@ impl World {
     }
 
     fn is_finished(&self) -> bool {
-        self.now_ms > FAULTS_END_MS && self.clients.iter().all(Client::is_done)
+        self.now_ms > FAULTS_END_MS && self.clients.iter().all(Client::is_done) && self.is_repaired()
     }
 
     fn not_live(&mut self) {
         let left: Vec<_> = self.clients.iter().map(|c| format!("{} of {}", c.acked, c.target)).collect();
         let nodes: Vec<_> = self.nodes.iter().map(|n| n.core.leader().map(|l| l.is_active())).collect();
+        if self.profile.is_verbose {
+            for (index, node) in self.nodes.iter().enumerate() {
+                println!("node {} is up: {}", index + 1, node.is_up);
+                for s in node.core.replica().segments() {
+                    let (id, durable, sealed) = (s.open.segment.nonce, s.durable, s.sealed);
+                    println!("  {id}: end {}, durable {durable:?}, sealed {sealed:?}, damaged {}", s.end, s.is_damaged);
+                }
+            }
+            println!("damaged: {:?}", self.damaged);
+        }
         self.oracle.fail(format!(
-            "38 WRITE-LIVE or 27: not finished long after the last fault: acked {left:?}, leaders {nodes:?}, chain {:?}",
+            "38 WRITE-LIVE, 40 REPAIR-LIVE or 27: not finished long after the last fault: acked {left:?}, leaders {nodes:?}, chain {:?}",
             self.record.chain
         ));
     }
@@ -400,13 +438,17 @@ impl World {
                     self.at(after, Event::RecordRead { node, life });
                 }
             }
-            Event::StartFailover { nonce } => self.start_failover(nonce),
+            Event::StartFailover { nonce, goal } => self.start_failover(nonce, goal),
+            Event::LookForRepairs => self.look_for_repairs(),
+            Event::ToRepair { actor, input } => self.step_repair(actor, input),
+            Event::SwapRepaired { actor, revision, record } => self.swap_repaired(actor, revision, *record),
+            Event::CopyStep(step) => self.copy_step(step),
             Event::Register { node, life } => {
                 if self.is_alive(node, life) {
                     let id = NodeId(node as u32 + 1);
                     let open = self.record.open().filter(|open| open.replicas.iter().any(|r| r.node == id));
                     if let Some(nonce) = open.map(|open| open.nonce) {
-                        self.at(0, Event::StartFailover { nonce: Some(nonce) });
+                        self.at(0, Event::StartFailover { nonce: Some(nonce), goal: Goal::Open });
                     }
                     self.at(1, Event::RecordRead { node, life });
                 }
@@ -486,7 +528,21 @@ impl World {
                     self.at(after, Event::RecordRead { node, life });
                 }
                 Effect::RequestFailover { segment } => {
-                    self.at(5, Event::StartFailover { nonce: Some(segment.nonce) });
+                    self.at(5, Event::StartFailover { nonce: Some(segment.nonce), goal: Goal::Open });
+                }
+                Effect::AnswerCopy { token, result } => self.copy_answered(node, token, result),
+                Effect::Copy { request, from } => self.begin_copy(node, *request, from),
+                Effect::Dropped { nonce } => {
+                    let record = self.record.clone();
+                    self.oracle.dropped(NodeId(node as u32 + 1), disk, nonce, &record);
+                }
+                Effect::ReportDamage { segment } => {
+                    let me = Replica { node: NodeId(node as u32 + 1), incarnation: disk };
+                    let is_absent = self.nodes[node].core.replica().segment(segment.nonce).is_none();
+                    self.oracle.damaged(disk, segment.nonce, is_absent);
+                    if !self.damaged.contains(&(segment.nonce, me)) {
+                        self.damaged.push((segment.nonce, me));
+                    }
                 }
                 Effect::Visible { .. } => {}
                 Effect::Wake { at_ms } => {
@@ -523,13 +579,18 @@ impl World {
             .map(|node| Candidate {
                 replica: Replica { node: NodeId(node as u32 + 1), incarnation: self.nodes[node].disk.incarnation },
                 az: format!("az-{}", node % 3),
-                address: String::new(),
+                address: node.to_string(),
+                is_draining: false,
+                place: cores::scheduler::Place {
+                    index: node as u32 / 3,
+                    count: 1 + (self.nodes.len() as u32 - 1 - node as u32 % 3) / 3,
+                },
             })
             .collect()
     }
 
     /// Begins an attempt if the record still needs one; sometimes two at once.
-    fn start_failover(&mut self, nonce: Option<Nonce>) {
+    fn start_failover(&mut self, nonce: Option<Nonce>, goal: Goal) {
         if self.record.open().map(|open| open.nonce) != nonce {
             return;
         }
@@ -545,6 +606,7 @@ impl World {
                 self.revision,
                 self.candidates(),
                 nonces,
+                goal,
                 self.profile.rules,
             );
             self.actors.insert(actor, failover);
@@ -568,13 +630,24 @@ impl World {
                         self.at(after, Event::ToActor { actor, input: failover::Input::Unreachable { node: id } });
                     }
                 }
-                failover::Effect::Open { node: id, request } => {
+                failover::Effect::Describe { node: id, request } => {
+                    let node = id.0 as usize - 1;
+                    let after = self.rng.range(0, 2 * self.net_ms);
+                    if self.nodes[node].is_up {
+                        let result = self.nodes[node].core.describe(&request).map(Box::new);
+                        self.at(
+                            after,
+                            Event::ToActor { actor, input: failover::Input::Described { node: id, result } },
+                        );
+                    }
+                }
+                failover::Effect::Open { node: id, request, producers } => {
                     let node = id.0 as usize - 1;
                     let token = self.next_token;
                     self.next_token += 1;
                     self.nodes[node].opens.insert(token, (actor, request.segment.nonce));
                     let (life, after) = (self.nodes[node].life, self.rng.range(0, self.net_ms));
-                    self.at(after, Event::ToNode { node, life, input: Input::Open { token, request } });
+                    self.at(after, Event::ToNode { node, life, input: Input::Open { token, request, producers } });
                 }
                 failover::Effect::Swap { revision, record } => {
                     let after = self.rng.range(0, 3 * self.net_ms);
@@ -588,7 +661,7 @@ impl World {
                     if result.is_err() {
                         let nonce = self.record.open().map(|open| open.nonce);
                         let after = 100 + self.rng.range(0, 200);
-                        self.at(after, Event::StartFailover { nonce });
+                        self.at(after, Event::StartFailover { nonce, goal: Goal::Open });
                     }
                 }
             }
@@ -640,7 +713,11 @@ impl World {
             && !self.nodes[leader].is_up
         {
             self.clients[client].answered_at_ms = self.now_ms;
-            self.at(1, Event::StartFailover { nonce: Some(nonce) });
+            self.at(1, Event::StartFailover { nonce: Some(nonce), goal: Goal::Open });
+        }
+        if self.record.open().is_none() && self.actors.is_empty() {
+            // Parked: the first produce opens it.
+            self.at(1, Event::StartFailover { nonce: None, goal: Goal::Open });
         }
         self.client_send(client);
         self.turns += 1;

@@ -3,6 +3,7 @@
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
+use super::{list, text};
 use crate::cli::TopicCommand;
 use crate::client::{Client, part};
 use crate::output::{Failure, print};
@@ -85,16 +86,4 @@ fn pairs(config: Vec<String>) -> Result<Map<String, Value>, Failure> {
         None => Err(Failure::usage(format!("`{text}` is not K=V"))),
     };
     config.into_iter().map(pair).collect()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        other => other.to_string(),
-    }
 }

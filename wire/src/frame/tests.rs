@@ -28,6 +28,17 @@ fn frames() -> Vec<Frame> {
         commit: 10,
     };
     let refusal = Refusal { code: ErrorCode::NotLeader, message: "elsewhere".into() };
+    let open = OpenRequest {
+        account: AccountId(5),
+        cluster: ClusterId(1),
+        segment,
+        base: 3,
+        previous: Some(segment),
+        carry_to: 5,
+        leader: replica(1),
+        follower: replica(2),
+        follower_address: "127.0.0.1:7100".into(),
+    };
     vec![
         Frame::Append(Box::new(AppendRequest {
             head: AppendHead {
@@ -67,17 +78,20 @@ fn frames() -> Vec<Frame> {
             incarnation: Incarnation(1),
             state: MemberState::Known { durable: 3, commit: 2, chain: 1 },
         })),
-        Frame::Open(Box::new(OpenRequest {
+        Frame::Open { request: Box::new(open.clone()), producers: None },
+        Frame::Open { request: Box::new(open), producers: Some(Box::default()) },
+        Frame::Describe(DescribeRequest { account: AccountId(5), segment, end: 9 }),
+        Frame::Described(Err(refusal.clone())),
+        Frame::Copy(Box::new(CopyRequest {
             account: AccountId(5),
-            cluster: ClusterId(1),
             segment,
-            base: 3,
-            previous: Some(segment),
-            carry_to: 5,
-            leader: replica(1),
-            follower: replica(2),
-            follower_address: "127.0.0.1:7100".into(),
+            base: 1,
+            end: 9,
+            record_version: 4,
+            target: replica(3),
+            sources: vec!["127.0.0.1:7100".into()],
         })),
+        Frame::Copied(Ok(CopyReply { copied_to: 9, is_done: true })),
         Frame::Opened(Ok(OpenReply { end: 5 })),
         Frame::Fetch(FetchRequest {
             account: AccountId(5),

@@ -44,13 +44,19 @@ impl World {
             75..=84 => {
                 // An operator or another placement process fails the partition over for no reason.
                 let nonce = self.record.open().map(|open| open.nonce);
-                self.at(0, Event::StartFailover { nonce });
+                let goal = match self.rng.range(0, 4) {
+                    0 => Goal::Park,
+                    1 | 2 => Goal::Move(NodeId(node as u32 + 1)),
+                    _ => Goal::Open,
+                };
+                self.at(0, Event::StartFailover { nonce, goal });
             }
-            85..=89 if !self.has_lost_data => {
+            // One loss at a time: another may come once everything has two copies again.
+            85..=89 if !self.has_lost_data || self.is_repaired() => {
                 self.has_lost_data = true;
                 self.lose_disk(node, 250);
             }
-            90..=94 if !self.has_lost_data => {
+            90..=94 if !self.has_lost_data || self.is_repaired() => {
                 self.crash(node, 200);
                 if self.nodes[node].disk.rot(&mut self.rng) {
                     self.has_lost_data = true;
@@ -93,6 +99,8 @@ impl World {
         self.nodes[node].fences.clear();
         self.nodes[node].opens.clear();
         self.nodes[node].appends.clear();
+        self.nodes[node].copies.clear();
+        self.nodes[node].down_since_ms = self.now_ms;
         for other in 0..self.nodes.len() {
             if other != node {
                 self.tell_down(other, node);
@@ -159,12 +167,12 @@ impl World {
         let mut replicas: BTreeMap<TopicPartition, ReplicaCore> = BTreeMap::new();
         recovery::replay(&recovered, &mut replicas, rules);
         let replica = replicas.remove(&PARTITION).unwrap_or_else(|| ReplicaCore::new(PARTITION, rules));
+        for replayed in &recovered.entries {
+            self.oracle.found(disk, &replayed.entry);
+        }
         for segment in replica.segments() {
             let end = (!segment.is_damaged).then_some(segment.end);
             self.oracle.recovered(disk, segment.open.segment.nonce, end, segment.sealed);
-        }
-        for replayed in &recovered.entries {
-            self.oracle.found(disk, &replayed.entry);
         }
         let me = Replica { node: NodeId(node as u32 + 1), incarnation: disk };
         let state = &mut self.nodes[node];

@@ -1,0 +1,85 @@
+//! `/v1/status`, `/v1/nodes`, and moves of partitions: for operators. Placement does the work.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use service::api::{DrainNode, MovePartition, Status};
+use types::{ErrorCode, TopicPartition};
+
+use super::problem::Problem;
+use super::topics::find;
+use crate::Gateway;
+use crate::error::{from_api, refuse};
+
+pub async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Problem> {
+    let status = gateway.placement.status().await.map_err(from_api)?;
+    Ok(Json(named(&gateway, &status)))
+}
+
+/// The status with the names of topics and nodes instead of their ids.
+fn named(gateway: &Gateway, status: &Status) -> Value {
+    let topics = gateway.map.topics(gateway.tenant);
+    let topic = |id: TopicPartition| topics.iter().find(|topic| topic.id == id.topic).map(|topic| topic.name.clone());
+    let node = |id| status.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
+    let repair = |repair: &service::api::RepairStatus| {
+        json!({
+            "topic": topic(repair.partition),
+            "topic_id": repair.partition.topic,
+            "partition": repair.partition.partition,
+            "base_offset": repair.base,
+            "end_offset": repair.end,
+            "copied_to": repair.copied_to,
+            "target": node(repair.target),
+            "for_ms": repair.for_ms,
+        })
+    };
+    let event = |event: &service::api::Event| {
+        let mut text = event.text.clone();
+        for topic in &topics {
+            text = text.replace(&topic.id.to_string(), &topic.name);
+        }
+        json!({ "at_ms": event.at_ms, "text": text })
+    };
+    json!({
+        "nodes": status.nodes,
+        "partitions": status.partitions,
+        "repairs": status.repairs.iter().map(repair).collect::<Vec<_>>(),
+        "events": status.events.iter().map(event).collect::<Vec<_>>(),
+    })
+}
+
+pub async fn drain(State(gateway): State<Arc<Gateway>>, Path(node): Path<String>) -> Result<Json<Value>, Problem> {
+    set_drain(&gateway, node, true).await
+}
+
+pub async fn undrain(State(gateway): State<Arc<Gateway>>, Path(node): Path<String>) -> Result<Json<Value>, Problem> {
+    set_drain(&gateway, node, false).await
+}
+
+async fn set_drain(gateway: &Gateway, node: String, is_draining: bool) -> Result<Json<Value>, Problem> {
+    let request = DrainNode { node: node.clone(), is_draining };
+    gateway.placement.drain_node(&request).await.map_err(from_api)?;
+    Ok(Json(json!({ "node": node, "draining": is_draining })))
+}
+
+pub async fn move_partition(
+    State(gateway): State<Arc<Gateway>>,
+    Path((topic, partition)): Path<(String, i32)>,
+    body: Result<Json<MovePartition>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(request) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    let found = find(&gateway, &topic)?;
+    if !(0..found.partitions).contains(&partition) {
+        let message = format!("topic `{topic}` has partitions 0 to {}", found.partitions - 1);
+        return Err(refuse(ErrorCode::UnknownPartition, message).into());
+    }
+    let id = TopicPartition { topic: found.id, partition };
+    let record = gateway.placement.move_partition(id, &request).await.map_err(from_api)?;
+    let leader = record.open().and_then(|open| gateway.map.node(open.leader().node)).map(|node| node.name);
+    let epoch = record.epoch.0;
+    gateway.map.learn(record);
+    Ok(Json(json!({ "topic": topic, "partition": partition, "leader": leader, "epoch": epoch })))
+}

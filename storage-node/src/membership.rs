@@ -1,0 +1,110 @@
+//! A storage node's place among others: its registration with placement, and its heartbeats.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use service::api::{PlacementClient, RegisterNode};
+use service::drain::Drain;
+use types::limits::HEARTBEAT_MS;
+use types::{ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
+
+use crate::node::{Node, Settings, StartError, write_durably};
+
+/// Partitions of which a heartbeat tells the load.
+const LOAD_MAX: usize = 256;
+
+/// What a heartbeat brings.
+#[derive(Debug, Default)]
+pub struct News {
+    damaged: Vec<SegmentId>,
+    load: Vec<(TopicPartition, u64)>,
+}
+
+pub async fn register(
+    placement: &PlacementClient,
+    settings: &Settings,
+    data: &Path,
+    incarnation: Incarnation,
+    // `None` at the start of a process.
+    news: Option<News>,
+) -> Result<NodeId, StartError> {
+    let is_start = news.is_none();
+    let news = news.unwrap_or_default();
+    let path = data.join("node-id");
+    let id = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).map(NodeId);
+    let request = RegisterNode {
+        name: settings.name.clone(),
+        az: settings.az.clone(),
+        address: settings.advertise.clone(),
+        incarnation,
+        id,
+        is_start,
+        damaged: news.damaged,
+        load: news.load,
+    };
+    // Data belongs to one cluster's metadata: another store's absences are no deletions.
+    if let Some(cluster) = fs::read_to_string(data.join("cluster")).ok().and_then(|text| text.trim().parse().ok()) {
+        placement.expect_cluster(cluster);
+    }
+    let mut waited = false;
+    loop {
+        match placement.register_node(&request).await {
+            Ok(registered) => {
+                let write = |path: &Path, text: &str| {
+                    write_durably(path, text).map_err(|source| StartError::Data { dir: data.to_owned(), source })
+                };
+                if is_start {
+                    write(&path, &registered.id.to_string())?;
+                    write(&data.join("cluster"), &registered.cluster.to_string())?;
+                    placement.expect_cluster(registered.cluster);
+                }
+                return Ok(registered.id);
+            }
+            Err(error) if error.code == ErrorCode::PlacementUnavailable => {
+                if !std::mem::replace(&mut waited, true) {
+                    tracing::info!(%error, "waiting for placement");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(StartError::Placement(error.to_string())),
+        }
+    }
+}
+
+/// Bytes per second that were appended to each partition since the last look, the busiest first.
+fn load(node: &Node, before: &mut HashMap<TopicPartition, u64>, elapsed: Duration) -> Vec<(TopicPartition, u64)> {
+    let mut load = Vec::new();
+    for owner in node.owners() {
+        let now = owner.appended();
+        let last = if now == 0 { 0 } else { before.insert(*owner.key(), now).unwrap_or(0) };
+        let per_s = now.saturating_sub(last) * 1_000 / (elapsed.as_millis() as u64).max(1);
+        if per_s > 0 {
+            load.push((*owner.key(), per_s));
+        }
+    }
+    load.sort_by_key(|(_, per_s)| std::cmp::Reverse(*per_s));
+    load.truncate(LOAD_MAX);
+    load
+}
+
+pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain: Drain) {
+    let (mut appended, mut looked) = (HashMap::new(), Instant::now());
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
+        }
+        let damaged = node.take_damaged();
+        let load = load(&node, &mut appended, looked.elapsed());
+        looked = Instant::now();
+        let news = News { damaged: damaged.into_iter().collect(), load };
+        let beat = register(&node.placement, &settings, &data, node.me().incarnation, Some(news));
+        if let Err(error) = beat.await {
+            tracing::warn!(%error, "placement refuses this node");
+        }
+    }
+}

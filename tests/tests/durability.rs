@@ -1,0 +1,203 @@
+//! What an operator relies on: copies come back, nodes can be emptied, partitions move, and nothing is lost meanwhile.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::{Cluster, Scratch, curl_json, has_command, succeed, tool, weir};
+
+fn is_equipped() -> bool {
+    tool("kcat", has_command("kcat"))
+}
+
+fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = Command::new(weir());
+    command.args(arguments).args(["--server", &cluster.http]);
+    command
+}
+
+fn status(cluster: &Cluster) -> Value {
+    let (code, status) = curl_json(&[&format!("{}/v1/status", cluster.http)]);
+    assert_eq!(code, 200, "{status}");
+    status
+}
+
+fn node(status: &Value, name: &str) -> Value {
+    let nodes = status["nodes"].as_array().expect("nodes");
+    nodes.iter().find(|node| node["name"] == name).cloned().unwrap_or_else(|| panic!("no {name}: {status}"))
+}
+
+fn held(status: &Value, name: &str) -> u64 {
+    let node = node(status, name);
+    ["leads", "follows", "sealed"].iter().map(|what| node[*what].as_u64().expect("a count")).sum()
+}
+
+/// Waits until every partition has two copies of everything, none of it on `gone`.
+fn wait_for_two_copies(cluster: &Cluster, gone: Option<&str>, timeout: Duration) -> Duration {
+    let began = Instant::now();
+    loop {
+        let status = status(cluster);
+        let partitions = &status["partitions"];
+        let whole = partitions["open"].as_u64().unwrap_or(0) + partitions["parked"].as_u64().unwrap_or(0);
+        if partitions["total"] == whole && gone.is_none_or(|gone| held(&status, gone) == 0) {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < timeout, "not repaired after {timeout:?}: {status}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn write(cluster: &Cluster, topic: &str, lines: impl Iterator<Item = String>) {
+    let text: String = lines.map(|line| line + "\n").collect();
+    let mut produce = Command::new("kcat");
+    produce.args(["-b", &cluster.kafka, "-P", "-t", topic, "-X", "enable.idempotence=true"]);
+    succeed(&mut produce, text.as_bytes());
+}
+
+fn read(cluster: &Cluster, topic: &str) -> Vec<String> {
+    let mut consume = Command::new("kcat");
+    consume.args(["-b", &cluster.kafka, "-C", "-t", topic, "-o", "beginning", "-e", "-q"]);
+    let out = succeed(&mut consume, b"");
+    let mut lines: Vec<String> = String::from_utf8(out).expect("text").lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn sorted(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn create(cluster: &Cluster, topic: &str, partitions: &str) {
+    succeed(&mut command(cluster, &["topic", "create", topic, "--partitions", partitions]), b"");
+}
+
+/// kcat, writing a line every few ms.
+struct Writer {
+    child: Child,
+    lines: usize,
+}
+
+impl Writer {
+    fn start(cluster: &Cluster, topic: &str) -> Self {
+        let mut produce = Command::new("kcat");
+        produce.args(["-b", &cluster.kafka, "-P", "-t", topic, "-X", "enable.idempotence=true", "-X", "linger.ms=1"]);
+        let child = produce.stdin(Stdio::piped()).spawn().expect("kcat");
+        Self { child, lines: 0 }
+    }
+
+    fn write_for(&mut self, duration: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < duration {
+            let stdin = self.child.stdin.as_mut().expect("a pipe");
+            writeln!(stdin, "line {}", self.lines).expect("kcat reads on");
+            self.lines += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// How many lines were written; all of them are acknowledged.
+    fn end(mut self) -> usize {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().expect("its end").success(), "kcat failed");
+        self.lines
+    }
+}
+
+/// A wiped disk comes back as a new replica, never as an empty old one; what was on it is copied from the others.
+#[test]
+fn a_wiped_disk_is_filled_again() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("wiped");
+    let mut cluster = Cluster::start(scratch.path());
+    create(&cluster, "t", "6");
+    let lines = || (0..30_000).map(|number| format!("line {number} {}", "x".repeat(100)));
+    write(&cluster, "t", lines());
+    for victim in [1, 2, 3] {
+        // Everything is sealed, on two of the three.
+        wait_for_two_copies(&cluster, None, Duration::from_secs(60));
+        let name = cluster.services[victim].name.clone();
+        cluster.services[victim].kill();
+        wipe(&scratch.path().join(&name));
+        cluster.services[victim].start();
+        write(&cluster, "t", std::iter::once(format!("after {name}")));
+        let took = wait_for_two_copies(&cluster, None, Duration::from_secs(60));
+        println!("{name}: two copies of everything after {took:?}");
+    }
+    // Each disk was lost once: what is read now was copied.
+    let expected = lines().chain([1, 2, 3].map(|number| format!("after n{number}")));
+    assert!(read(&cluster, "t") == sorted(expected), "not what was acknowledged");
+    let shown = String::from_utf8(succeed(&mut command(&cluster, &["status"]), b"")).expect("text");
+    assert!(shown.contains("were copied to `n"), "{shown}");
+}
+
+fn wipe(data: &Path) {
+    std::fs::remove_dir_all(data).expect("a data directory");
+}
+
+/// Moves and drains under load: no error, no loss, and a drained node holds nothing.
+#[test]
+fn a_node_is_emptied_and_used_again_under_load() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("drain");
+    let cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c", "az-a"]);
+    create(&cluster, "t", "4");
+    let mut writer = Writer::start(&cluster, "t");
+    writer.write_for(Duration::from_secs(1));
+    let drained = command(&cluster, &["node", "drain", "n1", "--output", "json"]).stdout(Stdio::piped()).spawn();
+    writer.write_for(Duration::from_secs(3));
+    let drained = drained.expect("weir").wait_with_output().expect("its end");
+    assert!(drained.status.success());
+    let drained: Value = serde_json::from_slice(&drained.stdout).expect("JSON");
+    assert_eq!((&drained["state"], drained["leads"].as_u64()), (&Value::from("drained"), Some(0)));
+    assert_eq!(held(&status(&cluster), "n1"), 0);
+
+    // Refused while it is emptied, and in words; then it takes partitions again.
+    let refused = command(&cluster, &["partition", "move", "t", "0", "--to", "n1"]).output().expect("weir");
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("weir node undrain"), "{refused:?}");
+    succeed(&mut command(&cluster, &["node", "undrain", "n1"]), b"");
+    for to in ["n1", "n2", "n3", "n4", "n1"] {
+        writer.write_for(Duration::from_millis(300));
+        let moved =
+            succeed(&mut command(&cluster, &["partition", "move", "t", "0", "--to", to, "--output", "json"]), b"");
+        let moved: Value = serde_json::from_slice(&moved).expect("JSON");
+        assert_eq!(moved["leader"], to);
+    }
+    let unknown = command(&cluster, &["partition", "move", "t", "0", "--to", "nowhere"]).output().expect("weir");
+    assert_eq!(unknown.status.code(), Some(5), "{unknown:?}");
+    writer.write_for(Duration::from_millis(300));
+    let lines = writer.end();
+    assert!(read(&cluster, "t") == sorted((0..lines).map(|number| format!("line {number}"))), "not what was written");
+    wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+}
+
+/// Sealed segments of a node that stays away are copied elsewhere, and what nobody writes to leaves it, too.
+#[test]
+fn a_node_that_stays_away_is_done_without() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("away");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    create(&cluster, "t", "6");
+    let lines = || (0..3_000).map(|number| format!("line {number}"));
+    write(&cluster, "t", lines());
+    cluster.services[2].kill();
+    let took = wait_for_two_copies(&cluster, Some("n2"), Duration::from_secs(60));
+    println!("two copies of everything without n2 after {took:?}");
+    assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+    // It comes back with copies that nobody counts any more: it lets go of them, and takes new ones.
+    cluster.services[2].start();
+    succeed(&mut command(&cluster, &["partition", "move", "t", "0", "--to", "n2"]), b"");
+    cluster.services[1].kill();
+    cluster.services[1].start();
+    assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+}

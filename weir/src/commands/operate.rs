@@ -1,0 +1,136 @@
+//! `weir status`, `weir node list|drain|undrain`, `weir partition move`.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{list, text};
+use crate::cli::{NodeCommand, PartitionCommand, Target};
+use crate::client::{Client, part};
+use crate::output::{Failure, Output, print};
+
+const NODE_HEADING: [&str; 8] = ["NODE", "AZ", "STATE", "ADDRESS", "LEADS", "FOLLOWS", "SEALED", "KB/S"];
+
+fn node_row(node: &Value) -> Vec<String> {
+    let state = match node["away_ms"].as_u64() {
+        Some(away) if away > 0 => format!("{} for {} s", text(&node["state"]), away / 1_000),
+        _ => text(&node["state"]),
+    };
+    let kb = node["bytes_per_s"].as_u64().unwrap_or(0) / 1_000;
+    let counts = [&node["leads"], &node["follows"], &node["sealed"]].map(text);
+    let [leads, follows, sealed] = counts;
+    vec![text(&node["name"]), text(&node["az"]), state, text(&node["address"]), leads, follows, sealed, kb.to_string()]
+}
+
+pub async fn status(target: Target) -> Result<(), Failure> {
+    let status = Client::new(&target.server).json(Method::GET, "/v1/status", None).await?;
+    if target.output == Output::Json {
+        print(target.output, &status, &[], Vec::new());
+        return Ok(());
+    }
+    let rows = list(&status["nodes"]).iter().map(node_row).collect();
+    print(target.output, &status, &NODE_HEADING, rows);
+    let partitions = &status["partitions"];
+    let states = ["total", "open", "parked", "one_copy", "repairing", "offline"];
+    println!();
+    print(
+        target.output,
+        &status,
+        &["PARTITIONS", "OPEN", "PARKED", "ONE COPY", "REPAIRING", "OFFLINE"],
+        vec![states.iter().map(|state| text(&partitions[*state])).collect()],
+    );
+    let repairs = list(&status["repairs"]);
+    if !repairs.is_empty() {
+        println!();
+        let row = |repair: &Value| {
+            let name = if repair["topic"].is_null() { &repair["topic_id"] } else { &repair["topic"] };
+            vec![
+                format!("{} {}", text(name), text(&repair["partition"])),
+                format!("{} to {}", text(&repair["base_offset"]), text(&repair["end_offset"])),
+                text(&repair["copied_to"]),
+                text(&repair["target"]),
+            ]
+        };
+        let rows = repairs.iter().map(row).collect();
+        print(target.output, &status, &["REPAIRING", "OFFSETS", "COPIED TO", "ON"], rows);
+    }
+    let events = list(&status["events"]);
+    if !events.is_empty() {
+        println!();
+        let row = |event: &Value| vec![ago(&event["at_ms"]), text(&event["text"])];
+        print(target.output, &status, &["AGO", "WHAT PLACEMENT DID"], events.iter().take(10).map(row).collect());
+    }
+    Ok(())
+}
+
+fn ago(at_ms: &Value) -> String {
+    let seconds = (service::clock::wall_ms() - at_ms.as_i64().unwrap_or(0)).max(0) / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}
+
+pub async fn node(command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::List { target } => {
+            let status = Client::new(&target.server).json(Method::GET, "/v1/status", None).await?;
+            let rows = list(&status["nodes"]).iter().map(node_row).collect();
+            print(target.output, &json!({"nodes": status["nodes"]}), &NODE_HEADING, rows);
+        }
+        NodeCommand::Drain { node, no_wait, target } => {
+            let client = Client::new(&target.server);
+            client.json(Method::POST, &format!("/v1/nodes/{}/drain", part(&node)), None).await?;
+            let last = if no_wait { find(&client, &node).await? } else { until_drained(&client, &node).await? };
+            print(target.output, &last, &NODE_HEADING, vec![node_row(&last)]);
+        }
+        NodeCommand::Undrain { node, target } => {
+            let client = Client::new(&target.server);
+            client.json(Method::POST, &format!("/v1/nodes/{}/undrain", part(&node)), None).await?;
+            let node = find(&client, &node).await?;
+            print(target.output, &node, &NODE_HEADING, vec![node_row(&node)]);
+        }
+    }
+    Ok(())
+}
+
+async fn find(client: &Client, name: &str) -> Result<Value, Failure> {
+    let status = client.json(Method::GET, "/v1/status", None).await?;
+    let mut nodes = list(&status["nodes"]).iter();
+    let node = nodes.find(|node| node["name"] == name || text(&node["id"]) == name);
+    node.cloned().ok_or_else(|| Failure::not_found(format!("there is no storage node `{name}`")))
+}
+
+/// Waits until nothing is left on the node. Whoever ends this command does not end the draining.
+async fn until_drained(client: &Client, name: &str) -> Result<Value, Failure> {
+    let is_shown = std::io::stderr().is_terminal();
+    loop {
+        let node = find(client, name).await?;
+        let left: u64 = ["leads", "follows", "sealed"].iter().filter_map(|what| node[*what].as_u64()).sum();
+        if is_shown {
+            eprint!("\r{left} segments left on `{name}`   ");
+        }
+        if node["state"] == "drained" || left == 0 {
+            if is_shown {
+                eprintln!();
+            }
+            return Ok(node);
+        }
+        if node["state"] == "up" {
+            return Err(Failure::failed(format!("`{name}` is used again: somebody ended its draining")));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
+    let PartitionCommand::Move { topic, partition, to, target } = command;
+    let path = format!("/v1/topics/{}/partitions/{partition}/move", part(&topic));
+    let moved = Client::new(&target.server).json(Method::POST, &path, Some(&json!({ "to": to }))).await?;
+    let row = vec![topic, partition.to_string(), text(&moved["leader"]), text(&moved["epoch"])];
+    print(target.output, &moved, &["TOPIC", "PARTITION", "LEADER", "EPOCH"], vec![row]);
+    Ok(())
+}
