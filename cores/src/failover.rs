@@ -17,7 +17,7 @@ use crate::scheduler::{Place, are_partners};
 use crate::{Rule, Rules};
 
 /// A storage node that could hold a copy, as placement sees it now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Candidate {
     pub replica: Replica,
     pub az: String,
@@ -29,7 +29,7 @@ pub struct Candidate {
 }
 
 /// What an attempt is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Goal {
     /// Clients can append.
     Open,
@@ -40,7 +40,7 @@ pub enum Goal {
 }
 
 /// What happens to an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Input {
     Fenced {
         node: NodeId,
@@ -96,7 +96,7 @@ pub enum Effect {
     Done(Result<(), Refusal>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 enum Stage {
     Fencing {
         answers: Vec<(NodeId, Option<FenceReply>)>,
@@ -119,7 +119,7 @@ enum Stage {
 }
 
 /// What is decided about the segment before: where it ends and who can vouch for it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct Decision {
     seal: Offset,
     carry_to: Offset,
@@ -128,7 +128,7 @@ struct Decision {
 }
 
 /// See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Failover {
     record: PartitionRecord,
     revision: u64,

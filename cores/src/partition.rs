@@ -26,14 +26,14 @@ pub use lead::Leader;
 pub type Token = u64;
 
 /// Ms of a monotonic clock, and ms since 1970 of the wall clock. Safety depends on neither.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Now {
     pub monotonic_ms: u64,
     pub wall_ms: i64,
 }
 
 /// What happens to a partition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Input {
     /// A gateway's batch. `no_room`: what is new is refused with this; what the log holds already is answered.
     Append {
@@ -146,7 +146,7 @@ pub enum Effect {
 }
 
 /// See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Partition {
     account: Option<AccountId>,
     me: types::Replica,

@@ -11,7 +11,7 @@ use wire::dedupe::sequence_plus;
 use wire::{Batch, DedupeKey, DedupeSnapshot, ProducerEntry, RememberedBatch, SessionEntry};
 
 /// What an append is, in the light of those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Not seen before and next in order.
     New,
@@ -26,7 +26,7 @@ pub enum Verdict {
 }
 
 /// The state at one offset.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ProducerState {
     /// Boxed, as the sessions are: a map's node has room for eleven, and most partitions have one or two.
     producers: BTreeMap<i64, Box<ProducerEntry>>,

@@ -19,7 +19,7 @@ use crate::producers::ProducerState;
 use crate::{Rule, Rules};
 
 /// A batch above the commit watermark as known here: it may be asked for again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pending {
     pub meta: AppendMeta,
     pub batch: Batch,
@@ -29,7 +29,7 @@ pub struct Pending {
 }
 
 /// One segment on this disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Segment {
     pub open: OpenMeta,
     /// End of what was given to the journal, and the chain hash there.
@@ -57,7 +57,7 @@ pub struct Segment {
 }
 
 /// Why an append or an opening is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReplicaError {
     /// Another leadership has begun.
     Fenced,
@@ -72,7 +72,7 @@ pub enum ReplicaError {
 }
 
 /// What a fsync made true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Settled {
     /// The segment's durable end moved (or its opening became durable).
     Durable { segment: SegmentId, end: Offset },
@@ -85,7 +85,7 @@ pub enum Settled {
 }
 
 /// See the module's text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Replica {
     partition: TopicPartition,
     floor: (Generation, Epoch),

@@ -6,7 +6,7 @@
 macro_rules! rules {
     ($($(#[$doc:meta])* $variant:ident,)*) => {
         /// A rule that the simulator can break.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Rule { $($(#[$doc])* $variant,)* }
 
         impl Rule {
@@ -70,7 +70,7 @@ rules! {
 }
 
 /// Which rules hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rules(u64);
 
 impl Rules {

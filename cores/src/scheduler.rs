@@ -9,7 +9,7 @@ use types::limits::{MOVE_BYTES_PER_S_MIN, MOVE_REST_MS, MOVES_PER_MINUTE};
 use types::{NodeId, TopicPartition};
 
 /// Where a node stands among those of its zone: the same for everybody who knows the same nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Place {
     pub index: u32,
     /// Nodes of the zone.

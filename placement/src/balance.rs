@@ -113,7 +113,6 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
 }
 
 async fn empty_nodes(placement: &Arc<Placement>) -> Result<(), StoreError> {
-    let nodes = members::nodes(&*placement.store).await?;
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
     let lost_nodes = view.nodes.values().filter(|node| node.away_ms > REPAIR_AFTER_MS).count();

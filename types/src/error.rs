@@ -6,14 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 /// May the caller try again?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retry {
     Yes,
     No,
 }
 
 /// Did the failed call change anything?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SideEffects {
     None,
     Unknown,

@@ -20,7 +20,7 @@ pub struct Replica {
 }
 
 /// A contiguous range of a partition with one epoch and one replica pair.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct SegmentRecord {
     pub generation: Generation,
     pub epoch: Epoch,
@@ -48,7 +48,7 @@ impl SegmentRecord {
 }
 
 /// A partition: its chain of segments, sealed ones first, at most one open one last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct PartitionRecord {
     pub account: AccountId,
     pub cluster: ClusterId,
@@ -90,7 +90,7 @@ impl PartitionRecord {
 }
 
 /// A topic of one cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct TopicRecord {
     pub account: AccountId,
     pub cluster: ClusterId,
@@ -106,7 +106,7 @@ pub struct TopicRecord {
 }
 
 /// A storage node as placement knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct NodeRecord {
     pub id: NodeId,
     pub name: String,
@@ -122,7 +122,7 @@ pub struct NodeRecord {
 }
 
 /// A gateway as placement knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct GatewayRecord {
     /// The broker id that Kafka clients see; belongs to the advertised address.
     pub id: i32,

@@ -43,7 +43,7 @@ pub enum BatchError {
 }
 
 /// What a batch's header says; read once at the edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchHeader {
     pub crc: u32,
     pub attributes: i16,
@@ -75,7 +75,7 @@ impl BatchHeader {
 }
 
 /// A record batch: the leader's prefix and the producer's body, shared and never copied.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     pub base_offset: Offset,
     pub leader_epoch: i32,

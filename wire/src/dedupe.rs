@@ -36,7 +36,7 @@ pub fn sequence_plus(sequence: i32, by: i32) -> i32 {
 }
 
 /// An append that is in the log, as its retry must be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RememberedBatch {
     /// First sequence, or the session's number.
     pub first: i64,
@@ -48,7 +48,7 @@ pub struct RememberedBatch {
 }
 
 /// A producer's last batches, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProducerEntry {
     pub id: i64,
     pub epoch: i32,
@@ -58,7 +58,7 @@ pub struct ProducerEntry {
 }
 
 /// A gateway session's appends at or above its floor, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionEntry {
     pub session: SessionId,
     /// The number that comes next.
@@ -69,7 +69,7 @@ pub struct SessionEntry {
 
 /// Producer state at an offset: a pure function of the log below it. Sorted by id, so equal states have
 /// equal bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct DedupeSnapshot {
     pub producers: Vec<ProducerEntry>,
     pub sessions: Vec<SessionEntry>,

@@ -26,7 +26,7 @@ const OLDEST_KINDS: u8 = 16;
 pub const HEADER_BYTES: usize = 16;
 
 /// What travels before a client's batch on its way from a gateway to the leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppendHead {
     pub account: AccountId,
     pub cluster: ClusterId,
@@ -40,28 +40,28 @@ pub struct AppendHead {
 }
 
 /// A client's batch on its way from a gateway to the leader.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AppendRequest {
     pub head: AppendHead,
     pub batch: Batch,
 }
 
 /// Where an acknowledged batch is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Appended {
     pub base_offset: Offset,
     pub append_time: i64,
 }
 
 /// A refusal, with a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refusal {
     pub code: ErrorCode,
     pub message: String,
 }
 
 /// From a leader to its follower.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PeerMessage {
     Open(OpenMeta),
     /// `chain_before`: the chain hash at the batch's base offset.
@@ -82,7 +82,7 @@ pub enum PeerMessage {
 }
 
 /// From a follower to its leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerReply {
     /// Everything below `end` is fsynced here, the opening record included.
     Durable { segment: SegmentId, incarnation: Incarnation, end: Offset },
@@ -95,7 +95,7 @@ pub enum PeerReply {
 }
 
 /// What one member says of a segment after its fence is fsynced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MemberState {
     /// Fsynced end, commit watermark as known here, chain hash at the end.
     Known { durable: Offset, commit: Offset, chain: u64 },
@@ -105,7 +105,7 @@ pub enum MemberState {
     Damaged,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FenceRequest {
     pub partition: TopicPartition,
     pub generation: Generation,
@@ -115,14 +115,14 @@ pub struct FenceRequest {
     pub nonce: Option<Nonce>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FenceReply {
     pub incarnation: Incarnation,
     pub state: MemberState,
 }
 
 /// Tells the new leader to open a segment on itself and its follower.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OpenRequest {
     pub account: AccountId,
     pub cluster: ClusterId,
@@ -140,12 +140,12 @@ pub struct OpenRequest {
 }
 
 /// The segment is durable on both members up to `end`, its first free offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpenReply {
     pub end: Offset,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FetchRequest {
     pub account: AccountId,
     pub segment: SegmentId,
@@ -161,7 +161,7 @@ pub struct FetchRequest {
 }
 
 /// Batches from `offset` on, as far as readers may see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FetchReply {
     /// The visible watermark of the segment.
     pub visible: Offset,
@@ -172,7 +172,7 @@ pub struct FetchReply {
 }
 
 /// Asks a member what a segment is like at `end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DescribeRequest {
     pub account: AccountId,
     pub segment: SegmentId,
@@ -181,7 +181,7 @@ pub struct DescribeRequest {
 }
 
 /// What one needs to know to copy a sealed segment, or to go on after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Description {
     pub open: OpenMeta,
     /// The chain hash at `end`; 0 where it is not known any more.
@@ -192,7 +192,7 @@ pub struct Description {
 
 /// Tells a storage node to make a copy of a sealed segment. Asked again and again until it is done: the same question
 /// begins the work, goes on with it, and confirms it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CopyRequest {
     pub account: AccountId,
     pub segment: SegmentId,
@@ -207,7 +207,7 @@ pub struct CopyRequest {
 }
 
 /// How far a copy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CopyReply {
     pub copied_to: Offset,
     /// The copy is whole, fsynced, and stays until a record newer than the one asked for does not list it.
@@ -215,7 +215,7 @@ pub struct CopyReply {
 }
 
 /// Everything that travels.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Frame {
     Append(Box<AppendRequest>),
     Appended(Result<Appended, Refusal>),

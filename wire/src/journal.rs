@@ -37,7 +37,7 @@ const OLDEST: u8 = 2;
 pub const HEADER_BYTES: usize = 48;
 
 /// All that is stored beside a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppendMeta {
     pub account: AccountId,
     pub cluster: ClusterId,
@@ -54,7 +54,7 @@ pub struct AppendMeta {
 }
 
 /// The start of a segment on one replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OpenMeta {
     pub account: AccountId,
     pub cluster: ClusterId,
@@ -71,7 +71,7 @@ pub struct OpenMeta {
 }
 
 /// What the journal is told to keep.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum JournalEntry {
     Append {
         meta: AppendMeta,
@@ -105,7 +105,7 @@ pub enum JournalEntry {
 }
 
 /// The end of a copy of a sealed segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CopiedMeta {
     pub segment: SegmentId,
     pub end: Offset,

@@ -28,7 +28,7 @@ const RUN_ITEM_BYTES: usize = 4;
 const FILE_ITEM_BYTES: usize = 8;
 
 /// How a batch's records lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Form {
     Plain = 0,

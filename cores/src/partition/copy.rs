@@ -16,7 +16,7 @@ use crate::Rule;
 use crate::replica::Segment;
 
 /// What the shell's copying brings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Progress {
     /// The source described the segment.
     Begun(Box<OpenMeta>),
@@ -29,7 +29,7 @@ pub enum Progress {
 }
 
 /// Copies that the shell is making.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Copying(BTreeSet<Nonce>);
 
 impl Copying {

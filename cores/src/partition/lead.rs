@@ -20,7 +20,7 @@ use crate::producers::{ProducerState, Verdict};
 use crate::replica::{Replica, Segment};
 use crate::{Rule, Rules};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Phase {
     Opening { token: Token },
     Asking { next_ms: u64, interval_ms: u64 },
@@ -28,7 +28,7 @@ enum Phase {
 }
 
 /// An append whose answer waits for the watermark.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct Waiter {
     token: Token,
     end: Offset,
@@ -36,7 +36,7 @@ struct Waiter {
 }
 
 /// An append that waits for the one before it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct Early {
     token: Token,
     request: Box<AppendRequest>,
@@ -44,7 +44,7 @@ struct Early {
 }
 
 /// See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Leader {
     open: OpenMeta,
     phase: Phase,
