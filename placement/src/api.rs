@@ -21,7 +21,7 @@ use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
-use crate::{Placement, balance, failover, members, records, status};
+use crate::{Placement, balance, failover, members, records, status, turn};
 
 type Shared = State<Arc<Placement>>;
 
@@ -107,7 +107,13 @@ async fn map(State(placement): Shared, Query(query): Query<MapQuery>) -> Answer<
     versions.mark_unchanged();
     let deadline = tokio::time::sleep(Duration::from_millis(query.wait_ms.min(60_000)));
     tokio::pin!(deadline);
-    let mut changes = store.changes(query.after).await?;
+    let changes_now = async || {
+        let mut changes = store.changes(query.after).await?;
+        // Whose turn it is among placement processes is nobody else's business.
+        changes.keys.iter_mut().for_each(|keys| keys.retain(|key| key != turn::KEY));
+        Ok::<_, crate::store::StoreError>(changes)
+    };
+    let mut changes = changes_now().await?;
     while changes.keys.as_ref().is_some_and(Vec::is_empty) {
         tokio::select! {
             biased;
@@ -117,7 +123,7 @@ async fn map(State(placement): Shared, Query(query): Query<MapQuery>) -> Answer<
         }
         // Let a burst of commits come together.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        changes = store.changes(query.after).await?;
+        changes = changes_now().await?;
     }
     let mut answer = MapChanges {
         revision: changes.revision,

@@ -98,6 +98,9 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
             () = drain.begun() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        if !placement.turn.is_mine() {
+            continue;
+        }
         looks += 1;
         let looked = async {
             empty_nodes(&placement).await?;

@@ -14,6 +14,7 @@ mod records;
 mod repair;
 mod status;
 pub mod store;
+mod turn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tokio::net::TcpListener;
 use types::ClusterId;
 
 use crate::members::Members;
-use crate::store::{MetadataStore, RedbStore, StoreError};
+use crate::store::{EtcdStore, MetadataStore, RedbStore, StoreError};
 
 /// What the tasks of a placement process share.
 #[derive(Debug)]
@@ -37,11 +38,24 @@ pub(crate) struct Placement {
     pub repairs: repair::Repairs,
     pub index: index::Index,
     pub events: events::Events,
+    pub turn: turn::Turn,
 }
 
-/// Opens the store in `dir` and serves until the drain begins; returns when ready.
-pub async fn start(dir: PathBuf, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
-    let store: Arc<dyn MetadataStore> = Arc::new(RedbStore::open(&dir)?);
+/// Where metadata lives.
+#[derive(Debug, Clone)]
+pub enum StoreAt {
+    /// A folder of this machine.
+    Redb(PathBuf),
+    /// The members of an etcd cluster.
+    Etcd(Vec<String>),
+}
+
+/// Opens the store and serves until the drain begins; returns when ready.
+pub async fn start(at: StoreAt, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
+    let store: Arc<dyn MetadataStore> = match &at {
+        StoreAt::Redb(dir) => Arc::new(RedbStore::open(dir)?),
+        StoreAt::Etcd(urls) => Arc::new(EtcdStore::open(urls).await?),
+    };
     let health = Health::new();
     let failovers = failover::Failovers::new(&health);
     let repairs = repair::Repairs::new(&health);
@@ -55,7 +69,9 @@ pub async fn start(dir: PathBuf, listener: TcpListener, drain: Drain) -> Result<
         repairs,
         index: index::Index::default(),
         events: events::Events::default(),
+        turn: turn::Turn::new(matches!(at, StoreAt::Redb(_))),
     });
+    tokio::spawn(turn::run(Arc::clone(&placement), drain.clone()));
     tokio::spawn(members::sweep(Arc::clone(&placement), drain.clone()));
     tokio::spawn(repair::run(Arc::clone(&placement), drain.clone()));
     tokio::spawn(balance::run(Arc::clone(&placement), drain.clone()));

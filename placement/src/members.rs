@@ -10,7 +10,7 @@ use service::api::{ApiError, GatewayRegistered, RegisterGateway, RegisterNode, R
 use service::clock;
 use service::drain::Drain;
 use tokio::sync::watch;
-use types::limits::HEARTBEAT_TIMEOUT_MS;
+use types::limits::{HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS};
 use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord, Nonce, Replica, SegmentId, TopicPartition};
 
 use crate::Placement;
@@ -61,8 +61,11 @@ impl Members {
         seen.get(key).is_some_and(|at| clock::monotonic_ms() - at < HEARTBEAT_TIMEOUT_MS)
     }
 
+    /// Heard of lately; or not yet, by a process that has just begun to listen.
     pub fn is_node_alive(&self, node: NodeId) -> bool {
-        self.is_alive(&format!("{NODES}{node}"))
+        let is_unheard = || !self.nodes.lock().expect("no panic holds this lock").contains_key(&node);
+        let is_young = clock::monotonic_ms() - self.began_ms < HEARTBEAT_MS + HEARTBEAT_MS / 2;
+        self.is_alive(&format!("{NODES}{node}")) || (is_young && is_unheard())
     }
 
     /// For how long nothing was heard of a node, in ms; since this process began, if ever.
@@ -163,9 +166,11 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         is_draining: known.as_ref().is_some_and(|known| known.is_draining),
     };
     if known.as_ref() != Some(&record) {
-        // Where this process listens no other can: what was registered there, on a disk that is gone, is no more.
+        // A new disk under the name of a node that is gone, or that listened where only one process can: it is replaced.
         let all = nodes(store).await?;
-        let replaced = all.iter().filter(|node| node.id != id && node.address == record.address && request.is_start);
+        let is_there = |node: &NodeRecord| node.address == record.address || !placement.members.is_alive(&format!("{NODES}{}", node.id));
+        let is_new = request.id.is_none() && request.is_start;
+        let replaced = all.iter().filter(|n| is_new && n.id != id && n.name == record.name && is_there(n));
         let replaced: Vec<&NodeRecord> = replaced.collect();
         for node in &replaced {
             let (old, name) = (node.id, &node.name);
@@ -210,9 +215,15 @@ pub(crate) async fn register_gateway(
         Some(known) => known,
         None => {
             let id = records::take_numbers(store, "gateway", 1).await? as i32;
-            let gateway = GatewayRecord { id, host: request.host, port: request.port, az: request.az };
-            let puts = vec![(format!("{GATEWAYS}{id}"), json(&gateway))];
-            store.transact(Transaction { puts, ..Transaction::default() }).await?;
+            let gateway = GatewayRecord { id, host: request.host.clone(), port: request.port, az: request.az.clone() };
+            // A gateway speaks to several placement processes at once: one of them makes its record.
+            let address = (format!("gateway-at/{}:{}", request.host, request.port), 0);
+            let puts = vec![(format!("{GATEWAYS}{id}"), json(&gateway)), (address.0.clone(), json(&id))];
+            let transaction = Transaction { compares: vec![address], puts, ..Transaction::default() };
+            if store.transact(transaction).await? == Outcome::Conflict {
+                let message = "another placement process registers this gateway just now".to_owned();
+                return Err(ApiError::new(ErrorCode::PlacementUnavailable, message));
+            }
             gateway
         }
     };

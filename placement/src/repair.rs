@@ -111,6 +111,9 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
             () = drain.begun() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        if !placement.turn.is_mine() {
+            continue;
+        }
         if let Err(error) = look(&placement).await {
             tracing::debug!(%error, "repair cannot look around");
         }

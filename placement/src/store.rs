@@ -2,6 +2,7 @@
 //!
 //! One behaviour suite (`store/tests.rs`) holds for every implementation.
 
+mod etcd_store;
 mod redb_store;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::pin::Pin;
 
 use tokio::sync::watch;
 
+pub use etcd_store::EtcdStore;
 pub use redb_store::RedbStore;
 
 /// A future's answer.
@@ -32,7 +34,8 @@ pub struct Entry {
     pub revision: u64,
 }
 
-/// Writes that happen together, if every compare holds.
+/// Writes that happen together, if every compare holds. Of more than a hundred the first puts may be there before, and
+/// the last deletes a while longer: only keys that nothing names without the others may be so many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transaction {
     /// Key and the revision it must have; 0 = it must not exist.

@@ -222,6 +222,7 @@ pub struct Done {}
 pub struct PlacementClient(JsonClient);
 
 const CALL: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_millis(1_500);
 const OPEN: Duration = Duration::from_secs(15);
 
 impl PlacementClient {
@@ -236,11 +237,15 @@ impl PlacementClient {
     }
 
     pub async fn register_node(&self, node: &RegisterNode) -> Result<Registered, ApiError> {
-        self.0.post("/placement/v1/nodes", node, CALL).await
+        if node.is_start {
+            return self.0.post("/placement/v1/nodes", node, CALL).await;
+        }
+        // Each placement process goes by what it hears itself.
+        self.0.post_to_all("/placement/v1/nodes", node, HEARTBEAT).await
     }
 
     pub async fn register_gateway(&self, gateway: &RegisterGateway) -> Result<GatewayRegistered, ApiError> {
-        self.0.post("/placement/v1/gateways", gateway, CALL).await
+        self.0.post_to_all("/placement/v1/gateways", gateway, HEARTBEAT).await
     }
 
     /// Waits up to `wait` for a change after `revision`.

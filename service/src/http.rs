@@ -1,5 +1,6 @@
 //! A small JSON client and the HTTP server loop.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub const CLUSTER_HEADER: &str = "weir-cluster";
 #[derive(Debug, Clone)]
 pub struct JsonClient {
     urls: Arc<[String]>,
+    /// The server that answered last: asked first.
+    current: Arc<AtomicUsize>,
     /// Sent with each request once it is known.
     cluster: Arc<OnceLock<String>>,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -39,7 +42,7 @@ impl JsonClient {
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Self { urls, cluster: Arc::default(), client }
+        Self { urls, current: Arc::default(), cluster: Arc::default(), client }
     }
 
     /// Whose answers are meant: a server that holds the metadata of another cluster refuses.
@@ -61,6 +64,35 @@ impl JsonClient {
         self.call(Method::POST, path, body.into(), timeout).await
     }
 
+    /// Posts to every server at once; the first answer that is none of unavailability.
+    ///
+    /// # Errors
+    /// When no server took it.
+    pub async fn post_to_all<B: Serialize + Sync, T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        body: &B,
+        timeout: Duration,
+    ) -> Result<T, ApiError> {
+        let body = serde_json::to_vec(body).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        let body = Bytes::from(body);
+        let mut asked = tokio::task::JoinSet::new();
+        for url in &*self.urls {
+            let one = Self { urls: Arc::from([url.clone()]), current: Arc::default(), ..self.clone() };
+            let (path, body) = (path.to_owned(), body.clone());
+            asked.spawn(async move { one.call(Method::POST, &path, body, timeout).await });
+        }
+        let mut result =
+            Err(ApiError::new(ErrorCode::PlacementUnavailable, "no placement address is known".to_owned()));
+        while let Some(Ok(answer)) = asked.join_next().await {
+            let is_answer = !matches!(&answer, Err(error) if error.code == ErrorCode::PlacementUnavailable);
+            if is_answer || result.is_err() {
+                result = answer;
+            }
+        }
+        result
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -69,9 +101,13 @@ impl JsonClient {
         timeout: Duration,
     ) -> Result<T, ApiError> {
         let mut last = ApiError::new(ErrorCode::PlacementUnavailable, "no placement address is known".to_owned());
-        for url in &*self.urls {
+        let first = self.current.load(Ordering::Relaxed);
+        for step in 0..self.urls.len() {
+            let at = (first + step) % self.urls.len();
+            let url = &self.urls[at];
             match tokio::time::timeout(timeout, self.call_one(&method, url, path, body.clone())).await {
                 Ok(Ok((status, bytes))) if status.is_success() => {
+                    self.current.store(at, Ordering::Relaxed);
                     return serde_json::from_slice(&bytes).map_err(|error| {
                         ApiError::new(ErrorCode::Internal, format!("`{url}{path}` answered what is not known: {error}"))
                     });

@@ -93,11 +93,6 @@ fn load(node: &Node, before: &mut HashMap<TopicPartition, u64>, elapsed: Duratio
 pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain: Drain) {
     let (mut appended, mut looked) = (HashMap::new(), Instant::now());
     loop {
-        tokio::select! {
-            biased;
-            () = drain.begun() => return,
-            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
-        }
         let damaged = node.take_damaged();
         let load = load(&node, &mut appended, looked.elapsed());
         looked = Instant::now();
@@ -105,6 +100,11 @@ pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut d
         let beat = register(&node.placement, &settings, &data, node.me().incarnation, Some(news));
         if let Err(error) = beat.await {
             tracing::warn!(%error, "placement refuses this node");
+        }
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
         }
     }
 }

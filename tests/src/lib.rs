@@ -150,13 +150,23 @@ impl Cluster {
 
     /// Storage nodes `n1`, `n2` and so on, in these zones.
     pub fn with_nodes(dir: &Path, zones: &[&str]) -> Self {
+        let store = format!("redb:{}", dir.join("placement").to_str().expect("a path"));
+        Self::with_store(dir, zones, &store, 1)
+    }
+
+    /// As [`Cluster::with_nodes`], with this metadata store and as many placement processes: they come first.
+    pub fn with_store(dir: &Path, zones: &[&str], store: &str, placements: usize) -> Self {
         let local = || format!("127.0.0.1:{}", free_port());
-        let (placement, kafka, http) = (local(), local(), local());
-        let url = format!("http://{placement}");
+        let (kafka, http) = (local(), local());
         let at = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
-        let store = format!("redb:{}", at("placement"));
-        let mut services =
-            vec![Service::new(dir, "placement", &["placement", "--listen", &placement, "--store", &store])];
+        let (mut services, mut urls) = (Vec::new(), Vec::new());
+        for number in 0..placements {
+            let listen = local();
+            let name = if placements == 1 { "placement".to_owned() } else { format!("placement-{}", number + 1) };
+            services.push(Service::new(dir, &name, &["placement", "--listen", &listen, "--store", store]));
+            urls.push(format!("http://{listen}"));
+        }
+        let url = urls.join(",");
         for (number, az) in zones.iter().enumerate() {
             let name = format!("n{}", number + 1);
             let (listen, admin, data) = (local(), local(), at(&name));
@@ -181,6 +191,79 @@ impl Cluster {
         services.push(Service::new(dir, "gateway", &arguments));
         services.iter_mut().for_each(Service::start);
         Self { kafka, http: format!("http://{http}"), services }
+    }
+}
+
+/// An etcd cluster of three members, as processes.
+#[derive(Debug)]
+pub struct Etcd {
+    pub urls: Vec<String>,
+    commands: Vec<Vec<String>>,
+    children: Vec<Option<Child>>,
+}
+
+impl Etcd {
+    pub fn start(dir: &Path) -> Self {
+        let url = || format!("http://127.0.0.1:{}", free_port());
+        let (urls, peers): (Vec<String>, Vec<String>) = (0..3).map(|_| (url(), url())).unzip();
+        let members: Vec<String> = peers.iter().enumerate().map(|(n, peer)| format!("m{n}={peer}")).collect();
+        let command = |n: usize| {
+            let data = dir.join(format!("etcd-{n}"));
+            let name = format!("m{n}");
+            let arguments = [
+                ["--name", &name],
+                ["--data-dir", data.to_str().expect("a path")],
+                ["--listen-client-urls", &urls[n]],
+                ["--advertise-client-urls", &urls[n]],
+                ["--listen-peer-urls", &peers[n]],
+                ["--initial-advertise-peer-urls", &peers[n]],
+                ["--initial-cluster", &members.join(",")],
+                ["--heartbeat-interval", "50"],
+                ["--election-timeout", "500"],
+                ["--log-level", "error"],
+            ];
+            arguments.concat().into_iter().map(str::to_owned).collect::<Vec<String>>()
+        };
+        let commands: Vec<Vec<String>> = (0..3).map(command).collect();
+        let mut etcd = Self { urls, commands, children: (0..3).map(|_| None).collect() };
+        (0..3).for_each(|n| etcd.restart(n));
+        let began = Instant::now();
+        while etcd.leader().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(30), "etcd elects no leader");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        etcd
+    }
+
+    pub fn restart(&mut self, n: usize) {
+        let mut command = Command::new("etcd");
+        command.args(&self.commands[n]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.children[n] = Some(command.spawn().expect("etcd is installed: ./test installs it"));
+    }
+
+    /// Ends a member without warning.
+    pub fn kill(&mut self, n: usize) {
+        if let Some(mut child) = self.children[n].take() {
+            child.kill().expect("a process of ours");
+            child.wait().expect("its end");
+        }
+    }
+
+    /// The member that leads, by its own word.
+    pub fn leader(&self) -> Option<usize> {
+        (0..3).filter(|n| self.children[*n].is_some()).find(|n| {
+            let url = format!("{}/v3/maintenance/status", self.urls[*n]);
+            let out = Command::new("curl").args(["-s", "--max-time", "2", "-X", "POST", "-d", "{}", &url]).output();
+            let status: serde_json::Value =
+                out.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok()).unwrap_or_default();
+            status["leader"].is_string() && status["leader"] == status["header"]["member_id"]
+        })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        (0..3).for_each(|n| self.kill(n));
     }
 }
 

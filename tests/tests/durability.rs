@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::{Cluster, Scratch, curl_json, has_command, succeed, tool, weir};
+use tests::{Cluster, Etcd, Scratch, curl_json, has_command, succeed, tool, weir};
 
 fn is_equipped() -> bool {
     tool("kcat", has_command("kcat"))
@@ -200,4 +200,55 @@ fn a_node_that_stays_away_is_done_without() {
     cluster.services[1].kill();
     cluster.services[1].start();
     assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+}
+
+/// Three placement processes on three members of etcd: any one may go, also the one that acts, also etcd's leader.
+#[test]
+fn placement_on_etcd_survives_the_loss_of_any_process() {
+    if !is_equipped() || !tool("etcd", has_command("etcd")) {
+        return;
+    }
+    let scratch = Scratch::new("etcd");
+    let mut etcd = Etcd::start(scratch.path());
+    let store = format!("etcd:{}", etcd.urls.join(","));
+    let mut cluster = Cluster::with_store(scratch.path(), &["az-a", "az-b", "az-c"], &store, 3);
+    // More partitions than one transaction of etcd holds.
+    create(&cluster, "wide", "300");
+    create(&cluster, "t", "4");
+    let mut writer = Writer::start(&cluster, "t");
+    let mut topics = 0;
+    let mut write_on = |cluster: &Cluster, writer: &mut Writer| {
+        writer.write_for(Duration::from_millis(700));
+        // Metadata can be changed, and partitions fail over.
+        topics += 1;
+        create(cluster, &format!("topic-{topics}"), "3");
+    };
+    for placement in 0..3 {
+        cluster.services[placement].kill();
+        write_on(&cluster, &mut writer);
+        let to = format!("n{}", placement + 1);
+        succeed(&mut command(&cluster, &["partition", "move", "t", "0", "--to", &to]), b"");
+        cluster.services[placement].start();
+        write_on(&cluster, &mut writer);
+    }
+    for _ in 0..2 {
+        let leader = etcd.leader().expect("a leader");
+        etcd.kill(leader);
+        writer.write_for(Duration::from_secs(2));
+        write_on(&cluster, &mut writer);
+        etcd.restart(leader);
+        writer.write_for(Duration::from_secs(1));
+    }
+    // A storage node goes while a placement process is away: its partitions go on elsewhere.
+    cluster.services[0].kill();
+    cluster.services[3].kill();
+    writer.write_for(Duration::from_secs(2));
+    cluster.services[3].start();
+    cluster.services[0].start();
+    let lines = writer.end();
+    assert!(read(&cluster, "t") == sorted((0..lines).map(|number| format!("line {number}"))), "not what was written");
+    let (_, topics) = curl_json(&[&format!("{}/v1/topics", cluster.http)]);
+    assert_eq!(topics["topics"].as_array().map(Vec::len), Some(2 + 8), "{topics}");
+    succeed(&mut command(&cluster, &["topic", "delete", "wide"]), b"");
+    wait_for_two_copies(&cluster, None, Duration::from_secs(60));
 }

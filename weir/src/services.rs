@@ -1,9 +1,9 @@
 //! `weir placement`, `weir storage-node`, `weir gateway`: one service per process.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use placement::StoreAt;
 use service::drain::{self, DrainHandle};
 use storage_node::{Settings, StorageNode};
 use tokio::net::TcpListener;
@@ -46,21 +46,27 @@ pub async fn until_ended(handle: DrainHandle) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The folder of `redb:DIR`.
-fn redb_dir(store: &str) -> Result<PathBuf, Failure> {
-    store
-        .strip_prefix("redb:")
-        .filter(|dir| !dir.is_empty())
-        .map(PathBuf::from)
-        .ok_or_else(|| Failure::usage(format!("`{store}` is no metadata store: redb:DIR is (etcd comes later)")))
+/// The store that `redb:DIR` or `etcd:URL[,URL]` names.
+fn store_at(store: &str) -> Result<StoreAt, Failure> {
+    let wrong = || Failure::usage(format!("`{store}` is no metadata store: redb:DIR and etcd:URL[,URL] are"));
+    match store.split_once(':') {
+        Some(("redb", dir)) if !dir.is_empty() => Ok(StoreAt::Redb(dir.into())),
+        Some(("etcd", urls)) => {
+            let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
+            let is_url =
+                |url: &String| url.strip_prefix("http://").is_some_and(|rest| !rest.trim_matches('/').is_empty());
+            if urls.iter().all(is_url) { Ok(StoreAt::Etcd(urls)) } else { Err(wrong()) }
+        }
+        _ => Err(wrong()),
+    }
 }
 
 pub async fn placement(options: PlacementOptions) -> Result<(), Failure> {
     check_bind(&[options.listen], options.insecure_bind)?;
-    let dir = redb_dir(&options.store)?;
+    let store = store_at(&options.store)?;
     let listener = bind(options.listen).await?;
     let (handle, drain) = drain::channel();
-    placement::start(dir, listener, drain).await.map_err(|error| Failure::failed(error.to_string()))?;
+    placement::start(store, listener, drain).await.map_err(|error| Failure::failed(error.to_string()))?;
     println!("placement is ready");
     until_ended(handle).await
 }

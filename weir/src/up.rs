@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use placement::StoreAt;
 use service::drain;
 use storage_node::{Settings, StorageNode};
 
@@ -19,7 +20,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
 
     let listener = bind(any).await?;
     let placement = vec![format!("http://{}", listener.local_addr()?)];
-    let started = placement::start(options.data.join("placement"), listener, drain.clone()).await;
+    let started = placement::start(StoreAt::Redb(options.data.join("placement")), listener, drain.clone()).await;
     started.map_err(|error| Failure::failed(error.to_string()))?;
 
     let mut starting = Vec::new();

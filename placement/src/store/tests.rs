@@ -6,6 +6,18 @@ fn put(key: &str, value: &str) -> Transaction {
     Transaction { puts: vec![(key.into(), value.into())], ..Transaction::default() }
 }
 
+/// The keys that changed after a revision: a store may hear of them a moment later.
+async fn heard(store: &dyn MetadataStore, after: u64, count: usize) -> Vec<String> {
+    for _ in 0..100 {
+        let keys = store.changes(after).await.expect("changes").keys.expect("not long ago");
+        if keys.len() >= count {
+            return keys;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("nothing was heard");
+}
+
 async fn behaves(store: &dyn MetadataStore) {
     assert_eq!(store.get("a/1").await.expect("a read"), None);
     let Outcome::Committed { revision: first } = store.transact(put("a/1", "x")).await.expect("a write") else {
@@ -32,15 +44,15 @@ async fn behaves(store: &dyn MetadataStore) {
     assert_eq!(rows.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a/1", "a/2"]);
     assert!(revision >= second);
 
+    assert_eq!(heard(store, first, 2).await, ["a/2", "b/1"]);
     let changes = store.changes(first).await.expect("changes");
-    assert_eq!(changes.keys, Some(vec!["a/2".to_owned(), "b/1".to_owned()]));
     let mut revisions = store.revisions();
     revisions.mark_unchanged();
     let delete = Transaction { deletes: vec!["a/1".into()], ..Transaction::default() };
     store.transact(delete).await.expect("a write");
     revisions.changed().await.expect("a hint");
     assert_eq!(store.get("a/1").await.expect("a read"), None);
-    assert_eq!(store.changes(changes.revision).await.expect("changes").keys, Some(vec!["a/1".to_owned()]));
+    assert_eq!(heard(store, changes.revision, 1).await, ["a/1"]);
 
     // Of many that compare one revision exactly one wins.
     let base = store.get("b/1").await.expect("a read").expect("there").revision;
@@ -65,4 +77,80 @@ async fn redb_behaves_and_keeps_what_it_has() {
     assert_eq!(store.range("").await.expect("all"), before);
     assert_eq!(store.changes(1).await.expect("changes").keys, None, "a restart forgets the history");
     std::fs::remove_dir_all(dir).expect("cleaned");
+}
+
+/// A real etcd, of one member.
+struct Etcd {
+    child: std::process::Child,
+    dir: std::path::PathBuf,
+    url: String,
+}
+
+impl Etcd {
+    fn start(port: u16) -> Option<Self> {
+        let dir = std::env::temp_dir().join(format!("weir-etcd-{}-{port}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let (url, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", port + 1));
+        let mut command = std::process::Command::new("etcd");
+        command.args(["--data-dir", dir.to_str()?, "--log-level", "error", "--name", "one"]);
+        command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", &format!("one={peer}")]);
+        let child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
+        match child {
+            Ok(child) => Some(Self { child, dir, url }),
+            Err(error) => {
+                assert!(std::env::var_os("WEIR_CI").is_none(), "etcd: {error}; ./test installs it");
+                eprintln!("SKIPPED: etcd is not installed; ./test installs it");
+                None
+            }
+        }
+    }
+
+    async fn store(&self) -> EtcdStore {
+        for _ in 0..200 {
+            if let Ok(store) = EtcdStore::open(&["http://127.0.0.1:1".to_owned(), self.url.clone()]).await {
+                return store;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("etcd does not answer");
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_behaves_and_another_process_sees_the_same() {
+    let Some(etcd) = Etcd::start(18_379) else { return };
+    let store = etcd.store().await;
+    behaves(&store).await;
+    // Another process's store sees what this one wrote, and hears of what comes.
+    let other = etcd.store().await;
+    assert_eq!(other.range("").await.expect("all"), store.range("").await.expect("all"));
+    let (revision, _) = other.range("").await.expect("all");
+    let mut revisions = other.revisions();
+    revisions.mark_unchanged();
+    store.transact(put("c/1", "news")).await.expect("a write");
+    revisions.changed().await.expect("a hint");
+    assert_eq!(other.changes(revision).await.expect("changes").keys, Some(vec!["c/1".to_owned()]));
+
+    // More than one transaction holds: the compare decides over all of it.
+    let many: Vec<(String, Vec<u8>)> = (0..2_500).map(|n| (format!("many/{n:05}"), b"v".to_vec())).collect();
+    let compares = vec![("c/1".to_owned(), 1)];
+    let refused = Transaction { compares, puts: many.clone(), ..Transaction::default() };
+    assert_eq!(store.transact(refused).await.expect("an answer"), Outcome::Conflict);
+    assert_eq!(store.range("many/").await.expect("a range").1.len(), 0, "nothing is left of it");
+    let done = Transaction { puts: many.clone(), ..Transaction::default() };
+    assert!(matches!(store.transact(done).await, Ok(Outcome::Committed { .. })));
+    assert_eq!(store.range("many/").await.expect("a range").1.len(), 2_500);
+    let deletes = many.into_iter().map(|(key, _)| key).collect();
+    store.transact(Transaction { deletes, ..Transaction::default() }).await.expect("a write");
+    assert_eq!(store.range("many/").await.expect("a range").1.len(), 0);
 }

@@ -1,0 +1,349 @@
+//! The store for clusters: etcd, over its JSON gateway (`/v3`). Safety comes from its compare-and-swap alone; a watch is
+//! a hint that something changed.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{Answer, Changes, Entry, MetadataStore, Outcome, StoreError, Transaction};
+
+/// All keys of Weir in etcd begin with this.
+const PREFIX: &str = "weir/";
+/// Writes of one etcd transaction: `--max-txn-ops` is 128 unless an operator says otherwise, compares included.
+const WRITES_MAX: usize = 100;
+/// Rows of one answer: far below what etcd sends at once.
+const PAGE: usize = 1_000;
+const CONNECT: Duration = Duration::from_secs(1);
+const CALL: Duration = Duration::from_secs(3);
+/// A watch that says nothing for this long is begun anew: etcd reports progress every ten minutes at most, but the
+/// connection itself may be dead.
+const WATCH_SILENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
+/// Changes remembered for watchers.
+const HISTORY_MAX: usize = 65_536;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct EtcdStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    urls: Vec<String>,
+    /// The member that answered last.
+    current: AtomicUsize,
+    client: Client<HttpConnector, Full<Bytes>>,
+    history: Mutex<History>,
+    revisions: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// Changes at or below this revision are not remembered.
+    floor: u64,
+    /// Everything up to here was heard of.
+    heard: u64,
+    changes: VecDeque<(u64, String)>,
+}
+
+fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("etcd: {error}"))
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("etcd answered without {what}"))
+}
+
+fn encoded(key: &str) -> String {
+    BASE64.encode(format!("{PREFIX}{key}"))
+}
+
+/// The end of the range of all keys with a prefix: the prefix with its last byte raised.
+fn prefix_end(prefix: &str) -> String {
+    let mut end = format!("{PREFIX}{prefix}").into_bytes();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    BASE64.encode(end)
+}
+
+/// etcd writes 64-bit numbers as texts, and leaves zeros out.
+fn number(value: &Value) -> u64 {
+    value.as_str().and_then(|text| text.parse().ok()).or_else(|| value.as_u64()).unwrap_or(0)
+}
+
+fn key_of(kv: &Value) -> Result<String, StoreError> {
+    let key = BASE64.decode(kv["key"].as_str().unwrap_or_default()).map_err(|_| corrupt("a key"))?;
+    let key = String::from_utf8(key).map_err(|_| corrupt("a key of text"))?;
+    key.strip_prefix(PREFIX).map(str::to_owned).ok_or_else(|| corrupt("a key of ours"))
+}
+
+fn entry_of(kv: &Value) -> Result<Entry, StoreError> {
+    let value = BASE64.decode(kv["value"].as_str().unwrap_or_default()).map_err(|_| corrupt("a value"))?;
+    Ok(Entry { value, revision: number(&kv["mod_revision"]) })
+}
+
+impl EtcdStore {
+    /// Connects to one of the members; begins to watch.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn open(urls: &[String]) -> Result<Self, StoreError> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        let inner = Arc::new(Inner {
+            urls: urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
+            current: AtomicUsize::new(0),
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            history: Mutex::default(),
+            revisions: watch::channel(0).0,
+        });
+        let revision = inner.revision().await?;
+        {
+            let mut history = inner.history.lock().expect("no panic holds this lock");
+            (history.floor, history.heard) = (revision, revision);
+        }
+        inner.revisions.send_replace(revision);
+        tokio::spawn(follow(Arc::downgrade(&inner)));
+        Ok(Self(inner))
+    }
+}
+
+impl Inner {
+    async fn send(&self, url: &str, path: &str, body: &Value) -> Result<Response<Incoming>, StoreError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{url}{path}"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .map_err(unavailable)?;
+        let response = tokio::time::timeout(CALL, self.client.request(request)).await;
+        response.map_err(|_| unavailable(format!("`{url}` did not answer")))?.map_err(unavailable)
+    }
+
+    async fn call_one(&self, url: &str, path: &str, body: &Value) -> Result<Value, StoreError> {
+        let response = self.send(url, path, body).await?;
+        let status = response.status();
+        let collected = tokio::time::timeout(CALL, response.into_body().collect()).await;
+        let bytes = collected.map_err(|_| unavailable("half an answer"))?.map_err(unavailable)?.to_bytes();
+        let value: Value = serde_json::from_slice(&bytes).map_err(unavailable)?;
+        if status.is_success() { Ok(value) } else { Err(unavailable(&value["message"])) }
+    }
+
+    /// Asks the member that answered last, then the others: for what may be asked twice.
+    async fn read(&self, path: &str, body: &Value) -> Result<Value, StoreError> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut last = unavailable("no member is known");
+        for step in 0..self.urls.len() {
+            let at = (first + step) % self.urls.len();
+            match self.call_one(&self.urls[at], path, body).await {
+                Ok(answer) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn revision(&self) -> Result<u64, StoreError> {
+        let answer = self.read("/v3/kv/range", &json!({ "key": encoded("") , "count_only": true })).await?;
+        Ok(number(&answer["header"]["revision"]))
+    }
+
+    /// One transaction of etcd. A member that does not answer may have done it: then nothing is tried again, unless
+    /// the writes hang on a compare that would not hold twice.
+    async fn transact_once(
+        &self,
+        compares: &[(String, u64)],
+        puts: &[(String, Vec<u8>)],
+        deletes: &[String],
+    ) -> Result<Outcome, StoreError> {
+        let compares: Vec<Value> = compares
+            .iter()
+            .map(|(key, revision)| {
+                json!({ "key": encoded(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision.to_string() })
+            })
+            .collect();
+        let puts = puts
+            .iter()
+            .map(|(key, value)| json!({ "request_put": { "key": encoded(key), "value": BASE64.encode(value) } }));
+        let deletes = deletes.iter().map(|key| json!({ "request_delete_range": { "key": encoded(key) } }));
+        let success: Vec<Value> = puts.chain(deletes).collect();
+        let body = json!({ "compare": compares, "success": success, "failure": [] });
+        // A member that is known to be there: a dead one is met by the reads that come before every write.
+        let at = self.current.load(Ordering::Relaxed);
+        let answer = match self.call_one(&self.urls[at], "/v3/kv/txn", &body).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.current.store((at + 1) % self.urls.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        };
+        let revision = number(&answer["header"]["revision"]);
+        let is_done = answer["succeeded"].as_bool().unwrap_or(false);
+        Ok(if is_done { Outcome::Committed { revision } } else { Outcome::Conflict })
+    }
+
+    async fn transact_all(&self, wanted: Transaction) -> Result<Outcome, StoreError> {
+        let Transaction { compares, mut puts, mut deletes } = wanted;
+        // What one transaction cannot hold: keys that nothing names until the rest is there go first, and what nothing
+        // names any more goes last.
+        let room = WRITES_MAX.saturating_sub(compares.len());
+        let early = puts.split_off(puts.len().min(room));
+        let late = deletes.split_off(deletes.len().min(room - puts.len()));
+        for chunk in early.chunks(WRITES_MAX) {
+            self.transact_once(&[], chunk, &[]).await?;
+        }
+        let outcome = self.transact_once(&compares, &puts, &deletes).await?;
+        let late = match outcome {
+            Outcome::Committed { .. } => late,
+            Outcome::Conflict => early.into_iter().map(|(key, _)| key).collect(),
+        };
+        for chunk in late.chunks(WRITES_MAX) {
+            self.transact_once(&[], &[], chunk).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn range_all(&self, prefix: &str) -> Result<(u64, Vec<(String, Entry)>), StoreError> {
+        let (mut from, end) = (encoded(prefix), prefix_end(prefix));
+        let (mut revision, mut rows) = (0, Vec::new());
+        loop {
+            // All pages are of one revision.
+            let body =
+                json!({ "key": from, "range_end": end, "limit": PAGE.to_string(), "revision": revision.to_string() });
+            let answer = self.read("/v3/kv/range", &body).await?;
+            if revision == 0 {
+                revision = number(&answer["header"]["revision"]);
+            }
+            let kvs = answer["kvs"].as_array().cloned().unwrap_or_default();
+            for kv in &kvs {
+                rows.push((key_of(kv)?, entry_of(kv)?));
+            }
+            match (answer["more"].as_bool().unwrap_or(false), rows.last()) {
+                (true, Some((last, _))) => from = BASE64.encode(format!("{PREFIX}{last}\0")),
+                _ => return Ok((revision, rows)),
+            }
+        }
+    }
+
+    fn heard(&self, revision: u64, keys: Vec<(u64, String)>) {
+        let mut history = self.history.lock().expect("no panic holds this lock");
+        history.changes.extend(keys);
+        history.heard = history.heard.max(revision);
+        while history.changes.len() > HISTORY_MAX {
+            if let Some((dropped, _)) = history.changes.pop_front() {
+                history.floor = dropped;
+            }
+        }
+        drop(history);
+        self.revisions.send_if_modified(|current| {
+            let is_news = *current < revision;
+            *current = (*current).max(revision);
+            is_news
+        });
+    }
+
+    /// Watches from where the last watch ended until this one ends.
+    async fn watch(&self) -> Result<(), StoreError> {
+        let heard = self.history.lock().expect("no panic holds this lock").heard;
+        let body = json!({ "create_request": {
+            "key": encoded(""), "range_end": prefix_end(""), "start_revision": (heard + 1).to_string(), "progress_notify": true,
+        }});
+        let at = self.current.load(Ordering::Relaxed);
+        let response = self.send(&self.urls[at], "/v3/watch", &body).await;
+        if response.is_err() {
+            self.current.store((at + 1) % self.urls.len(), Ordering::Relaxed);
+        }
+        let mut stream = response?.into_body();
+        let mut buffer = BytesMut::new();
+        loop {
+            let frame =
+                tokio::time::timeout(WATCH_SILENCE, stream.frame()).await.map_err(|_| unavailable("silence"))?;
+            let Some(frame) = frame else { return Ok(()) };
+            if let Some(data) = frame.map_err(unavailable)?.data_ref() {
+                buffer.extend_from_slice(data);
+            }
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line = buffer.split_to(end + 1);
+                let message: Value = serde_json::from_slice(&line).map_err(unavailable)?;
+                self.take(&message["result"])?;
+            }
+        }
+    }
+
+    fn take(&self, result: &Value) -> Result<(), StoreError> {
+        let compacted = number(&result["compact_revision"]);
+        if compacted > 0 {
+            // What happened meanwhile is not told: whoever asks reads everything.
+            let mut history = self.history.lock().expect("no panic holds this lock");
+            *history = History { floor: compacted, heard: compacted, changes: VecDeque::new() };
+            return Err(unavailable("the watch was compacted away"));
+        }
+        let mut keys = Vec::new();
+        for event in result["events"].as_array().into_iter().flatten() {
+            keys.push((number(&event["kv"]["mod_revision"]), key_of(&event["kv"])?));
+        }
+        let is_progress = !keys.is_empty() || !result["created"].as_bool().unwrap_or(false);
+        if is_progress {
+            self.heard(number(&result["header"]["revision"]), keys);
+        }
+        Ok(())
+    }
+}
+
+/// Watches for as long as the store is used.
+async fn follow(store: std::sync::Weak<Inner>) {
+    while let Some(store) = store.upgrade() {
+        if let Err(error) = store.watch().await {
+            tracing::debug!(%error, "a watch ended; watching again");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+impl MetadataStore for EtcdStore {
+    fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Entry>> {
+        Box::pin(async move {
+            let answer = self.0.read("/v3/kv/range", &json!({ "key": encoded(key) })).await?;
+            answer["kvs"].get(0).map(entry_of).transpose()
+        })
+    }
+
+    fn range<'a>(&'a self, prefix: &'a str) -> Answer<'a, (u64, Vec<(String, Entry)>)> {
+        Box::pin(self.0.range_all(prefix))
+    }
+
+    fn transact(&self, transaction: Transaction) -> Answer<'_, Outcome> {
+        Box::pin(self.0.transact_all(transaction))
+    }
+
+    fn changes(&self, after: u64) -> Answer<'_, Changes> {
+        let history = self.0.history.lock().expect("no panic holds this lock");
+        let revision = history.heard.max(after);
+        let keys = (after >= history.floor).then(|| {
+            let at = history.changes.partition_point(|(revision, _)| *revision <= after);
+            history.changes.iter().skip(at).map(|(_, key)| key.clone()).collect()
+        });
+        Box::pin(async move { Ok(Changes { revision, keys }) })
+    }
+
+    fn revisions(&self) -> watch::Receiver<u64> {
+        self.0.revisions.subscribe()
+    }
+}
