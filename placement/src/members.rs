@@ -168,7 +168,9 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
     if known.as_ref() != Some(&record) {
         // A new disk under the name of a node that is gone, or that listened where only one process can: it is replaced.
         let all = nodes(store).await?;
-        let is_there = |node: &NodeRecord| node.address == record.address || !placement.members.is_alive(&format!("{NODES}{}", node.id));
+        let is_there = |node: &NodeRecord| {
+            node.address == record.address || !placement.members.is_alive(&format!("{NODES}{}", node.id))
+        };
         let is_new = request.id.is_none() && request.is_start;
         let replaced = all.iter().filter(|n| is_new && n.id != id && n.name == record.name && is_there(n));
         let replaced: Vec<&NodeRecord> = replaced.collect();

@@ -1,5 +1,7 @@
 //! The harness of the black-box suites: Weir as separate processes, real clients beside it.
 
+pub mod chaos;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,0 +1,18 @@
+//! `cargo run --release -p tests --bin chaos -- [MINUTES] [SEED] [RATE]`: a long run of chaos, and its report.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tests::Scratch;
+use tests::chaos::{Plan, run};
+
+fn main() -> ExitCode {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
+    let duration = Duration::from_secs(60 * number(0, 60));
+    let plan = Plan { duration, seed: number(1, 1), rate: number(2, 3_000) as u32 };
+    let scratch = Scratch::new("chaos");
+    let report = run(scratch.path(), plan);
+    println!("{}", report.text());
+    if report.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

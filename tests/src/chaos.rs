@@ -1,0 +1,437 @@
+//! Chaos on real processes: three zones of two storage nodes, two gateways, placement, and clients that keep ledgers
+//! while processes are killed and stopped, disks are lost and the network fails.
+//!
+//! A run is a number of faults; each heals before the next begins, and some come in pairs.
+
+pub mod ledger;
+pub mod proxy;
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::chaos::ledger::{Ledger, Log, Value, parse};
+use crate::chaos::proxy::Weather;
+use crate::{Service, curl_json, free_port, succeed, tools, weir};
+
+const PARTITIONS: u32 = 12;
+const ZONES: [&str; 6] = ["az-a", "az-b", "az-c", "az-a", "az-b", "az-c"];
+
+/// How long, and with how much load.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub duration: Duration,
+    pub seed: u64,
+    /// Records per second of the Kafka client.
+    pub rate: u32,
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub faults: BTreeMap<&'static str, usize>,
+    pub acked: usize,
+    pub read: usize,
+    pub errors: Vec<String>,
+    pub wrong: Vec<String>,
+    /// Longest time without an acknowledgement on any partition after each kill of one node, in ms; sorted.
+    pub pauses_ms: Vec<u64>,
+    /// The same after the kill of a whole zone.
+    pub zone_pauses_ms: Vec<u64>,
+}
+
+impl Report {
+    /// The value below which `share` (0 to 1) of the pauses lie.
+    pub fn quantile(pauses: &[u64], share: f64) -> u64 {
+        let at = ((pauses.len() as f64 * share).ceil() as usize).clamp(1, pauses.len().max(1)) - 1;
+        pauses.get(at).copied().unwrap_or(0)
+    }
+
+    pub fn text(&self) -> String {
+        let total: usize = self.faults.values().sum();
+        let mut text = format!("{total} faults: {:?}\n", self.faults);
+        text += &format!("{} records acknowledged, {} read meanwhile\n", self.acked, self.read);
+        for (name, pauses) in [("node", &self.pauses_ms), ("zone", &self.zone_pauses_ms)] {
+            let q = |share| Self::quantile(pauses, share);
+            text += &format!(
+                "pause after kill -9 of one {name} ({} kills): p50 {} ms, p90 {} ms, p99 {} ms, max {} ms\n",
+                pauses.len(),
+                q(0.5),
+                q(0.9),
+                q(0.99),
+                q(1.0)
+            );
+        }
+        text += &format!("client errors: {}\n", self.errors.len());
+        self.errors.iter().take(5).for_each(|error| text += &format!("  {error}\n"));
+        text += &format!("wrong: {}\n", self.wrong.len());
+        self.wrong.iter().for_each(|wrong| text += &format!("  {wrong}\n"));
+        text
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+struct World<'a> {
+    dir: &'a Path,
+    placement: Service,
+    nodes: Vec<Service>,
+    weather: Vec<Arc<Weather>>,
+    gateways: Vec<Service>,
+    http: Vec<String>,
+    kafka: Vec<String>,
+    rng: Rng,
+    report: Report,
+    kills: Vec<u64>,
+    zone_kills: Vec<u64>,
+}
+
+/// Runs a plan in `dir`.
+pub fn run(dir: &Path, plan: Plan) -> Report {
+    let mut world = World::start(dir, plan.seed);
+    let target = format!("{}/v1/topics", world.http[0]);
+    let body = format!("{{\"name\":\"t\",\"partitions\":{PARTITIONS}}}");
+    let (code, answer) = curl_json(&["-X", "POST", "-H", "content-type: application/json", "-d", &body, &target]);
+    assert_eq!(code, 201, "{answer}");
+    let ledger = dir.join("ledger-1");
+    let mut producer = kafka_writer(&world.kafka.join(","), plan.rate, &ledger);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (http_ledger, reads) = (Arc::new(Mutex::new(Ledger::default())), Arc::new(Mutex::new(Vec::new())));
+    let writer = {
+        let (http, is_over, ledger) = (world.http.clone(), Arc::clone(&is_over), Arc::clone(&http_ledger));
+        std::thread::spawn(move || http_writer(&http, &is_over, &ledger))
+    };
+    let reader = {
+        let (http, is_over, reads) = (world.http.clone(), Arc::clone(&is_over), Arc::clone(&reads));
+        std::thread::spawn(move || http_reader(&http, &is_over, &reads))
+    };
+    std::thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    while began.elapsed() < plan.duration {
+        world.fault();
+        let rest = 1_000 + world.rng.below(1_500);
+        std::thread::sleep(Duration::from_millis(rest));
+    }
+    world.heal();
+    std::thread::sleep(Duration::from_secs(2));
+    is_over.store(true, Ordering::Relaxed);
+    writer.join().expect("the HTTP writer");
+    reader.join().expect("the HTTP reader");
+    drop(producer.stdin.take());
+    let ended = producer.wait().expect("the Kafka writer");
+    let kafka_ledger = Ledger::read(&ledger, 1);
+    let mut report = world.finish();
+    if !ended.success() {
+        report.report.wrong.push("UNKNOWN: the Kafka writer could not flush within two minutes".to_owned());
+    }
+    let log = read_log(&report.kafka);
+    let http_ledger = std::mem::take(&mut *http_ledger.lock().expect("no panic"));
+    let reads = std::mem::take(&mut *reads.lock().expect("no panic"));
+    let mut out = report.report;
+    out.acked = kafka_ledger.acked.len() + http_ledger.acked.len();
+    out.read = reads.len();
+    out.pauses_ms = pauses(&kafka_ledger, &report.kills);
+    out.zone_pauses_ms = pauses(&kafka_ledger, &report.zone_kills);
+    let ledgers = [kafka_ledger, http_ledger];
+    out.wrong.extend(ledger::check(&log, &ledgers, &reads));
+    out.errors.extend(ledgers.into_iter().flat_map(|ledger| ledger.errors));
+    out
+}
+
+struct Finished {
+    report: Report,
+    kafka: String,
+    kills: Vec<u64>,
+    zone_kills: Vec<u64>,
+    _services: Vec<Service>,
+}
+
+impl<'a> World<'a> {
+    fn start(dir: &'a Path, seed: u64) -> Self {
+        let local = || format!("127.0.0.1:{}", free_port());
+        let listen = local();
+        let url = format!("http://{listen}");
+        let at = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
+        let store = format!("redb:{}", at("placement"));
+        let mut placement = Service::new(dir, "placement", &["placement", "--listen", &listen, "--store", &store]);
+        placement.start();
+        let (mut nodes, mut weather) = (Vec::new(), Vec::new());
+        for (number, az) in ZONES.iter().enumerate() {
+            let name = format!("n{}", number + 1);
+            let (listen, admin, public, data) = (local(), local(), local(), at(&name));
+            weather.push(proxy::start(&public, listen.clone()));
+            let arguments = ["storage-node", "--az", az, "--name", &name, "--data", &data, "--listen", &listen];
+            let rest = ["--admin", &admin, "--advertise", &public, "--placement", &url];
+            let mut node = Service::new(dir, &name, &[&arguments[..], &rest[..]].concat());
+            node.start();
+            nodes.push(node);
+        }
+        let (mut gateways, mut http, mut kafka) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=2 {
+            let (k, h, name) = (local(), local(), format!("gateway-{number}"));
+            let mut gateway = Service::new(dir, &name, &["gateway", "--kafka", &k, "--http", &h, "--placement", &url]);
+            gateway.start();
+            gateways.push(gateway);
+            http.push(format!("http://{h}"));
+            kafka.push(k);
+        }
+        let rng = Rng(seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let report = Report::default();
+        let (kills, zone_kills) = (Vec::new(), Vec::new());
+        Self { dir, placement, nodes, weather, gateways, http, kafka, rng, report, kills, zone_kills }
+    }
+
+    fn pick(&mut self) -> usize {
+        self.rng.below(self.nodes.len() as u64) as usize
+    }
+
+    fn wait(&mut self, from_ms: u64, to_ms: u64) {
+        let ms = from_ms + self.rng.below(to_ms - from_ms);
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+
+    fn fault(&mut self) {
+        let kind = self.rng.below(100);
+        let node = self.pick();
+        let name = match kind {
+            0..=29 => {
+                self.kills.push(now_ms());
+                self.nodes[node].kill();
+                self.wait(1_500, 3_000);
+                self.nodes[node].start();
+                "kill -9 of a node"
+            }
+            30..=36 => {
+                self.zone_kills.push(now_ms());
+                let zone = node % 3;
+                self.nodes[zone].kill();
+                self.nodes[zone + 3].kill();
+                self.wait(3_000, 5_000);
+                self.nodes[zone].start();
+                self.nodes[zone + 3].start();
+                "kill -9 of a zone"
+            }
+            37..=48 => {
+                self.stop(node, true);
+                self.wait(50, 3_000);
+                self.stop(node, false);
+                "a node is stopped and goes on"
+            }
+            49..=66 => {
+                // One way, the other, or both.
+                let ways = self.rng.below(3);
+                self.weather[node].is_cut_in.store(ways != 1, Ordering::Relaxed);
+                self.weather[node].is_cut_out.store(ways != 0, Ordering::Relaxed);
+                self.wait(50, 3_000);
+                self.weather[node].heal();
+                ["requests to a node are cut", "answers of a node are cut", "a node is cut off"][ways as usize]
+            }
+            67..=71 => {
+                let zone = node % 3;
+                for node in [zone, zone + 3] {
+                    self.weather[node].is_cut_in.store(true, Ordering::Relaxed);
+                    self.weather[node].is_cut_out.store(true, Ordering::Relaxed);
+                }
+                self.wait(500, 3_000);
+                [zone, zone + 3].iter().for_each(|node| self.weather[*node].heal());
+                "a zone is cut off"
+            }
+            72..=79 => {
+                let delay = 5 + self.rng.below(60);
+                self.weather[node].delay_ms.store(delay, Ordering::Relaxed);
+                self.wait(500, 3_000);
+                self.weather[node].heal();
+                "a slow network"
+            }
+            80..=86 => {
+                let gateway = self.rng.below(2) as usize;
+                self.gateways[gateway].kill();
+                self.wait(100, 1_500);
+                self.gateways[gateway].start();
+                "kill -9 of a gateway"
+            }
+            87..=91 => {
+                self.placement.kill();
+                self.wait(100, 2_000);
+                self.placement.start();
+                "kill -9 of placement"
+            }
+            92..=95 => {
+                let to = format!("n{}", node + 1);
+                let partition = self.rng.below(u64::from(PARTITIONS)).to_string();
+                let server = self.http[0].clone();
+                let arguments = ["partition", "move", "t", &partition, "--to", &to, "--server", &server];
+                let _ = Command::new(weir()).args(arguments).output();
+                "a partition is moved"
+            }
+            _ => {
+                if !self.is_whole() {
+                    return;
+                }
+                self.nodes[node].kill();
+                let data = self.dir.join(&self.nodes[node].name);
+                std::fs::remove_dir_all(data).expect("its data");
+                self.nodes[node].start();
+                // Another disk may go once everything has two copies again: that is the promise.
+                let began = Instant::now();
+                while !self.is_whole() {
+                    if began.elapsed() > Duration::from_secs(60) {
+                        self.report
+                            .wrong
+                            .push(format!("REPAIR-LIVE: not repaired in a minute after {node} lost its disk"));
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(300));
+                }
+                "a disk is lost"
+            }
+        };
+        *self.report.faults.entry(name).or_default() += 1;
+    }
+
+    fn stop(&self, node: usize, is_stopped: bool) {
+        let signal = if is_stopped { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: a signal to a child that was not waited for.
+        unsafe { libc::kill(self.nodes[node].id(), signal) };
+    }
+
+    /// Everything has two copies, as placement sees it.
+    fn is_whole(&self) -> bool {
+        let (code, status) = curl_json(&[&format!("{}/v1/status", self.http[0])]);
+        let partitions = &status["partitions"];
+        let whole = partitions["open"].as_u64().unwrap_or(0) + partitions["parked"].as_u64().unwrap_or(0);
+        code == 200 && partitions["total"] == whole
+    }
+
+    fn heal(&mut self) {
+        self.weather.iter().for_each(|weather| weather.heal());
+    }
+
+    fn finish(self) -> Finished {
+        let kafka = self.kafka[0].clone();
+        let services = self.nodes.into_iter().chain(self.gateways).chain([self.placement]).collect();
+        Finished { report: self.report, kafka, kills: self.kills, zone_kills: self.zone_kills, _services: services }
+    }
+}
+
+fn kafka_writer(bootstrap: &str, rate: u32, ledger: &Path) -> Child {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/ledger.py");
+    let mut command = Command::new(tools().join("python/bin/python"));
+    command.arg(script).args([bootstrap, "t", &PARTITIONS.to_string(), &rate.to_string(), "1"]).arg(ledger);
+    command.stdin(Stdio::piped()).spawn().expect("python: ./test installs it")
+}
+
+/// One request on a connection of its own; the answer's status and body.
+fn http(server: &str, request: &str, body: &str) -> Option<(u16, serde_json::Value)> {
+    let address = server.strip_prefix("http://")?;
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(40))).ok()?;
+    let head = format!(
+        "{request} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).ok()?))
+}
+
+/// Writes over HTTP, never the same record twice: what has no answer stays unknown.
+fn http_writer(servers: &[String], is_over: &AtomicBool, ledger: &Mutex<Ledger>) {
+    let mut number = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let partition = number % u64::from(PARTITIONS);
+        let server = &servers[(number / 7) as usize % servers.len()];
+        let body = format!("{{\"records\":[{{\"partition\":{partition},\"value\":\"2:{number}:http\"}}]}}");
+        let answer = http(server, "POST /v1/topics/t/records", &body);
+        let mut ledger = ledger.lock().expect("no panic");
+        match answer {
+            Some((200, answer)) => {
+                let offset = answer["results"][0]["offset"].as_u64().expect("an offset");
+                let (at_ms, partition) = (now_ms(), partition as u32);
+                ledger.acked.push(ledger::Acked { at_ms, partition, offset, value: (2, number) });
+            }
+            // Refused, and said so; a gateway that was just killed has no answer.
+            Some((status, answer)) => ledger.errors.push(format!("HTTP {status}: {answer}")),
+            None => {}
+        }
+        drop(ledger);
+        number += 1;
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Reads at the tail over HTTP, from one gateway and then the other.
+fn http_reader(servers: &[String], is_over: &AtomicBool, reads: &Mutex<Vec<(u32, u64, Value)>>) {
+    let mut next = vec![0_u64; PARTITIONS as usize];
+    let mut round = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        for partition in 0..PARTITIONS {
+            round += 1;
+            let offset = next[partition as usize];
+            let path = format!("GET /v1/topics/t/partitions/{partition}/records?offset={offset}&max_records=1000");
+            let Some((200, page)) = http(&servers[round % servers.len()], &path, "") else { continue };
+            let mut reads = reads.lock().expect("no panic");
+            for record in page["records"].as_array().into_iter().flatten() {
+                let at = record["offset"].as_u64().expect("an offset");
+                let value = record["value"].as_str().and_then(parse).expect("a value of ours");
+                reads.push((partition, at, value));
+                next[partition as usize] = at + 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn read_log(kafka: &str) -> Log {
+    let mut command = Command::new("kcat");
+    command.args(["-b", kafka, "-C", "-t", "t", "-o", "beginning", "-e", "-q", "-f", "%p %o %s\\n"]);
+    let out = succeed(&mut command, b"");
+    let mut log = Log::new();
+    for line in std::str::from_utf8(&out).expect("text").lines() {
+        let mut fields = line.splitn(3, ' ');
+        let mut field = || fields.next().expect("three fields");
+        let (partition, offset) = (field().parse().expect("a partition"), field().parse().expect("an offset"));
+        log.entry(partition).or_default().insert(offset, parse(field()).expect("a value of ours"));
+    }
+    log
+}
+
+/// The longest time between two acknowledgements of one partition, of all partitions, that begins within four seconds
+/// after each moment.
+fn pauses(ledger: &Ledger, moments: &[u64]) -> Vec<u64> {
+    let mut by_partition: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    ledger.acked.iter().for_each(|acked| by_partition.entry(acked.partition).or_default().push(acked.at_ms));
+    by_partition.values_mut().for_each(|times| times.sort_unstable());
+    let longest = |from: u64| {
+        let gaps = by_partition.values().flat_map(|times| {
+            let start = times.partition_point(|at| *at < from).saturating_sub(1);
+            times[start..].windows(2).take_while(move |pair| pair[0] < from + 4_000).map(|pair| pair[1] - pair[0])
+        });
+        gaps.max().unwrap_or(0)
+    };
+    let mut pauses: Vec<u64> = moments.iter().map(|moment| longest(*moment)).collect();
+    pauses.sort_unstable();
+    pauses
+}
