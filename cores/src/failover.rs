@@ -7,7 +7,7 @@
 //! The rules marked there with a number are those of `docs/invariants.md`.
 
 use types::limits::{FENCE_GRACE_MS, OPEN_TIMEOUT_MS};
-use types::{ErrorCode, NodeId, Nonce, Offset, PartitionRecord, Replica, SegmentId, SegmentRecord};
+use types::{Epoch, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, Replica, SegmentId, SegmentRecord};
 use wire::DedupeSnapshot;
 use wire::frame::{
     DescribeRequest, Description, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest, Refusal,
@@ -316,7 +316,7 @@ impl Failover {
                 return self.finish(Err(refusal(ErrorCode::PartitionOffline, message)));
             }
             [(a, d1, ..), (b, d2, ..)] => {
-                let end = d1.min(d2);
+                let end = if self.rules.holds(Rule::SealAtShorter) { d1.min(d2) } else { d1.max(d2) };
                 Decision { seal: end, carry_to: end, able: vec![a, b] }
             }
             [(a, durable, commit, _)] => Decision {
@@ -366,9 +366,14 @@ impl Failover {
         self.open_on(now_ms, nonce, &leader, &follower, None)
     }
 
+    fn next_epoch(&self) -> Epoch {
+        if self.rules.holds(Rule::EpochRises) { self.record.epoch.next() } else { self.record.epoch.max(Epoch(1)) }
+    }
+
     /// Seals what is open, and opens nothing.
     fn park(&mut self, decision: &Decision, has_both: bool) -> Vec<Effect> {
-        if !has_both || decision.carry_to > decision.seal || decision.able.len() < 2 {
+        let has_two = has_both && decision.carry_to <= decision.seal && decision.able.len() == 2;
+        if !has_two && self.rules.holds(Rule::ParkNeedsBoth) {
             let message = "only a partition with two intact members is parked".to_owned();
             return self.finish(Err(refusal(ErrorCode::LeaderNotAvailable, message)));
         }
@@ -406,8 +411,7 @@ impl Failover {
     ) -> Vec<Effect> {
         let Some(decision) = &self.decision else { return Vec::new() };
         let partition = self.record.id();
-        let segment =
-            SegmentId { partition, generation: self.record.generation, epoch: self.record.epoch.next(), nonce };
+        let segment = SegmentId { partition, generation: self.record.generation, epoch: self.next_epoch(), nonce };
         let request = OpenRequest {
             account: self.record.account,
             cluster: self.record.cluster,
@@ -452,7 +456,9 @@ impl Failover {
 
     fn pair_of(&self, leaders: &[&Candidate], able: &[&Candidate], avoid: &[NodeId]) -> Option<(Candidate, Candidate)> {
         for leader in leaders {
-            let is_elsewhere = |c: &&Candidate| c.az != leader.az && !avoid.contains(&c.replica.node);
+            let is_apart = |c: &Candidate| c.az != leader.az || !self.rules.holds(Rule::PairInTwoZones);
+            let is_elsewhere =
+                |c: &&Candidate| c.replica != leader.replica && is_apart(c) && !avoid.contains(&c.replica.node);
             let able = able.iter().copied().find(|c| is_elsewhere(c));
             let partner = || self.candidates.iter().find(|c| is_elsewhere(c) && are_partners(leader.place, c.place));
             let any = || self.candidates.iter().find(is_elsewhere);

@@ -214,7 +214,7 @@ impl Partition {
             }
             Input::PeerUp { node } => {
                 if let Some(leader) = &mut self.leader {
-                    leader.peer_up(now, node, &mut out);
+                    leader.peer_up(node, &mut out);
                 }
             }
             Input::Fence { token, request } => self.fence(token, request, &mut out),
@@ -498,7 +498,9 @@ impl Partition {
                 let reply = FenceReply { incarnation: self.me.incarnation, state: self.state_of(nonce) };
                 out.push(Effect::AnswerFence { token, result: Ok(reply) });
             }
-            Settled::Fence { .. } | Settled::Copied { .. } | Settled::Quiet => {}
+            // A record that came while the copy was made was not heeded: it may not list it, and never will.
+            Settled::Copied { .. } => out.push(Effect::AskPlacement),
+            Settled::Fence { .. } | Settled::Quiet => {}
         }
     }
 }

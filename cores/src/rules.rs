@@ -67,6 +67,22 @@ rules! {
     OneCopyIsRepaired,
     /// The new copy is in another availability zone than the one that is left (invariant 19).
     CopyIsElsewhere,
+    /// A pair is in two availability zones (invariant 19).
+    PairInTwoZones,
+    /// Each segment has an epoch above all before it (invariant 17).
+    EpochRises,
+    /// Where both members answer, the segment ends where the shorter one does (invariant 16).
+    SealAtShorter,
+    /// The append time of a partition never falls, whatever the clocks do (invariant 21).
+    LogTimeNeverFalls,
+    /// A duplicate is answered with the time of its first append.
+    DuplicateHasItsTime,
+    /// A leader that does not hold the segment before gets the producer state of one who does (invariant 30).
+    ProducersTravel,
+    /// A partition is parked only with two intact members (invariant 2).
+    ParkNeedsBoth,
+    /// What the record does not list is let go of (invariant 20).
+    UnlistedIsDropped,
 }
 
 /// Which rules hold.

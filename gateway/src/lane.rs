@@ -63,6 +63,8 @@ struct Lane {
     is_routing: bool,
     /// The segment that refused last, and since when.
     refused: Option<(SegmentId, u64)>,
+    /// The last refusal was the end of its connection.
+    is_lost: bool,
     sent_bytes: usize,
     sent: usize,
 }
@@ -117,6 +119,7 @@ fn start(gateway: &Arc<Gateway>, partition: TopicPartition) -> LaneHandle {
         attempt: 0,
         is_routing: false,
         refused: None,
+        is_lost: false,
         sent_bytes: 0,
         sent: 0,
     };
@@ -222,6 +225,7 @@ impl Lane {
     /// The leader refused or is gone: everything without an answer is sent again, in order, to the next one.
     fn lose_route(&mut self, refusal: &Refusal) {
         let Some((segment, _)) = self.route.take() else { return };
+        self.is_lost = *refusal == connection_lost();
         tracing::debug!(partition = %self.partition, reason = refusal.message, "looking for the leader");
         self.attempt += 1;
         let since = match self.refused {
@@ -324,8 +328,10 @@ impl Lane {
         }
         let (gateway, partition, sender) = (Arc::clone(&self.gateway), self.partition, self.sender.clone());
         let (attempt, refused) = (self.attempt, self.refused);
+        // What stands between may take a connection in place of a process that is gone.
+        let patience_ms = if self.is_lost { UNREACHABLE_MS } else { REFUSED_MS };
         tokio::spawn(async move {
-            let route = find_route(&gateway, partition, refused).await;
+            let route = find_route(&gateway, partition, refused, patience_ms).await;
             if route.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -344,6 +350,7 @@ async fn find_route(
     gateway: &Arc<Gateway>,
     partition: TopicPartition,
     refused: Option<(SegmentId, u64)>,
+    patience_ms: u64,
 ) -> Result<(SegmentId, FrameClient), Refusal> {
     let mut record = match gateway.map.partition(partition) {
         Some(record) => (*record).clone(),
@@ -357,7 +364,7 @@ async fn find_route(
         if is_refused(&record).is_some() {
             // The record still names it. A leader that is only starting needs a moment; one that never answers
             // is what the data path has to report.
-            if clock::monotonic_ms() - since > REFUSED_MS {
+            if clock::monotonic_ms() - since > patience_ms {
                 record = gateway.placement.failover(partition, segment.nonce).await.map_err(from_api)?;
             } else {
                 tokio::time::sleep(Duration::from_millis(20)).await;

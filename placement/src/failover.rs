@@ -138,7 +138,7 @@ async fn attempt(
 
 /// Both members may be starting after a power cut: a moment's patience saves carrying a tail.
 async fn wait_for_members(placement: &Placement, record: &PartitionRecord) {
-    let Some(open) = record.open() else { return };
+    let Some(open) = record.open().filter(|_| placement.members.is_young()) else { return };
     let began = clock::monotonic_ms();
     while clock::monotonic_ms() - began < MEMBER_WAIT.as_millis() as u64 {
         if open.replicas.iter().all(|replica| placement.members.is_node_alive(replica.node)) {

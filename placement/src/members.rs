@@ -64,8 +64,13 @@ impl Members {
     /// Heard of lately; or not yet, by a process that has just begun to listen.
     pub fn is_node_alive(&self, node: NodeId) -> bool {
         let is_unheard = || !self.nodes.lock().expect("no panic holds this lock").contains_key(&node);
-        let is_young = clock::monotonic_ms() - self.began_ms < HEARTBEAT_MS + HEARTBEAT_MS / 2;
-        self.is_alive(&format!("{NODES}{node}")) || (is_young && is_unheard())
+        let is_first = clock::monotonic_ms() - self.began_ms < HEARTBEAT_MS + HEARTBEAT_MS / 2;
+        self.is_alive(&format!("{NODES}{node}")) || (is_first && is_unheard())
+    }
+
+    /// This process may not have heard of everybody yet.
+    pub fn is_young(&self) -> bool {
+        clock::monotonic_ms() - self.began_ms < HEARTBEAT_TIMEOUT_MS
     }
 
     /// For how long nothing was heard of a node, in ms; since this process began, if ever.

@@ -418,7 +418,7 @@ impl Owner {
         let partition = self.core.replica().partition();
         tokio::spawn(async move {
             // Spread the askers a little: many partitions lose one follower at once.
-            tokio::time::sleep(Duration::from_millis((random::wide() % 50) as u64)).await;
+            tokio::time::sleep(Duration::from_millis((random::wide() % 20) as u64)).await;
             match placement.failover(partition, nonce).await {
                 Ok(record) => handle.tell(Mail::Record(Box::new(record))),
                 Err(error) => tracing::warn!(%error, %partition, "a failover was asked for and did not happen"),

@@ -128,6 +128,7 @@ impl Partition {
             }
             Progress::Failed { nonce } => {
                 self.copying.0.remove(&nonce);
+                out.push(Effect::AskPlacement);
             }
         }
     }
@@ -167,7 +168,7 @@ impl Partition {
     pub(super) fn is_unneeded(&self, record: &PartitionRecord, id: SegmentId) -> bool {
         let Some(segment) = self.replica.segment(id.nonce) else { return false };
         let is_newer = record.version > segment.copied_for || !self.rules.holds(Rule::CopyIsKept);
-        if !is_newer || self.copying.is_under_way(id.nonce) {
+        if !is_newer || self.copying.is_under_way(id.nonce) || !self.rules.holds(Rule::UnlistedIsDropped) {
             return false;
         }
         match record.chain.iter().find(|listed| listed.nonce == id.nonce) {

@@ -51,8 +51,11 @@ pub struct Leader {
     /// Producer state with everything that was given an offset.
     producers: ProducerState,
     follower_durable: Option<Offset>,
-    /// Since when the follower's connection is gone, in monotonic ms.
+    /// Since when the follower's connection is gone, in monotonic ms: until it answers. A connection alone is no sign
+    /// of life; what stands between may accept it.
     follower_down_ms: Option<u64>,
+    /// There is a connection again: an answer comes over it.
+    is_follower_back: bool,
     /// When a follower that stays away is next complained of.
     next_call_ms: u64,
     visible: Option<Offset>,
@@ -76,6 +79,7 @@ impl Leader {
         let closed = |message: &str| refusal(ErrorCode::Fenced, message);
         let (snapshot, tail) = match request.previous {
             Some(_) if producers.is_some() && request.carry_to <= request.base => {
+                let producers = producers.filter(|_| rules.holds(Rule::ProducersTravel));
                 (producers.map(ProducerState::from_snapshot).unwrap_or_default(), Vec::new())
             }
             None => (ProducerState::default(), Vec::new()),
@@ -114,6 +118,7 @@ impl Leader {
             producers: snapshot,
             follower_durable: None,
             follower_down_ms: None,
+            is_follower_back: false,
             next_call_ms: 0,
             visible: None,
             waiters: VecDeque::new(),
@@ -145,6 +150,7 @@ impl Leader {
             producers: segment.producers_at(segment.end)?,
             follower_durable: Some(segment.commit),
             follower_down_ms: None,
+            is_follower_back: false,
             next_call_ms: 0,
             visible: Some(segment.commit),
             waiters: VecDeque::new(),
@@ -225,7 +231,9 @@ impl Leader {
             }
             Verdict::New => self.accept(now, token, *request, dedupe, replica, out),
             Verdict::Duplicate(found) => {
-                let appended = Appended { base_offset: found.base_offset, append_time: found.append_time };
+                let has_own = self.rules.holds(Rule::DuplicateHasItsTime);
+                let append_time = if has_own { found.append_time } else { now.wall_ms + 1 };
+                let appended = Appended { base_offset: found.base_offset, append_time };
                 let is_committed = replica.segment(self.segment().nonce).is_some_and(|s| found.end_offset <= s.commit);
                 let is_below = found.end_offset <= self.open.base;
                 if is_below || is_committed || !self.rules.holds(Rule::DuplicateWaitsForCommit) {
@@ -272,7 +280,8 @@ impl Leader {
             return out.push(Effect::Answer { token, result });
         }
         let (base_offset, commit) = (segment.end, segment.commit);
-        let append_time = now.wall_ms.max(self.producers.log_time());
+        let never_falls = self.rules.holds(Rule::LogTimeNeverFalls);
+        let append_time = if never_falls { now.wall_ms.max(self.producers.log_time()) } else { now.wall_ms };
         let batch = request.batch.placed_at(base_offset, self.segment().epoch.0);
         let stamped = if request.head.log_append_time { batch.stamped(append_time) } else { Ok(batch) };
         let batch = match stamped {
@@ -328,6 +337,9 @@ impl Leader {
         out: &mut Vec<Effect>,
     ) -> bool {
         let mine = self.segment();
+        if matches!(reply, PeerReply::Durable { segment, .. } | PeerReply::Gap { segment, .. } if segment == mine) {
+            self.follower_answers(now, out);
+        }
         match reply {
             PeerReply::Durable { segment, incarnation, end } if segment == mine => {
                 if incarnation != self.follower().incarnation {
@@ -432,7 +444,11 @@ impl Leader {
     }
 
     pub(super) fn peer_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
-        if node == self.follower().node && self.follower_down_ms.is_none() {
+        if node != self.follower().node {
+            return;
+        }
+        self.is_follower_back = false;
+        if self.follower_down_ms.is_none() {
             self.follower_down_ms = Some(now.monotonic_ms);
             self.next_call_ms = now.monotonic_ms + FOLLOWER_RECONNECT_MS;
             out.push(Effect::Wake { at_ms: self.next_call_ms });
@@ -452,16 +468,26 @@ impl Leader {
         }
     }
 
-    pub(super) fn peer_up(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+    /// The follower answers: it is there. What it lacks it says next, and is sent again.
+    fn follower_answers(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.is_follower_back) {
+            return;
+        }
+        let Some(since) = self.follower_down_ms.take() else { return };
+        let is_late = now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS;
+        if is_late && !matches!(self.phase, Phase::Opening { .. }) {
+            out.push(Effect::RequestFailover { segment: self.segment() });
+        }
+    }
+
+    pub(super) fn peer_up(&mut self, node: NodeId, out: &mut Vec<Effect>) {
         if node != self.follower().node {
             return;
         }
+        self.is_follower_back = true;
         // The leader may be younger than the cut: it asks where the follower stands in any case.
-        let since = self.follower_down_ms.take();
         if matches!(self.phase, Phase::Opening { .. }) {
             out.push(Effect::Send { to: node, message: PeerMessage::Open(self.open.clone()) });
-        } else if since.is_some_and(|since| now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS) {
-            out.push(Effect::RequestFailover { segment: self.segment() });
         }
         out.push(Effect::Send { to: node, message: PeerMessage::Resume { segment: self.segment() } });
     }

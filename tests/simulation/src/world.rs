@@ -43,6 +43,10 @@ pub enum Scenario {
     LostOpening,
     /// The same, but the one that comes back at once has a new disk.
     LostDisk,
+    /// Bits rot on disks again and again, as long as another copy is intact.
+    Rotten,
+    /// Placement parks the partition again and again, often just as one of its members stops.
+    Parking,
     /// One member of the open segment, leader or follower, stops and stays away; nothing else happens. Records must
     /// go on being acknowledged by others.
     OneAway,
@@ -352,7 +356,7 @@ impl World {
     }
 
     fn is_finished(&self) -> bool {
-        self.now_ms > FAULTS_END_MS && self.clients.iter().all(Client::is_done) && self.is_repaired()
+        self.now_ms > FAULTS_END_MS && self.clients.iter().all(Client::is_done) && self.is_healed()
     }
 
     fn not_live(&mut self) {

@@ -11,7 +11,18 @@ impl World {
         if self.profile.scenario == Scenario::OneAway {
             return self.one_goes();
         }
-        if self.profile.scenario != Scenario::Mixed && !self.has_lost_data && self.lose_a_copy() {
+        if self.profile.scenario == Scenario::Parking && self.rng.chance(60) {
+            self.park();
+            return self.at(self.fault_every_ms, Event::Fault);
+        }
+        if self.profile.scenario == Scenario::Rotten && self.rng.chance(50) && self.is_repaired() {
+            let node = self.rng.range(0, self.nodes.len() as u64) as usize;
+            self.crash(node, 200);
+            self.has_lost_data |= self.nodes[node].disk.rot(&mut self.rng);
+            return self.at(self.fault_every_ms, Event::Fault);
+        }
+        let loses = matches!(self.profile.scenario, Scenario::LostOpening | Scenario::LostDisk);
+        if loses && !self.has_lost_data && self.lose_a_copy() {
             return self.at(self.fault_every_ms + 1_000, Event::Fault);
         }
         let node = self.rng.range(0, self.nodes.len() as u64) as usize;
@@ -124,6 +135,15 @@ impl World {
             }
             _ => self.at(self.fault_every_ms, Event::Fault),
         }
+    }
+
+    fn park(&mut self) {
+        let Some(open) = self.record.open().cloned() else { return };
+        let member = open.replicas[self.rng.range(0, 2) as usize];
+        if self.rng.chance(50) {
+            self.crash(member.node.0 as usize - 1, 200);
+        }
+        self.at(0, Event::StartFailover { nonce: Some(open.nonce), goal: Goal::Park });
     }
 
     /// The scenario's fault; false where it has to wait for an acknowledged batch in an open segment.

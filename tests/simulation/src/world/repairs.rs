@@ -46,6 +46,25 @@ impl World {
         View { nodes: self.nodes.iter().enumerate().map(view).collect(), damaged: self.damaged.clone() }
     }
 
+    /// No node that is up keeps a segment that the record does not list it for.
+    fn has_orphans(&self) -> bool {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.is_up).any(|(index, node)| {
+            let me = Replica { node: NodeId(index as u32 + 1), incarnation: node.disk.incarnation };
+            node.core.replica().segments().any(|segment| {
+                let nonce = segment.open.segment.nonce;
+                // A copy for the present record may still be listed by the next.
+                let is_over = segment.copied_for < self.record.version;
+                is_over
+                    && !self.record.chain.iter().any(|listed| listed.nonce == nonce && listed.replicas.contains(&me))
+            })
+        })
+    }
+
+    /// 40 REPAIR-LIVE: every segment has two intact copies, and nothing else is kept.
+    pub(super) fn is_healed(&self) -> bool {
+        self.is_repaired() && !self.has_orphans()
+    }
+
     /// Every segment has two intact copies.
     pub(super) fn is_repaired(&self) -> bool {
         let view = self.view();
