@@ -1,4 +1,5 @@
-//! Moves of open segments: off nodes that are emptied, from busy nodes to idle ones, and by hand.
+//! Moves of open segments: off nodes that are emptied, from busy nodes to idle ones, by hand; and the parking of what
+//! nobody uses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use cores::scheduler::{NodeLoad, Scheduler};
 use service::api::{ApiError, DrainNode};
 use service::clock;
 use service::drain::Drain;
-use types::limits::REPAIR_AFTER_MS;
-use types::{ErrorCode, NodeRecord, PartitionRecord, TopicPartition};
+use types::limits::{LOAD_MAX, REPAIR_AFTER_MS};
+use types::{ErrorCode, NodeId, NodeRecord, PartitionRecord, TopicPartition};
 
 use crate::records::{NODES, json, parse};
 use crate::store::{Outcome, StoreError, Transaction};
@@ -105,6 +106,7 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
         let looked = async {
             empty_nodes(&placement).await?;
             if looks.is_multiple_of(PLAN_EVERY) {
+                park_idle(&placement).await?;
                 even_out(&placement, &mut scheduler).await?;
             }
             Ok::<_, StoreError>(())
@@ -140,6 +142,38 @@ async fn empty_nodes(placement: &Arc<Placement>) -> Result<(), StoreError> {
         });
     }
     while moving.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Seals what nobody appends to and opens nothing: such a partition is metadata alone, and has no leader to lose.
+async fn park_idle(placement: &Arc<Placement>) -> Result<(), StoreError> {
+    let (_, partitions) = placement.index.read(&*placement.store).await?;
+    let view = repair::view(placement, &partitions).await?;
+    // A node that could not name all that is active is no witness.
+    let is_witness = |node: NodeId| placement.members.load(node).len() < LOAD_MAX;
+    let is_well = |record: &PartitionRecord| {
+        let open = record.open();
+        open.is_some_and(|open| {
+            open.replicas.iter().all(|r| view.health(open.nonce, *r) == Health::Intact && is_witness(r.node))
+        })
+    };
+    let open: Vec<TopicPartition> =
+        partitions.values().filter(|record| is_well(record)).map(|record| record.id()).collect();
+    let idle = placement.members.idle(&open, placement.park_after.as_millis() as u64);
+    let mut parking = tokio::task::JoinSet::new();
+    for id in idle.into_iter().take(LEAVING_MAX) {
+        if parking.len() >= LEAVING_AT_ONCE {
+            parking.join_next().await;
+        }
+        let placement = Arc::clone(placement);
+        let nonce = partitions[&id].open().map(|open| open.nonce);
+        parking.spawn(async move {
+            if let Err(error) = failover::run(&placement, id, nonce, Goal::Park).await {
+                tracing::debug!(%error, partition = %id, "a partition was not parked");
+            }
+        });
+    }
+    while parking.join_next().await.is_some() {}
     Ok(())
 }
 

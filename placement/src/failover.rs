@@ -130,7 +130,11 @@ async fn attempt(
     }
     let result = result.unwrap_or_else(|| Err(unavailable("the attempt was given up".into())));
     match &result {
-        Ok(()) => tracing::info!(%partition, "a segment was opened"),
+        Ok(()) if goal == Goal::Park => tracing::info!(%partition, "a partition was parked"),
+        Ok(()) => {
+            placement.members.opened(partition);
+            tracing::info!(%partition, "a segment was opened");
+        }
         Err(refusal) => tracing::warn!(%partition, reason = refusal.message, "no segment was opened"),
     }
     result

@@ -18,6 +18,7 @@ mod turn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use service::drain::Drain;
 use service::health::{self, Health};
@@ -39,6 +40,8 @@ pub(crate) struct Placement {
     pub index: index::Index,
     pub events: events::Events,
     pub turn: turn::Turn,
+    /// A partition without an append for this long is parked.
+    pub park_after: Duration,
 }
 
 /// Where metadata lives.
@@ -50,8 +53,9 @@ pub enum StoreAt {
     Etcd(Vec<String>),
 }
 
-/// Opens the store and serves until the drain begins; returns when ready.
-pub async fn start(at: StoreAt, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
+/// Opens the store and serves until the drain begins; returns when ready. Partitions that nobody appends to for
+/// `park_after` are parked.
+pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
     let store: Arc<dyn MetadataStore> = match &at {
         StoreAt::Redb(dir) => Arc::new(RedbStore::open(dir)?),
         StoreAt::Etcd(urls) => Arc::new(EtcdStore::open(urls).await?),
@@ -69,6 +73,7 @@ pub async fn start(at: StoreAt, listener: TcpListener, drain: Drain) -> Result<(
         repairs,
         index: index::Index::default(),
         events: events::Events::default(),
+        park_after,
         turn: turn::Turn::new(matches!(at, StoreAt::Redb(_))),
     });
     tokio::spawn(turn::run(Arc::clone(&placement), drain.clone()));

@@ -25,6 +25,8 @@ pub struct Members {
     nodes: Mutex<HashMap<NodeId, NodeNews>>,
     /// Copies of sealed segments that their nodes say are damaged.
     damaged: Mutex<Vec<(Nonce, Replica)>>,
+    /// When each partition was appended to last, as nodes said.
+    active: Mutex<HashMap<TopicPartition, u64>>,
     /// When this process began to listen.
     began_ms: u64,
 }
@@ -43,6 +45,7 @@ impl Default for Members {
             version: watch::channel(0).0,
             nodes: Mutex::default(),
             damaged: Mutex::default(),
+            active: Mutex::default(),
             began_ms: clock::monotonic_ms(),
         }
     }
@@ -86,6 +89,10 @@ impl Members {
     }
 
     fn heard(&self, replica: Replica, load: Vec<(TopicPartition, u64)>, damaged: &[SegmentId]) {
+        let now_ms = clock::monotonic_ms();
+        let mut active = self.active.lock().expect("no panic holds this lock");
+        active.extend(load.iter().map(|(partition, _)| (*partition, now_ms)));
+        drop(active);
         let news = NodeNews { heard_ms: clock::monotonic_ms(), load };
         self.nodes.lock().expect("no panic holds this lock").insert(replica.node, news);
         let mut all = self.damaged.lock().expect("no panic holds this lock");
@@ -94,6 +101,21 @@ impl Members {
                 all.push((segment.nonce, replica));
             }
         }
+    }
+
+    /// Of these partitions those that nobody has appended to for so long, in ms, as far as this process has listened.
+    pub fn idle(&self, all: &[TopicPartition], idle_ms: u64) -> Vec<TopicPartition> {
+        let now_ms = clock::monotonic_ms();
+        let mut active = self.active.lock().expect("no panic holds this lock");
+        active.retain(|_, at| now_ms - *at < idle_ms);
+        let is_idle = |partition: &&TopicPartition| !active.contains_key(partition);
+        let has_listened = now_ms - self.began_ms >= idle_ms;
+        all.iter().filter(|_| has_listened).filter(is_idle).copied().collect()
+    }
+
+    /// Partitions that were opened just now are not idle yet.
+    pub fn opened(&self, partition: TopicPartition) {
+        self.active.lock().expect("no panic holds this lock").insert(partition, clock::monotonic_ms());
     }
 
     pub fn damaged(&self) -> Vec<(Nonce, Replica)> {

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 
 use service::api::{PlacementClient, RegisterNode};
 use service::drain::Drain;
-use types::limits::HEARTBEAT_MS;
+use types::limits::{HEARTBEAT_MS, LOAD_MAX};
 use types::{ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
 
 use crate::node::{Node, Settings, StartError, write_durably};
-
-/// Partitions of which a heartbeat tells the load.
-const LOAD_MAX: usize = 256;
 
 /// What a heartbeat brings.
 #[derive(Debug, Default)]

@@ -92,6 +92,11 @@ impl Service {
         }
     }
 
+    /// From the next start on it is given these, too.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|text| (*text).to_owned()));
+    }
+
     /// The process's id.
     pub fn id(&self) -> i32 {
         self.child.as_ref().expect("it runs").id() as i32

@@ -252,3 +252,37 @@ fn placement_on_etcd_survives_the_loss_of_any_process() {
     succeed(&mut command(&cluster, &["topic", "delete", "wide"]), b"");
     wait_for_two_copies(&cluster, None, Duration::from_secs(60));
 }
+
+/// What nobody uses is metadata alone: no leader, nothing to fail over. It is read as ever, and an append opens it.
+#[test]
+fn an_idle_partition_is_parked_and_opened_by_the_next_append() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("parked");
+    let mut cluster = Cluster::start(scratch.path());
+    cluster.services[0].kill();
+    cluster.services[0].add_arguments(&["--park-after", "5"]);
+    cluster.services[0].start();
+    create(&cluster, "t", "20");
+    let lines = || (0..2_000).map(|number| format!("line {number}"));
+    write(&cluster, "t", lines());
+    let began = Instant::now();
+    let parked = |cluster: &Cluster| status(cluster)["partitions"]["parked"].as_u64().expect("a count");
+    while parked(&cluster) < 20 {
+        assert!(began.elapsed() < Duration::from_secs(40), "{}", status(&cluster));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let shown = succeed(&mut command(&cluster, &["topic", "describe", "t", "--output", "json"]), b"");
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    assert_eq!((&shown["partitions"][3]["state"], &shown["partitions"][3]["leader"]), (&"parked".into(), &Value::Null));
+    assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+    // Nothing leads: a node may go, and nobody need do anything.
+    cluster.services[2].kill();
+    assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+    cluster.services[2].start();
+    let began = Instant::now();
+    write(&cluster, "t", std::iter::once("one more".to_owned()));
+    println!("the first append after a rest, by a new client: {:?}", began.elapsed());
+    assert!(read(&cluster, "t") == sorted(lines().chain(["one more".to_owned()])), "not what was acknowledged");
+}

@@ -63,8 +63,10 @@ pub const MOVE_REST_MS: u64 = 300_000;
 pub const MOVES_PER_MINUTE: usize = 30;
 /// The smallest difference between two nodes, in bytes appended per second, that is worth a move.
 pub const MOVE_BYTES_PER_S_MIN: u64 = 512 * 1024;
-/// A partition without an append for this long is parked, in ms.
-pub const PARK_AFTER_MS: u64 = 600_000;
+/// A partition without an append for this long is parked, in seconds, unless an operator says otherwise.
+pub const PARK_AFTER_S: u64 = 600;
+/// Partitions of which a storage node's heartbeat tells the load; placement parks nothing on a node that has more.
+pub const LOAD_MAX: usize = 4_096;
 /// The first and the longest interval at which a candidate leader asks placement, in ms.
 pub const ACTIVATION_ASK_MS: u64 = 20;
 pub const ACTIVATION_ASK_MS_MAX: u64 = 500;

@@ -120,6 +120,10 @@ pub struct PlacementOptions {
     /// Where metadata lives: redb:DIR, or etcd:URL[,URL] for several placement processes
     #[arg(long, value_name = "STORE", default_value = "redb:./weir-placement", env = "WEIR_PLACEMENT_STORE")]
     pub store: String,
+    /// A partition that nobody appends to for so many seconds is parked: sealed, without a leader, until the next append
+    #[arg(long, value_name = "SECONDS", default_value_t = types::limits::PARK_AFTER_S, env = "WEIR_PLACEMENT_PARK_AFTER",
+          value_parser = clap::value_parser!(u64).range(5..))]
+    pub park_after: u64,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_PLACEMENT_INSECURE_BIND")]
     pub insecure_bind: bool,

@@ -66,7 +66,9 @@ pub async fn placement(options: PlacementOptions) -> Result<(), Failure> {
     let store = store_at(&options.store)?;
     let listener = bind(options.listen).await?;
     let (handle, drain) = drain::channel();
-    placement::start(store, listener, drain).await.map_err(|error| Failure::failed(error.to_string()))?;
+    placement::start(store, Duration::from_secs(options.park_after), listener, drain)
+        .await
+        .map_err(|error| Failure::failed(error.to_string()))?;
     println!("placement is ready");
     until_ended(handle).await
 }

@@ -1,6 +1,7 @@
 //! `weir up`: placement, storage nodes in three zones and a gateway, in one process.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use placement::StoreAt;
 use service::drain;
@@ -20,7 +21,13 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
 
     let listener = bind(any).await?;
     let placement = vec![format!("http://{}", listener.local_addr()?)];
-    let started = placement::start(StoreAt::Redb(options.data.join("placement")), listener, drain.clone()).await;
+    let started = placement::start(
+        StoreAt::Redb(options.data.join("placement")),
+        Duration::from_secs(types::limits::PARK_AFTER_S),
+        listener,
+        drain.clone(),
+    )
+    .await;
     started.map_err(|error| Failure::failed(error.to_string()))?;
 
     let mut starting = Vec::new();
