@@ -195,7 +195,8 @@ impl Partition {
             return None;
         }
         match (&self.leader, segment.sealed) {
-            (_, Some(end)) => segment.durable.map(|durable| durable.min(end)),
+            // An original reaches its seal; a copy is not shown before it is whole on disk.
+            (_, Some(end)) => segment.durable.filter(|durable| *durable >= end).map(|_| end),
             (Some(leader), None) if leader.segment().nonce == nonce => leader.visible(),
             _ => None,
         }
@@ -224,6 +225,7 @@ impl Partition {
             Input::Record(record) => self.record(now, &record, &mut out),
             Input::Deleted => {
                 self.step_down(ErrorCode::UnknownTopic, "the topic was deleted", &mut out);
+                self.copying = copy::Copying::default();
                 out.push(Effect::Journal(self.replica.delete()));
             }
             Input::JournalDurable => self.journal_durable(now, &mut out),
@@ -487,7 +489,8 @@ impl Partition {
                     leader.local_durable(now, end, &mut self.replica, out);
                 }
                 _ => {
-                    let leader = self.replica.segment(segment.nonce).map(|s| s.open.leader.node);
+                    let state = self.replica.segment(segment.nonce).filter(|state| !state.is_copy());
+                    let leader = state.map(|state| state.open.leader.node);
                     if let Some(to) = leader.filter(|node| *node != self.me.node) {
                         let reply = PeerReply::Durable { segment, incarnation: self.me.incarnation, end };
                         out.push(Effect::Reply { to, reply });

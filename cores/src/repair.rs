@@ -188,11 +188,9 @@ impl Repair {
         let rank =
             |node: &&NodeView| (node.is_draining, lost_az != Some(node.az.as_str()), node.segments, node.replica.node);
         let target = view.nodes.values().filter(is_elsewhere).filter(|node| node.replica != need.lost).min_by_key(rank);
-        // A damaged copy is made anew where it is, if there is nowhere else.
-        let is_damaged = view.damaged.contains(&(need.nonce, need.lost));
-        let here =
-            view.nodes.get(&need.lost.node).filter(|node| is_damaged && node.is_alive && node.replica == need.lost);
-        let target = target.or(here).map(|node| node.replica);
+        // Never where the damaged copy is, even if there is nowhere else: what can still be read of it may be what
+        // the other copy turns out to lack.
+        let target = target.map(|node| node.replica);
         let target = target
             .ok_or_else(|| refusal(ErrorCode::AzUnavailable, "no storage node in another zone can take a copy"))?;
         let sources = [stays, need.lost]

@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use types::{Epoch, Generation, Nonce, Offset, PrincipalId, Protocol, SegmentId, TopicPartition};
+use types::{
+    Epoch, Generation, Incarnation, NodeId, Nonce, Offset, PrincipalId, Protocol, Replica as Member, SegmentId,
+    TopicPartition,
+};
 use wire::Batch;
 use wire::DedupeKey;
 use wire::batch::mix;
@@ -83,6 +86,9 @@ pub enum Settled {
     /// Nothing that anyone waits for.
     Quiet,
 }
+
+/// In the place of the leader and the follower of a copy that repair made.
+const NOBODY: Member = Member { node: NodeId(0), incarnation: Incarnation(0) };
 
 /// See the module's text.
 #[derive(Debug, Clone, Hash)]
@@ -245,6 +251,8 @@ impl Replica {
 
     /// Begins a copy of a sealed segment: the entry for the journal. Its leadership is over, so no fence is in its way.
     pub fn begin_copy(&mut self, open: OpenMeta) -> JournalEntry {
+        // A copy has neither led nor followed: it must not be taken for an original, whose producer state is its own.
+        let open = OpenMeta { leader: NOBODY, follower: NOBODY, ..open };
         self.owed.push_back(Settled::Durable { segment: open.segment, end: open.base });
         self.insert(open.clone());
         JournalEntry::Open(open)
@@ -415,6 +423,11 @@ impl Replica {
     /// once the deletion is in its catalogue: no record names the partition then, so that no segment becomes active.
     pub fn delete(&mut self) -> JournalEntry {
         self.segments.clear();
+        for owed in &mut self.owed {
+            if matches!(owed, Settled::Durable { .. } | Settled::Copied { .. }) {
+                *owed = Settled::Quiet;
+            }
+        }
         self.is_deleted = true;
         self.owed.push_back(Settled::Quiet);
         JournalEntry::Delete { partition: self.partition }
@@ -488,6 +501,11 @@ impl Segment {
         self.durable = self.durable.map(|durable| durable.min(end));
         self.sealed = Some(end);
         self.raise_commit(end);
+    }
+
+    /// Made by repair, whole or not.
+    pub fn is_copy(&self) -> bool {
+        self.open.leader == NOBODY
     }
 
     fn become_copy(&mut self, copied: &CopiedMeta) {

@@ -1,6 +1,7 @@
 //! Moves of open segments: off nodes that are emptied, from busy nodes to idle ones, by hand; and the parking of what
 //! nobody uses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use service::api::{ApiError, DrainNode};
 use service::clock;
 use service::drain::Drain;
 use types::limits::{LOAD_MAX, REPAIR_AFTER_MS};
-use types::{ErrorCode, NodeId, NodeRecord, PartitionRecord, TopicPartition};
+use types::{ErrorCode, NodeId, NodeRecord, PartitionRecord, SegmentRecord, TopicPartition};
 
 use crate::records::{NODES, json, parse};
 use crate::store::{Outcome, StoreError, Transaction};
@@ -27,6 +28,16 @@ const LEAVING_MAX: usize = 200;
 const LOST_DIVISOR: usize = 20 * 60;
 /// Of them at a time.
 const LEAVING_AT_ONCE: usize = 4;
+
+/// Partitions whose failover did not come about rest until then, so that others have their turn.
+type Resting = BTreeMap<TopicPartition, u64>;
+const REST_MS: u64 = 20_000;
+
+fn note_failure(ended: Option<Result<Option<TopicPartition>, tokio::task::JoinError>>, resting: &mut Resting) {
+    if let Some(Ok(Some(id))) = ended {
+        resting.insert(id, clock::monotonic_ms() + REST_MS);
+    }
+}
 
 /// The node of a name, or of a number.
 pub(crate) async fn find_node(placement: &Placement, name: &str) -> Result<NodeRecord, ApiError> {
@@ -93,6 +104,7 @@ pub(crate) async fn move_partition(
 pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
     let mut scheduler = Scheduler::default();
     let mut looks: u64 = 0;
+    let mut resting = Resting::new();
     loop {
         tokio::select! {
             biased;
@@ -104,7 +116,7 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
         }
         looks += 1;
         let looked = async {
-            empty_nodes(&placement).await?;
+            empty_nodes(&placement, &mut resting).await?;
             if looks.is_multiple_of(PLAN_EVERY) {
                 park_idle(&placement).await?;
                 even_out(&placement, &mut scheduler).await?;
@@ -117,31 +129,48 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
     }
 }
 
-async fn empty_nodes(placement: &Arc<Placement>) -> Result<(), StoreError> {
+async fn empty_nodes(placement: &Arc<Placement>, resting: &mut Resting) -> Result<(), StoreError> {
+    let now_ms = clock::monotonic_ms();
+    resting.retain(|_, until| *until > now_ms);
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
     let lost_nodes = view.nodes.values().filter(|node| node.away_ms > REPAIR_AFTER_MS).count();
     let lost_max = if lost_nodes > 1 { (partitions.len() / LOST_DIVISOR).max(1) } else { LEAVING_MAX };
     let on = |wanted: Health, max: usize| {
         let open = partitions.values().filter_map(|record| Some((record.id(), record.open()?)));
-        let there = open.filter(|(_, open)| open.replicas.iter().any(|r| view.health(open.nonce, *r) == wanted));
+        let is_wanted = |open: &SegmentRecord| {
+            let health = open.replicas.map(|replica| view.health(open.nonce, replica));
+            // Without a member that answers there is nothing to decide by.
+            health.contains(&wanted) && health.iter().any(|health| *health <= Health::Leaving)
+        };
+        let there = open.filter(|(id, open)| is_wanted(open) && !resting.contains_key(id));
         there.map(|(id, open)| (id, open.nonce)).take(max).collect::<Vec<_>>()
     };
+    // Without a pair to go to nothing is fenced: what cannot be opened elsewhere stays where it is.
+    let steady = view.nodes.values().filter(|node| node.is_alive && !node.is_draining);
+    let zones: BTreeSet<&str> = steady.map(|node| node.az.as_str()).collect();
+    if zones.len() < 2 || placement.members.is_deaf(view.nodes.values().filter(|node| node.segments > 0).count()) {
+        return Ok(());
+    }
     let mut there = on(Health::Lost, lost_max);
     there.extend(on(Health::Leaving, LEAVING_MAX));
     let mut moving = tokio::task::JoinSet::new();
     for (id, nonce) in there {
         if moving.len() >= LEAVING_AT_ONCE {
-            moving.join_next().await;
+            note_failure(moving.join_next().await, resting);
         }
         let placement = Arc::clone(placement);
         moving.spawn(async move {
             if let Err(error) = failover::run(&placement, id, Some(nonce), Goal::Open).await {
                 tracing::warn!(%error, partition = %id, "a segment did not leave a node that is emptied or lost; trying again");
+                return Some(id);
             }
+            None
         });
     }
-    while moving.join_next().await.is_some() {}
+    while let Some(ended) = moving.join_next().await {
+        note_failure(Some(ended), resting);
+    }
     Ok(())
 }
 

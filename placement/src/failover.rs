@@ -86,10 +86,9 @@ pub(crate) async fn run(
         let task = Arc::clone(placement);
         // On a task of its own: an asker that goes away must not leave an attempt half done.
         let attempt = tokio::spawn(async move {
-            let result = attempt(&task, record, revision, goal).await;
-            task.failovers.running.lock().expect("no panic holds this lock").remove(&id);
-            begun.send_replace(true);
-            result
+            // Also if the attempt panics: others must not wait for it.
+            let _over = Over { task: Arc::clone(&task), id, begun };
+            attempt(&task, record, revision, goal).await
         });
         match attempt.await {
             Ok(Ok(())) => placement.failovers.done.add(1),
@@ -102,6 +101,20 @@ pub(crate) async fn run(
             }
             Err(error) => return Err(ApiError::new(ErrorCode::Internal, error.to_string())),
         }
+    }
+}
+
+/// Tells those who wait that an attempt is over.
+struct Over {
+    task: Arc<Placement>,
+    id: TopicPartition,
+    begun: watch::Sender<bool>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.task.failovers.running.lock().expect("no panic holds this lock").remove(&self.id);
+        self.begun.send_replace(true);
     }
 }
 

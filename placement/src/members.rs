@@ -2,7 +2,7 @@
 //!
 //! Being alive is a hint for choosing pairs and for what clients are shown. It decides nothing about data.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,12 +10,15 @@ use service::api::{ApiError, GatewayRegistered, RegisterGateway, RegisterNode, R
 use service::clock;
 use service::drain::Drain;
 use tokio::sync::watch;
-use types::limits::{HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS};
+use types::limits::{HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, REPAIR_AFTER_MS};
 use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord, Nonce, Replica, SegmentId, TopicPartition};
 
 use crate::Placement;
 use crate::records::{self, GATEWAYS, NODES, json, parse};
 use crate::store::{MetadataStore, Outcome, StoreError, Transaction};
+
+/// Damaged copies that are remembered; others are told again.
+const DAMAGED_MAX: usize = 1_000;
 
 /// When each member was heard of; moves `version` when someone comes or goes.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub struct Members {
     version: watch::Sender<u64>,
     nodes: Mutex<HashMap<NodeId, NodeNews>>,
     /// Copies of sealed segments that their nodes say are damaged.
-    damaged: Mutex<Vec<(Nonce, Replica)>>,
+    damaged: Mutex<BTreeSet<(Nonce, Replica)>>,
     /// When each partition was appended to last, as nodes said.
     active: Mutex<HashMap<TopicPartition, u64>>,
     /// When this process began to listen.
@@ -61,7 +64,7 @@ impl Members {
 
     pub fn is_alive(&self, key: &str) -> bool {
         let seen = self.seen.lock().expect("no panic holds this lock");
-        seen.get(key).is_some_and(|at| clock::monotonic_ms() - at < HEARTBEAT_TIMEOUT_MS)
+        seen.get(key).is_some_and(|at| clock::monotonic_ms().saturating_sub(*at) < HEARTBEAT_TIMEOUT_MS)
     }
 
     /// Heard of lately; or not yet, by a process that has just begun to listen.
@@ -79,7 +82,15 @@ impl Members {
     /// For how long nothing was heard of a node, in ms; since this process began, if ever.
     pub fn away_ms(&self, node: NodeId) -> u64 {
         let nodes = self.nodes.lock().expect("no panic holds this lock");
-        clock::monotonic_ms() - nodes.get(&node).map_or(self.began_ms, |news| news.heard_ms)
+        clock::monotonic_ms().saturating_sub(nodes.get(&node).map_or(self.began_ms, |news| news.heard_ms))
+    }
+
+    /// Of so many nodes that hold segments fewer than half are heard: it is this process that is cut off, or its store was.
+    pub fn is_deaf(&self, nodes: usize) -> bool {
+        let heard = self.nodes.lock().expect("no panic holds this lock");
+        let now_ms = clock::monotonic_ms();
+        let alive = heard.values().filter(|news| now_ms.saturating_sub(news.heard_ms) < HEARTBEAT_TIMEOUT_MS).count();
+        alive * 2 < nodes
     }
 
     /// What the partitions that a node leads append, in bytes per second, as it said last.
@@ -96,18 +107,20 @@ impl Members {
         let news = NodeNews { heard_ms: clock::monotonic_ms(), load };
         self.nodes.lock().expect("no panic holds this lock").insert(replica.node, news);
         let mut all = self.damaged.lock().expect("no panic holds this lock");
+        // Each heartbeat names all that it knows.
+        all.retain(|(_, known)| known.node != replica.node);
         for segment in damaged {
-            if !all.contains(&(segment.nonce, replica)) {
-                all.push((segment.nonce, replica));
+            if all.len() < DAMAGED_MAX {
+                all.insert((segment.nonce, replica));
             }
         }
     }
 
     /// Of these partitions those that nobody has appended to for so long, in ms, as far as this process has listened.
     pub fn idle(&self, all: &[TopicPartition], idle_ms: u64) -> Vec<TopicPartition> {
-        let now_ms = clock::monotonic_ms();
         let mut active = self.active.lock().expect("no panic holds this lock");
-        active.retain(|_, at| now_ms - *at < idle_ms);
+        let now_ms = clock::monotonic_ms();
+        active.retain(|_, at| now_ms.saturating_sub(*at) < idle_ms);
         let is_idle = |partition: &&TopicPartition| !active.contains_key(partition);
         let has_listened = now_ms - self.began_ms >= idle_ms;
         all.iter().filter(|_| has_listened).filter(is_idle).copied().collect()
@@ -119,12 +132,17 @@ impl Members {
     }
 
     pub fn damaged(&self) -> Vec<(Nonce, Replica)> {
-        self.damaged.lock().expect("no panic holds this lock").clone()
+        self.damaged.lock().expect("no panic holds this lock").iter().copied().collect()
+    }
+
+    /// Keeps what is said of copies that records still list.
+    pub fn retain_damaged(&self, is_listed: impl Fn(Nonce, Replica) -> bool) {
+        self.damaged.lock().expect("no panic holds this lock").retain(|(nonce, replica)| is_listed(*nonce, *replica));
     }
 
     /// A copy was made: nothing that was said of this segment on that disk before holds any more.
     pub fn copied(&self, nonce: Nonce, replica: Replica) {
-        self.damaged.lock().expect("no panic holds this lock").retain(|known| *known != (nonce, replica));
+        self.damaged.lock().expect("no panic holds this lock").remove(&(nonce, replica));
     }
 
     /// Moves when a member comes or goes.
@@ -141,10 +159,9 @@ pub(crate) async fn sweep(placement: Arc<Placement>, mut drain: Drain) {
             () = drain.begun() => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
-        let now = clock::monotonic_ms();
         let mut seen = placement.members.seen.lock().expect("no panic holds this lock");
-        let before = seen.len();
-        seen.retain(|_, at| now - *at < HEARTBEAT_TIMEOUT_MS);
+        let (before, now) = (seen.len(), clock::monotonic_ms());
+        seen.retain(|_, at| now.saturating_sub(*at) < HEARTBEAT_TIMEOUT_MS);
         if seen.len() != before {
             placement.members.version.send_modify(|version| *version += 1);
         }
@@ -177,6 +194,12 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         None => NodeId(records::take_numbers(store, "node", 1).await? as u32),
     };
     let key = format!("{NODES}{id}");
+    if !request.is_start {
+        // Before the store is asked: its silence is not the node's.
+        let replica = Replica { node: id, incarnation: request.incarnation };
+        placement.members.heard(replica, request.load.clone(), &request.damaged);
+        placement.members.note(&key);
+    }
     let entry = store.get(&key).await?;
     let known: Option<NodeRecord> = entry.as_ref().map(parse).transpose()?;
     if let Some(known) = known.as_ref().filter(|known| known.incarnation != request.incarnation && !request.is_start) {
@@ -194,26 +217,23 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
     };
     if known.as_ref() != Some(&record) {
         // A new disk under the name of a node that is gone, or that listened where only one process can: it is replaced.
-        let all = nodes(store).await?;
-        let is_there = |node: &NodeRecord| {
-            node.address == record.address || !placement.members.is_alive(&format!("{NODES}{}", node.id))
-        };
         let is_new = request.id.is_none() && request.is_start;
-        let replaced = all.iter().filter(|n| is_new && n.id != id && n.name == record.name && is_there(n));
-        let replaced: Vec<&NodeRecord> = replaced.collect();
-        for node in &replaced {
-            let (old, name) = (node.id, &node.name);
-            placement
-                .events
-                .note(format!("storage node `{name}` has a new disk: it is node {id} now, and {old} is gone"));
-        }
+        let replaced = if is_new { replaced_by(placement, &record).await? } else { Vec::new() };
+        let mut compares = vec![(key.clone(), entry.map_or(0, |entry| entry.revision))];
+        compares.extend(replaced.iter().map(|(old, _)| old.clone()));
         let transaction = Transaction {
-            compares: vec![(key.clone(), entry.map_or(0, |entry| entry.revision))],
+            compares,
             puts: vec![(key.clone(), json(&record))],
-            deletes: replaced.iter().map(|node| format!("{NODES}{}", node.id)).collect(),
+            deletes: replaced.iter().map(|((key, _), _)| key.clone()).collect(),
         };
         if store.transact(transaction).await? == Outcome::Conflict {
             return Err(ApiError::new(ErrorCode::PlacementUnavailable, format!("node {id} registers twice at once")));
+        }
+        for (_, node) in replaced {
+            let (old, name) = (node.id, node.name);
+            placement
+                .events
+                .note(format!("storage node `{name}` has a new disk: it is node {id} now, and {old} is gone"));
         }
     }
     placement.members.note(&key);
@@ -224,6 +244,21 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         tokio::spawn(crate::failover::after_restart(Arc::clone(placement), id));
     }
     Ok(Registered { id, cluster: placement.cluster })
+}
+
+/// Nodes whose place a new one takes, with the keys and revisions of their records: of the same name, and at the same
+/// address or silent for long.
+async fn replaced_by(placement: &Placement, new: &NodeRecord) -> Result<Vec<((String, u64), NodeRecord)>, StoreError> {
+    let (_, rows) = placement.store.range(NODES).await?;
+    let mut replaced = Vec::new();
+    for (key, entry) in rows {
+        let node: NodeRecord = parse(&entry)?;
+        let is_silent = !placement.members.is_alive(&key) && placement.members.away_ms(node.id) > REPAIR_AFTER_MS;
+        if node.id != new.id && node.name == new.name && (node.address == new.address || is_silent) {
+            replaced.push(((key, entry.revision), node));
+        }
+    }
+    Ok(replaced)
 }
 
 /// Registers a gateway: its broker id belongs to its advertised address.

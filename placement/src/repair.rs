@@ -1,16 +1,16 @@
 //! The shell of `cores::repair`: looks for sealed segments that want a copy, and has them copied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cores::Rules;
-use cores::repair::{Effect, Input, Need, NodeView, Repair, View, needs};
+use cores::repair::{Effect, Health as CopyHealth, Input, Need, NodeView, Repair, View, needs};
 use service::api::RepairStatus;
 use service::clock;
 use service::drain::Drain;
 use service::health::{Health, Metric};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use types::limits::COPY_STALLED_MS;
 use types::{ErrorCode, NodeId, Nonce, PartitionRecord, Replica, TopicPartition};
 use wire::frame::{Frame, Refusal};
@@ -21,9 +21,11 @@ use crate::store::{Outcome, StoreError, Transaction};
 use crate::{Placement, failover, members, records};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After one is over others are waited for so long.
+const COALESCE: Duration = Duration::from_millis(50);
 /// Copies that this process has made at once, over all nodes and to one of them.
 const REPAIRS_MAX: usize = 32;
-const REPAIRS_PER_TARGET: usize = 4;
+const REPAIRS_PER_TARGET: usize = 16;
 const ASK_TIMEOUT: Duration = Duration::from_millis(COPY_STALLED_MS);
 /// How long a segment whose repair failed rests.
 const REST_MS: u64 = 3_000;
@@ -33,6 +35,8 @@ const REST_MS: u64 = 3_000;
 pub struct Repairs {
     running: Mutex<BTreeMap<Nonce, Running>>,
     resting: Mutex<BTreeMap<Nonce, u64>>,
+    /// One is over: there is room for another.
+    ended: Notify,
     done: Arc<Metric>,
     failed: Arc<Metric>,
     wanted: Arc<Metric>,
@@ -53,6 +57,7 @@ impl Repairs {
         Self {
             running: Mutex::default(),
             resting: Mutex::default(),
+            ended: Notify::new(),
             done: health.register(Metric::counter("weir_repairs_total", "Segments that were copied again.")),
             failed: health.register(Metric::counter("weir_repairs_failed_total", "Attempts that copied nothing.")),
             wanted: health.register(Metric::gauge("weir_repairs_wanted", "Segments that want another copy.")),
@@ -67,9 +72,15 @@ impl Repairs {
             end: running.end,
             copied_to: running.copied_to,
             target: running.target,
-            for_ms: clock::monotonic_ms() - running.since_ms,
+            for_ms: clock::monotonic_ms().saturating_sub(running.since_ms),
         };
         running.values().map(status).collect()
+    }
+
+    /// Whether this one is under way, and whether there is room for another.
+    fn is_running(&self, nonce: Nonce) -> (bool, bool) {
+        let running = self.running.lock().expect("no panic holds this lock");
+        (running.contains_key(&nonce), running.len() >= REPAIRS_MAX)
     }
 
     fn is_free(&self, nonce: Nonce, target: NodeId) -> bool {
@@ -109,6 +120,8 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
         tokio::select! {
             biased;
             () = drain.begun() => return,
+            // Many small segments are copied faster than one looks.
+            () = placement.repairs.ended.notified() => tokio::time::sleep(COALESCE).await,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         if !placement.turn.is_mine() {
@@ -122,6 +135,12 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
 
 async fn look(placement: &Arc<Placement>) -> Result<(), StoreError> {
     let (_, partitions) = placement.index.read(&*placement.store).await?;
+    if !placement.members.damaged().is_empty() {
+        let segments = partitions.values().flat_map(|record| &record.chain);
+        let listed: BTreeSet<(Nonce, Replica)> =
+            segments.flat_map(|segment| segment.replicas.map(|replica| (segment.nonce, replica))).collect();
+        placement.members.retain_damaged(|nonce, replica| listed.contains(&(nonce, replica)));
+    }
     let view = view(placement, &partitions).await?;
     let mut wanted: Vec<(&Arc<PartitionRecord>, Need)> = Vec::new();
     for record in partitions.values() {
@@ -130,21 +149,31 @@ async fn look(placement: &Arc<Placement>) -> Result<(), StoreError> {
     placement.repairs.wanted.set(wanted.len() as u64);
     // Fewest copies first.
     wanted.sort_by_key(|(_, need)| need.copies);
+    if placement.members.is_deaf(view.nodes.values().filter(|node| node.segments > 0).count()) {
+        return Ok(());
+    }
     let now_ms = clock::monotonic_ms();
+    let resting: BTreeSet<Nonce> = {
+        let mut resting = placement.repairs.resting.lock().expect("no panic holds this lock");
+        resting.retain(|_, until| *until > now_ms);
+        resting.keys().copied().collect()
+    };
     for (record, need) in wanted {
-        let is_resting = {
-            let mut resting = placement.repairs.resting.lock().expect("no panic holds this lock");
-            resting.retain(|_, until| *until > now_ms);
-            resting.contains_key(&need.nonce)
-        };
-        if is_resting {
+        let (is_running, is_busy) = placement.repairs.is_running(need.nonce);
+        if is_busy {
+            break;
+        }
+        if is_running || resting.contains(&need.nonce) {
             continue;
         }
         let id = record.id();
         // What the index says may be old.
         let Ok((record, revision)) = records::partition(&*placement.store, id).await else { continue };
         let nonce = need.nonce;
+        let is_leaving = view.health(nonce, need.lost) == CopyHealth::Leaving;
         match Repair::begin(now_ms, record, revision, need, &view, Rules::ALL) {
+            // From one node that is emptied to another: nothing would be gained.
+            Ok((repair, _)) if is_leaving && view.nodes[&repair.target().node].is_draining => rest(placement, nonce),
             Ok((repair, effects)) if placement.repairs.is_free(nonce, repair.target().node) => {
                 let name = members::name(&*placement.store, repair.target().node).await?;
                 start(placement, id, name, repair, effects);
@@ -189,6 +218,7 @@ fn start(placement: &Arc<Placement>, id: TopicPartition, name: String, repair: R
                 tracing::warn!(partition = %id, reason = why.message, "a segment was not copied; trying again");
             }
         }
+        placement.repairs.ended.notify_one();
     });
 }
 

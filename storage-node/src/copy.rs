@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::owner::{Mail, OwnerHandle};
 
 /// Copies that one node makes at once.
-pub const COPIES_MAX: usize = 4;
+pub const COPIES_MAX: usize = 8;
 const ASK_TIMEOUT: Duration = Duration::from_millis(COPY_STALLED_MS);
 /// Pause while tenants' appends are refused for want of room.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);

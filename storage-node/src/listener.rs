@@ -108,7 +108,9 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
 }
 
 fn begin(node: &Arc<Node>, partition: TopicPartition) -> owner::OwnerHandle {
-    node.owner_or(partition, || owner::start(node, Replica::new(partition, Rules::ALL), Vec::new(), Vec::new()))
+    node.owner_or(partition, || {
+        owner::start(node, Replica::new(partition, Rules::ALL), Vec::new(), Vec::new(), Vec::new())
+    })
 }
 
 fn not_here(partition: TopicPartition) -> Refusal {

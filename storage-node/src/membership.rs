@@ -90,10 +90,9 @@ fn load(node: &Node, before: &mut HashMap<TopicPartition, u64>, elapsed: Duratio
 pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain: Drain) {
     let (mut appended, mut looked) = (HashMap::new(), Instant::now());
     loop {
-        let damaged = node.take_damaged();
         let load = load(&node, &mut appended, looked.elapsed());
         looked = Instant::now();
-        let news = News { damaged: damaged.into_iter().collect(), load };
+        let news = News { damaged: node.damaged(), load };
         let beat = register(&node.placement, &settings, &data, node.me().incarnation, Some(news));
         if let Err(error) = beat.await {
             tracing::warn!(%error, "placement refuses this node");

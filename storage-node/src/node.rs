@@ -37,6 +37,8 @@ use crate::{listener, tail::TailBudget};
 
 /// How often the map's revision is noted on disk, at most.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
+/// Damaged segments that a heartbeat names.
+const DAMAGED_MAX: usize = 1_000;
 /// How often owners are looked at that have no work; each gives memory back after the second look in vain.
 const SHED_EVERY: Duration = Duration::from_secs(2);
 
@@ -85,7 +87,7 @@ pub struct Node {
     pub pool: NodePool,
     /// Bounds the copies that are made here at once.
     pub copies: Semaphore,
-    /// Sealed segments whose copies here are damaged, to be told to placement.
+    /// Sealed segments whose copies here are damaged: placement is told with each heartbeat.
     damaged: Mutex<BTreeSet<SegmentId>>,
     pub placement: PlacementClient,
     pub metrics: Metrics,
@@ -155,16 +157,30 @@ impl Node {
         self.peers.reply(to, reply);
     }
 
-    /// With the next heartbeat.
+    /// With the heartbeats from now on.
     pub fn report_damage(&self, segment: SegmentId) {
         if self.damaged.lock().expect("no panic holds this lock").insert(segment) {
             tracing::warn!(?segment, "this copy of a sealed segment is damaged; placement is told");
         }
     }
 
-    /// What is damaged and was not told yet.
-    pub fn take_damaged(&self) -> BTreeSet<SegmentId> {
-        std::mem::take(&mut *self.damaged.lock().expect("no panic holds this lock"))
+    /// A copy is gone, or is made anew.
+    pub fn forget_damage(&self, nonce: Nonce) {
+        self.damaged.lock().expect("no panic holds this lock").retain(|segment| segment.nonce != nonce);
+    }
+
+    /// What is damaged, as much of it as a heartbeat tells. Told again and again: placement keeps it in memory alone.
+    pub fn damaged(&self) -> Vec<SegmentId> {
+        self.damaged.lock().expect("no panic holds this lock").iter().take(DAMAGED_MAX).copied().collect()
+    }
+
+    /// What the record does not list this disk for need not be whole here.
+    fn forget_unlisted(&self, record: &PartitionRecord) {
+        let mut damaged = self.damaged.lock().expect("no panic holds this lock");
+        if !damaged.is_empty() {
+            let is_listed = |nonce| record.chain.iter().any(|s| s.nonce == nonce && s.replicas.contains(&self.me));
+            damaged.retain(|segment| segment.partition != record.id() || is_listed(segment.nonce));
+        }
     }
 
     /// A record that comes where no owner is, and that lists this disk: its copies are gone.
@@ -395,16 +411,28 @@ impl Recovering {
 
     fn start_owners(mut self, node: &Arc<Node>) {
         let mut batches: HashMap<TopicPartition, Vec<(Nonce, Batch, u64)>> = HashMap::new();
+        let mut dropped: HashMap<TopicPartition, Vec<(Nonce, Extent)>> = HashMap::new();
         for replayed in self.recovered.entries {
-            if let JournalEntry::Append { meta, batch } = replayed.entry {
-                let segment = meta.segment;
-                batches.entry(segment.partition).or_default().push((segment.nonce, batch, replayed.position));
+            match replayed.entry {
+                JournalEntry::Append { meta, batch } => {
+                    let segment = meta.segment;
+                    batches.entry(segment.partition).or_default().push((segment.nonce, batch, replayed.position));
+                }
+                // What was dropped is gone from memory and files alike; a later copy of it begins anew.
+                JournalEntry::Drop { segment } => {
+                    batches.entry(segment.partition).or_default().retain(|(nonce, ..)| *nonce != segment.nonce);
+                    let extents = self.extents.entry(segment.partition).or_default();
+                    let gone = extents.extract_if(.., |(nonce, _)| *nonce == segment.nonce);
+                    dropped.entry(segment.partition).or_default().extend(gone);
+                }
+                _ => {}
             }
         }
         for (partition, replica) in self.replicas {
             let batches = batches.remove(&partition).unwrap_or_default();
             let extents = self.extents.remove(&partition).unwrap_or_default();
-            node.owner_or(partition, || owner::start(node, replica, batches, extents));
+            let dropped = dropped.remove(&partition).unwrap_or_default();
+            node.owner_or(partition, || owner::start(node, replica, batches, extents, dropped));
         }
     }
 }
@@ -449,6 +477,7 @@ async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
                     tokio::spawn(ask_for_all(Arc::clone(&node), missing));
                 }
                 for record in changes.partitions {
+                    node.forget_unlisted(&record);
                     match node.owner(record.id()) {
                         Some(owner) => owner.tell(Mail::Record(Box::new(record))),
                         None => node.report_absent(&record),

@@ -4,6 +4,7 @@ mod letting_go;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -131,12 +132,23 @@ pub fn start(
     replica: Replica,
     batches: Vec<(Nonce, Batch, u64)>,
     extents: Vec<(Nonce, Extent)>,
+    mut dropped: Vec<(Nonce, Extent)>,
 ) -> OwnerHandle {
     let (sender, mails) = mailbox();
     let handle = OwnerHandle { mailbox: sender, appended: Arc::default() };
     let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
-    extents.into_iter().for_each(|(nonce, extent)| tail.restore(nonce, extent));
-    batches.into_iter().for_each(|(nonce, batch, position)| tail.push(nonce, batch, Some(position)));
+    for (nonce, extent) in extents {
+        match replica.segment(nonce) {
+            Some(_) => tail.restore(nonce, extent),
+            None => dropped.push((nonce, extent)),
+        }
+    }
+    for (nonce, batch, position) in batches {
+        // Of a segment that is not here any more nothing holds the journal back.
+        if replica.segment(nonce).is_some() {
+            tail.push(nonce, batch, Some(position));
+        }
+    }
     // What lies above a seal is not part of the log, and must not hold the journal back.
     for segment in replica.segments() {
         segment.sealed.into_iter().for_each(|end| tail.truncate(segment.open.segment.nonce, end));
@@ -156,7 +168,7 @@ pub fn start(
         wakes: BTreeSet::new(),
         is_dirty: true,
         is_flushing: false,
-        deletion: Deletion::default(),
+        deletion: Deletion { dropped, ..Deletion::default() },
     });
     tokio::spawn(owner.run(mails));
     handle
@@ -307,9 +319,10 @@ impl Owner {
                     self.node.ask_placement(self.core.replica().partition());
                 }
                 let mut by_segment: BTreeMap<Nonce, Vec<Extent>> = BTreeMap::new();
+                let ghosts = std::mem::take(&mut self.deletion.ghosts);
                 for (nonce, extent) in extents {
-                    if self.core.replica().segment(nonce).is_none() {
-                        // Dropped while this flush was under way.
+                    if ghosts.contains(&nonce) || self.core.replica().segment(nonce).is_none() {
+                        // Dropped while this flush was under way, and perhaps copied anew since.
                         self.deletion.dropped.push((nonce, extent));
                         self.is_dirty = true;
                         continue;
@@ -346,7 +359,8 @@ impl Owner {
             Some(code) => return refuse(code, format!("the disk of storage node `{name}` is full")),
             None => {}
         }
-        let open = self.core.replica().segments().find(|segment| segment.sealed.is_none())?;
+        let is_led = |segment: &&cores::replica::Segment| segment.sealed.is_none() && !segment.is_copy();
+        let open = self.core.replica().segments().find(is_led)?;
         let follower = open.open.follower.node;
         let code = self.node.peers.why_no_room(follower)?;
         let message = if code == ErrorCode::StorageFull {
@@ -383,6 +397,7 @@ impl Owner {
                 }
                 Effect::AnswerCopy { token, result } => self.answer(token, &Frame::Copied(result)),
                 Effect::Copy { request, from } => {
+                    self.node.forget_damage(request.segment.nonce);
                     let (node, handle) = (Arc::clone(&self.node), self.handle.clone());
                     tokio::spawn(async move { copy::run(&node, &handle, &request, from).await });
                 }
@@ -477,7 +492,7 @@ impl Owner {
             return refuse(ErrorCode::Damaged, message);
         }
         // A reader that knows the seal may read a sealed copy before this node has heard of it.
-        let sealed = request.sealed_end.and_then(|end| segment.durable.map(|durable| durable.min(end)));
+        let sealed = request.sealed_end.filter(|end| segment.durable.is_some_and(|durable| durable >= *end));
         let Some(visible) = self.core.visible(nonce).or(sealed) else {
             return refuse(
                 ErrorCode::NotLeader,
@@ -506,7 +521,9 @@ impl Owner {
             }
             Err(error) => {
                 tracing::error!(%error, partition = %request.segment.partition, "stored batches cannot be read");
-                self.is_unreadable.set(true);
+                // Too few descriptors, for instance, are no damage.
+                let is_damage = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+                self.is_unreadable.set(is_damage);
                 refuse(ErrorCode::Damaged, format!("stored batches cannot be read: {error}"))
             }
         }

@@ -117,7 +117,7 @@ pub struct PlacementOptions {
     /// Address of the placement API
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000", env = "WEIR_PLACEMENT_LISTEN")]
     pub listen: SocketAddr,
-    /// Where metadata lives: redb:DIR, or etcd:URL[,URL] for several placement processes
+    /// Where metadata lives: redb:DIR, or etcd:URL,URL for several placement processes
     #[arg(long, value_name = "STORE", default_value = "redb:./weir-placement", env = "WEIR_PLACEMENT_STORE")]
     pub store: String,
     /// A partition that nobody appends to for so many seconds is parked: sealed, without a leader, until the next append

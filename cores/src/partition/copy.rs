@@ -50,9 +50,8 @@ impl Partition {
             return Err(refusal(ErrorCode::InvalidRequest, "the copy is not for this disk"));
         }
         let nonce = request.segment.nonce;
-        let is_original = |open: &OpenMeta| open.leader == self.me || open.follower == self.me;
         let unsealed = self.replica.segment(nonce).filter(|segment| segment.sealed.is_none());
-        if unsealed.is_some_and(|segment| is_original(&segment.open)) && !self.copying.is_under_way(nonce) {
+        if unsealed.is_some_and(|segment| !segment.is_copy()) && !self.copying.is_under_way(nonce) {
             // It had not heard of its seal.
             out.extend(self.replica.seal(nonce, request.end).map(Effect::Journal));
         }
@@ -172,7 +171,10 @@ impl Partition {
             return false;
         }
         match record.chain.iter().find(|listed| listed.nonce == id.nonce) {
-            Some(listed) => listed.end.is_some() && !listed.replicas.contains(&self.me),
+            // Nor does restored metadata know who has a copy by now.
+            Some(listed) => {
+                listed.end.is_some() && !listed.replicas.contains(&self.me) && id.generation == record.generation
+            }
             // Its epoch is taken or over, and it is not in the chain: it will never be, and nothing of it was
             // acknowledged. What an earlier generation made is kept: metadata restored from a backup may not know it.
             None => id.generation == record.generation && id.leadership() <= (record.generation, record.epoch),

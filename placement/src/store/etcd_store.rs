@@ -24,6 +24,8 @@ use super::{Answer, Changes, Entry, MetadataStore, Outcome, StoreError, Transact
 const PREFIX: &str = "weir/";
 /// Writes of one etcd transaction: `--max-txn-ops` is 128 unless an operator says otherwise, compares included.
 const WRITES_MAX: usize = 100;
+/// Keys that are compared and written in one of them.
+const CHUNK: usize = WRITES_MAX / 2;
 /// Rows of one answer: far below what etcd sends at once.
 const PAGE: usize = 1_000;
 const CONNECT: Duration = Duration::from_secs(1);
@@ -206,14 +208,28 @@ impl Inner {
         let room = WRITES_MAX.saturating_sub(compares.len());
         let early = puts.split_off(puts.len().min(room));
         let late = deletes.split_off(deletes.len().min(room - puts.len()));
-        for chunk in early.chunks(WRITES_MAX) {
-            self.transact_once(&[], chunk, &[]).await?;
+        // Each of them must be new: whoever came first with the same keys has them named already.
+        let mut made = Vec::new();
+        let mut is_first = true;
+        for chunk in early.chunks(CHUNK) {
+            let absent: Vec<(String, u64)> = chunk.iter().map(|(key, _)| (key.clone(), 0)).collect();
+            match self.transact_once(&absent, chunk, &[]).await? {
+                Outcome::Committed { revision } => made.extend(chunk.iter().map(|(key, _)| (key.clone(), revision))),
+                Outcome::Conflict => {
+                    is_first = false;
+                    break;
+                }
+            }
         }
-        let outcome = self.transact_once(&compares, &puts, &deletes).await?;
-        let late = match outcome {
-            Outcome::Committed { .. } => late,
-            Outcome::Conflict => early.into_iter().map(|(key, _)| key).collect(),
-        };
+        let outcome = if is_first { self.transact_once(&compares, &puts, &deletes).await? } else { Outcome::Conflict };
+        if outcome == Outcome::Conflict {
+            // What was made for nothing goes, unless somebody has changed it since.
+            for chunk in made.chunks(CHUNK) {
+                let keys: Vec<String> = chunk.iter().map(|(key, _)| key.clone()).collect();
+                self.transact_once(chunk, &[], &keys).await?;
+            }
+            return Ok(outcome);
+        }
         for chunk in late.chunks(WRITES_MAX) {
             self.transact_once(&[], &[], chunk).await?;
         }
@@ -299,10 +315,13 @@ impl Inner {
         for event in result["events"].as_array().into_iter().flatten() {
             keys.push((number(&event["kv"]["mod_revision"]), key_of(&event["kv"])?));
         }
-        let is_progress = !keys.is_empty() || !result["created"].as_bool().unwrap_or(false);
-        if is_progress {
-            self.heard(number(&result["header"]["revision"]), keys);
-        }
+        // With events the header names the store's revision, which may be ahead of what this answer tells.
+        let heard = match keys.last() {
+            Some((revision, _)) => *revision,
+            None if result["created"].as_bool().unwrap_or(false) => return Ok(()),
+            None => number(&result["header"]["revision"]),
+        };
+        self.heard(heard, keys);
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ const HISTORY_MAX: usize = 65_536;
 pub struct RedbStore {
     database: Database,
     history: Mutex<History>,
+    writing: Mutex<()>,
     revisions: watch::Sender<u64>,
 }
 
@@ -64,7 +65,7 @@ impl RedbStore {
         let revision = transaction.open_table(STATE)?.get(REVISION)?.map_or(0, |value| value.value());
         transaction.commit()?;
         let history = Mutex::new(History { floor: revision, changes: VecDeque::new() });
-        Ok(Self { database, history, revisions: watch::channel(revision).0 })
+        Ok(Self { database, history, writing: Mutex::default(), revisions: watch::channel(revision).0 })
     }
 
     fn get_now(&self, key: &str) -> Result<Option<Entry>, StoreError> {
@@ -87,6 +88,8 @@ impl RedbStore {
     }
 
     fn transact_now(&self, wanted: Transaction) -> Result<Outcome, StoreError> {
+        // The history keeps the order of commits.
+        let _one = self.writing.lock().expect("no panic holds this lock");
         let transaction = self.database.begin_write()?;
         let mut changed = Vec::new();
         let revision;

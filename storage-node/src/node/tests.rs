@@ -115,7 +115,9 @@ fn bench(name: &str, is_open: bool) -> Bench {
         reported: AtomicU64::new(0),
         is_placement_older: AtomicBool::new(false),
     });
-    node.owner_or(PARTITION, || owner::start(&node, ReplicaCore::new(PARTITION, Rules::ALL), Vec::new(), Vec::new()));
+    node.owner_or(PARTITION, || {
+        owner::start(&node, ReplicaCore::new(PARTITION, Rules::ALL), Vec::new(), Vec::new(), Vec::new())
+    });
     Bench { dir, files, node, reports, jobs }
 }
 
@@ -229,7 +231,7 @@ async fn a_restart_lets_go_of_what_lies_above_a_seal() {
         (segment.nonce, builder.finish(Codec::None).expect("a batch").placed_at(offset, 1), 4096 * offset as u64)
     });
     let batches = batches.collect();
-    bench.node.owner_or(other, || owner::start(&bench.node, replica, batches, Vec::new()));
+    bench.node.owner_or(other, || owner::start(&bench.node, replica, batches, Vec::new(), Vec::new()));
     let (answers, mut answered) = mpsc::unbounded_channel();
     bench.node.tell(other, Mail::Flush(answers));
     let Some(FlushAnswer::Job(job)) = answered.recv().await else { panic!("there is something to flush") };

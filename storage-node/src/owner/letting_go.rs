@@ -1,5 +1,6 @@
 //! What leaves a node: single segments that it need not keep, and partitions whose topic is gone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use types::Nonce;
@@ -18,6 +19,8 @@ pub(super) struct Deletion {
     pub is_flushing: bool,
     /// It did.
     pub is_flushed: bool,
+    /// Segments that were dropped while a flush was under way: its extents are of their earlier life.
+    pub ghosts: BTreeSet<Nonce>,
 }
 
 impl Owner {
@@ -36,6 +39,10 @@ impl Owner {
     /// A segment is gone from here: readers are told, and what is in files is removed with the next flush.
     pub(super) fn let_go_of(&mut self, nonce: Nonce) {
         self.deletion.dropped.extend(self.tail.remove(nonce).into_iter().map(|extent| (nonce, extent)));
+        if self.is_flushing {
+            self.deletion.ghosts.insert(nonce);
+        }
+        self.node.forget_damage(nonce);
         self.is_dirty = true;
         self.wake_readers(nonce);
         self.wake_copies();

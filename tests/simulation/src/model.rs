@@ -380,10 +380,8 @@ impl Checker {
                     let input = Input::PeerReply { from: id(node), reply };
                     state.links.entry((node, to.0 as usize - 1)).or_default().push_back(input);
                 }
-                Effect::Answer { token, result } => {
-                    if let Ok(appended) = result {
-                        self.acknowledged(state, (token - 1_000) as u8, appended.base_offset);
-                    }
+                Effect::Answer { token, result: Ok(appended) } => {
+                    self.acknowledged(state, (token - 1_000) as u8, appended.base_offset);
                 }
                 Effect::AnswerFence { token, result } => {
                     let input = failover::Input::Fenced { node: id(node), result };

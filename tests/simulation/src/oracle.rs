@@ -47,7 +47,6 @@ pub struct Oracle {
     lost_disks: BTreeSet<Incarnation>,
     /// Quarantined copies.
     damaged: BTreeSet<(Incarnation, Nonce)>,
-    recopied: BTreeSet<(Incarnation, Nonce)>,
     /// First violation.
     pub violation: Option<Violation>,
 }
@@ -188,7 +187,6 @@ impl Oracle {
     pub fn recorded(&mut self, record: &PartitionRecord) {
         let check = self.check_recorded(record).and_then(|()| self.check_replicas(record));
         self.note(check);
-        self.recopied.clear();
         self.last_chain = record.chain.iter().map(|segment| (segment.nonce, segment.end)).collect();
         for segment in &record.chain {
             self.published.insert(segment.nonce, segment.replicas);
@@ -277,10 +275,7 @@ impl Oracle {
                 return broken(format!("19 AZ-PAIR: {} and {} are in one zone", a.node, b.node));
             }
             let Some(pair) = self.published.get(&segment.nonce) else { continue };
-            let is_new = |member: &&Replica| {
-                !pair.contains(member) || self.recopied.contains(&(member.incarnation, segment.nonce))
-            };
-            for member in segment.replicas.iter().filter(is_new) {
+            for member in segment.replicas.iter().filter(|member| !pair.contains(member)) {
                 let copies = self.copies.get(&(member.incarnation, segment.nonce));
                 for (base, (_, known)) in self.acked.range(segment.base..segment.end.unwrap_or(segment.base)) {
                     if copies.and_then(|copies| copies.get(base)).is_none_or(|(_, hash)| hash != known) {
@@ -298,12 +293,6 @@ impl Oracle {
         if is_absent {
             self.copies.remove(&(disk, nonce));
         }
-    }
-
-    /// Placement counts a copy that was made anew where it was damaged.
-    pub fn recopied(&mut self, disk: Incarnation, nonce: Nonce) {
-        self.damaged.remove(&(disk, nonce));
-        self.recopied.insert((disk, nonce));
     }
 
     /// A disk let go of a segment, while this was the record.

@@ -104,12 +104,34 @@ async fn find(client: &Client, name: &str) -> Result<Value, Failure> {
     node.cloned().ok_or_else(|| Failure::not_found(format!("there is no storage node `{name}`")))
 }
 
+/// How long nothing leaves a node before that is said.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// Waits until nothing is left on the node. Whoever ends this command does not end the draining.
 async fn until_drained(client: &Client, name: &str) -> Result<Value, Failure> {
     let is_shown = std::io::stderr().is_terminal();
+    let (mut misses, mut fewest, mut since) = (0, u64::MAX, std::time::Instant::now());
     loop {
-        let node = find(client, name).await?;
+        // Placement may be handing over just now: the draining goes on all the same.
+        let node = match find(client, name).await {
+            Ok(node) => node,
+            Err(failure) if failure.code == 5 || misses >= 60 => return Err(failure),
+            Err(_) => {
+                misses += 1;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                continue;
+            }
+        };
+        misses = 0;
         let left: u64 = ["leads", "follows", "sealed"].iter().filter_map(|what| node[*what].as_u64()).sum();
+        if left < fewest {
+            (fewest, since) = (left, std::time::Instant::now());
+        } else if since.elapsed() > STUCK {
+            eprintln!(
+                "{left} segments stay on `{name}`: no other nodes in two zones can take them; `weir status` says more"
+            );
+            since = std::time::Instant::now();
+        }
         if is_shown {
             eprint!("\r{left} segments left on `{name}`   ");
         }

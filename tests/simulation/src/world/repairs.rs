@@ -79,6 +79,11 @@ impl World {
     }
 
     pub(super) fn look_for_repairs(&mut self) {
+        let record = &self.record;
+        let is_listed = |nonce: Nonce, replica: Replica| {
+            record.chain.iter().any(|segment| segment.nonce == nonce && segment.replicas.contains(&replica))
+        };
+        self.damaged.retain(|(nonce, replica)| is_listed(*nonce, *replica));
         let view = self.view();
         let wanted = needs(&self.record, &view, self.profile.rules);
         // Two placement processes may look at once, and a third that was thought dead.
@@ -142,13 +147,6 @@ impl World {
         if won {
             self.revision += 1;
             self.record = record;
-            if let Some(repair) = self.repairs.get(&actor) {
-                let copied = (repair.nonce(), repair.target());
-                if self.damaged.contains(&copied) {
-                    self.oracle.recopied(copied.1.incarnation, copied.0);
-                    self.damaged.retain(|damaged| *damaged != copied);
-                }
-            }
             let record = self.record.clone();
             self.oracle.recorded(&record);
             for node in 0..self.nodes.len() {
