@@ -53,12 +53,25 @@ pub enum StoreAt {
     Etcd(Vec<String>),
 }
 
+/// As nodes and gateways wait for placement: services start in any order.
+async fn wait_for_etcd(urls: &[String]) -> EtcdStore {
+    let mut is_told = false;
+    loop {
+        match EtcdStore::open(urls).await {
+            Ok(store) => return store,
+            Err(error) if !std::mem::replace(&mut is_told, true) => tracing::warn!(%error, "waiting for etcd"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
 /// Opens the store and serves until the drain begins; returns when ready. Partitions that nobody appends to for
 /// `park_after` are parked.
 pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
     let store: Arc<dyn MetadataStore> = match &at {
         StoreAt::Redb(dir) => Arc::new(RedbStore::open(dir)?),
-        StoreAt::Etcd(urls) => Arc::new(EtcdStore::open(urls).await?),
+        StoreAt::Etcd(urls) => Arc::new(wait_for_etcd(urls).await),
     };
     let health = Health::new();
     let failovers = failover::Failovers::new(&health);

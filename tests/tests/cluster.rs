@@ -755,7 +755,7 @@ fn a_command_line_mistake_says_what_is_wrong_and_exits_with_2() {
     };
     let (code, text) = run(&["up", "--kafka", "0.0.0.0:9092", "--data", "/nonexistent"]);
     assert!(code == Some(2) && text.contains("--insecure-bind"), "{text}");
-    let (code, text) = run(&["placement", "--store", "etcd:http://127.0.0.1:1"]);
+    let (code, text) = run(&["placement", "--store", "etcd:127.0.0.1:2379"]);
     assert!(code == Some(2) && text.contains("redb:DIR"), "{text}");
     assert_eq!(run(&["topic", "list", "--server", "http://127.0.0.1:1"]).0, Some(3));
     assert_eq!(run(&["nonsense"]).0, Some(2));
