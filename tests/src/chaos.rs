@@ -26,6 +26,8 @@ const ZONES: [&str; 6] = ["az-a", "az-b", "az-c", "az-a", "az-b", "az-c"];
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub duration: Duration,
+    /// It goes on until there were so many, on a slow machine for up to twice as long.
+    pub faults_min: usize,
     pub seed: u64,
     /// Records per second of the Kafka client.
     pub rate: u32,
@@ -125,7 +127,8 @@ pub fn run(dir: &Path, plan: Plan) -> Report {
     };
     std::thread::sleep(Duration::from_secs(2));
     let began = Instant::now();
-    while began.elapsed() < plan.duration {
+    let is_short = |world: &World| world.report.faults.values().sum::<usize>() < plan.faults_min;
+    while began.elapsed() < plan.duration || (is_short(&world) && began.elapsed() < 2 * plan.duration) {
         world.fault();
         let rest = 1_000 + world.rng.below(1_500);
         std::thread::sleep(Duration::from_millis(rest));

@@ -12,7 +12,7 @@ fn nothing_is_lost_moved_or_doubled_whatever_fails() {
         return;
     }
     let scratch = Scratch::new("chaos");
-    let report = run(scratch.path(), Plan { duration: Duration::from_secs(90), seed: 7, rate: 2_000 });
+    let report = run(scratch.path(), Plan { duration: Duration::from_secs(90), faults_min: 21, seed: 7, rate: 2_000 });
     println!("{}", report.text());
     assert!(report.wrong.is_empty(), "{}", report.text());
     assert!(report.acked > 50_000, "too little was written: {}", report.text());

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let number = |at: usize, default| numbers.get(at).copied().unwrap_or(default);
     let duration = Duration::from_secs(60 * number(0, 60));
-    let plan = Plan { duration, seed: number(1, 1), rate: number(2, 3_000) as u32 };
+    let plan = Plan { duration, faults_min: 0, seed: number(1, 1), rate: number(2, 3_000) as u32 };
     let scratch = Scratch::new("chaos");
     let report = run(scratch.path(), plan);
     println!("{}", report.text());

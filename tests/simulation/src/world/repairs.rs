@@ -53,7 +53,10 @@ impl World {
             node.core.replica().segments().any(|segment| {
                 let nonce = segment.open.segment.nonce;
                 // A copy for the present record may still be listed by the next.
-                let is_over = segment.copied_for < self.record.version;
+                // So may an opening of a later epoch: its attempt may be asleep. The next failover ends it.
+                let published = (self.record.generation, self.record.epoch);
+                let is_over =
+                    segment.copied_for < self.record.version && segment.open.segment.leadership() <= published;
                 is_over
                     && !self.record.chain.iter().any(|listed| listed.nonce == nonce && listed.replicas.contains(&me))
             })
