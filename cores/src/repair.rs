@@ -235,10 +235,6 @@ impl Repair {
         self.need.nonce
     }
 
-    pub fn is_over(&self) -> bool {
-        self.is_over
-    }
-
     fn ask(&self) -> Vec<Effect> {
         vec![
             Effect::Copy { node: self.target.node, request: Box::new(self.request.clone()) },

@@ -17,8 +17,6 @@ use types::{ErrorCode, NodeId, NodeRecord, Nonce, PartitionRecord, Replica, Topi
 use wire::batch::mix;
 use wire::frame::{Frame, Refusal};
 
-use crate::records::{json, partition_key};
-use crate::store::{Outcome, Transaction};
 use crate::{Placement, members, records};
 
 /// Attempts under way in this process.
@@ -229,16 +227,9 @@ impl Shell {
                     });
                 }
                 Effect::Swap { revision, record } => {
-                    let (placement, key) = (Arc::clone(&self.placement), partition_key(self.partition));
+                    let (placement, id) = (Arc::clone(&self.placement), self.partition);
                     tokio::spawn(async move {
-                        let compares = revision.map(|revision| (key.clone(), revision)).into_iter().collect();
-                        let transaction =
-                            Transaction { compares, puts: vec![(key, json(&record))], ..Transaction::default() };
-                        let outcome = placement.store.transact(transaction).await;
-                        if let Err(error) = &outcome {
-                            tracing::error!(%error, "a compare-and-swap has no answer; its outcome is read by the next attempt");
-                        }
-                        let won = matches!(outcome, Ok(Outcome::Committed { .. }));
+                        let won = records::swap_partition(&*placement.store, id, revision, &record).await;
                         let _ = inputs.send(Input::Swapped { won });
                     });
                 }

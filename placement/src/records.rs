@@ -88,6 +88,24 @@ pub async fn partition(store: &dyn MetadataStore, id: TopicPartition) -> Result<
     }
 }
 
+/// Replaces a partition's record if it still is at `revision`; whether that came about. Without an answer it may have: the
+/// next attempt reads the record again.
+pub async fn swap_partition(
+    store: &dyn MetadataStore,
+    id: TopicPartition,
+    revision: Option<u64>,
+    record: &PartitionRecord,
+) -> bool {
+    let key = partition_key(id);
+    let compares = revision.map(|revision| (key.clone(), revision)).into_iter().collect();
+    let transaction = Transaction { compares, puts: vec![(key, json(record))], ..Transaction::default() };
+    let outcome = store.transact(transaction).await;
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "a compare-and-swap has no answer; its outcome is read by the next attempt");
+    }
+    matches!(outcome, Ok(Outcome::Committed { .. }))
+}
+
 /// The next `count` numbers of a kind, by compare-and-swap.
 pub async fn take_numbers(store: &dyn MetadataStore, what: &str, count: i64) -> Result<i64, ApiError> {
     let key = format!("next/{what}");

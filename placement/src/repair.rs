@@ -16,8 +16,7 @@ use types::{ErrorCode, NodeId, Nonce, PartitionRecord, Replica, TopicPartition};
 use wire::frame::{Frame, Refusal};
 
 use crate::index::Partitions;
-use crate::records::{json, partition_key};
-use crate::store::{Outcome, StoreError, Transaction};
+use crate::store::StoreError;
 use crate::{Placement, failover, members, records};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -248,12 +247,7 @@ async fn attempt(
                     });
                 }
                 Effect::Swap { revision, record } => {
-                    let key = partition_key(id);
-                    let compares = vec![(key.clone(), revision)];
-                    let transaction =
-                        Transaction { compares, puts: vec![(key, json(&record))], ..Transaction::default() };
-                    let outcome = placement.store.transact(transaction).await;
-                    let won = matches!(outcome, Ok(Outcome::Committed { .. }));
+                    let won = records::swap_partition(&*placement.store, id, Some(revision), &record).await;
                     let _ = inputs.send(Input::Swapped { won });
                 }
                 Effect::Wake { after_ms } => {

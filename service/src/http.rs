@@ -35,6 +35,11 @@ pub struct JsonClient {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
+fn encode<B: Serialize>(body: &B) -> Result<Bytes, ApiError> {
+    let body = serde_json::to_vec(body).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+    Ok(body.into())
+}
+
 impl JsonClient {
     pub fn new(urls: &[String]) -> Self {
         let mut connector = HttpConnector::new();
@@ -60,8 +65,7 @@ impl JsonClient {
         body: &B,
         timeout: Duration,
     ) -> Result<T, ApiError> {
-        let body = serde_json::to_vec(body).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-        self.call(Method::POST, path, body.into(), timeout).await
+        self.call(Method::POST, path, encode(body)?, timeout).await
     }
 
     /// Posts to every server at once; the first answer that is none of unavailability.
@@ -74,8 +78,7 @@ impl JsonClient {
         body: &B,
         timeout: Duration,
     ) -> Result<T, ApiError> {
-        let body = serde_json::to_vec(body).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-        let body = Bytes::from(body);
+        let body = encode(body)?;
         let mut asked = tokio::task::JoinSet::new();
         for url in &*self.urls {
             let one = Self { urls: Arc::from([url.clone()]), current: Arc::default(), ..self.clone() };

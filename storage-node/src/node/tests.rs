@@ -290,3 +290,62 @@ async fn a_deletion_that_overtakes_a_flush_takes_nothing_of_others_with_it() {
     assert_eq!(extents.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), [Nonce(6)]);
     assert!(node.files.read(&extents[0].1).is_ok(), "its file is there");
 }
+
+/// A dropped segment must neither hold the journal back after a restart nor keep its rows and files; a copy of it that
+/// was made later is of the journal alone.
+#[tokio::test]
+async fn a_restart_heeds_what_was_dropped() {
+    let bench = bench("dropped", true);
+    let other = TopicPartition { topic: TopicId(9), partition: 0 };
+    let (gone, again) = (Nonce(41), Nonce(42));
+    let segment = |nonce| SegmentId { partition: other, nonce, ..segment() };
+    let append = |nonce, offset: i64| {
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord { key: None, value: Some(b"v"), timestamp: 1, headers: &[] });
+        let meta = AppendMeta {
+            account: AccountId(1),
+            cluster: ClusterId(1),
+            segment: segment(nonce),
+            principal: PrincipalId(0),
+            protocol: Protocol::Internal,
+            dedupe: DedupeKey::None,
+            encryption_key: 0,
+            append_time: 1,
+            commit: offset,
+        };
+        JournalEntry::Append { meta, batch: builder.finish(Codec::None).expect("a batch").placed_at(offset, 1) }
+    };
+    let open = |nonce| JournalEntry::Open(opening(segment(nonce)));
+    let drop = |nonce| JournalEntry::Drop { segment: segment(nonce) };
+    let entries = [
+        open(gone),
+        append(gone, 0),
+        drop(gone),
+        open(again),
+        append(again, 0),
+        append(again, 1),
+        drop(again),
+        open(again),
+        append(again, 0),
+    ];
+    let mut recovered = recovery::recover(&[], JOURNAL_FILE_BYTES, 0, Rules::ALL);
+    let replayed = entries.into_iter().zip(0..);
+    recovered.entries.extend(replayed.map(|(entry, number)| recovery::Replayed {
+        position: number * 4096,
+        length: 4096,
+        entry,
+    }));
+    let mut replicas = BTreeMap::new();
+    recovery::replay(&recovered, &mut replicas, Rules::ALL);
+    // The catalogue still names what both held before.
+    let extent = |nonce, file| (nonce, Extent { base: 0, end: 2, file, at: 4096, length: 9, max_timestamp: 1 });
+    let named = vec![extent(gone, 7), extent(again, 8)];
+    let extents = HashMap::from([(other, named.clone())]);
+    let recovering = Recovering { recovered, replicas, extents, checkpoint: 0, next_file: 9, quarantined: 0 };
+    recovering.start_owners(&bench.node);
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    bench.node.tell(other, Mail::Flush(answers));
+    let Some(FlushAnswer::Job(job)) = answered.recv().await else { panic!("there is something to flush") };
+    assert_eq!(job.dropped, named, "rows and files of the earlier lives go");
+    assert_eq!(job.needed, Some(8 * 4096), "only the batch of the last life is needed");
+}
