@@ -6,7 +6,7 @@
 //!
 //! The rules marked there with a number are those of `docs/invariants.md`.
 
-use types::limits::{FENCE_GRACE_MS, OPEN_TIMEOUT_MS};
+use types::limits::{FENCE_GRACE_MS, FENCE_RETRY_MS, OPEN_TIMEOUT_MS};
 use types::{Epoch, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, Replica, SegmentId, SegmentRecord};
 use wire::DedupeSnapshot;
 use wire::frame::{
@@ -64,6 +64,10 @@ pub enum Input {
     Swapped {
         won: bool,
     },
+    /// Nodes that nobody reaches just now, in place of those named before: chosen only where there is no other.
+    Suspected {
+        nodes: Vec<NodeId>,
+    },
     Tick,
 }
 
@@ -101,6 +105,7 @@ enum Stage {
     Fencing {
         answers: Vec<(NodeId, Option<FenceReply>)>,
         since_ms: u64,
+        asked_ms: u64,
     },
     /// A member is asked for the producer state that the chosen leader lacks.
     Describing {
@@ -141,6 +146,7 @@ pub struct Failover {
     only_able: bool,
     /// Followers that did not answer an opening in time.
     avoid: Vec<NodeId>,
+    suspected: Vec<NodeId>,
     stage: Stage,
     rules: Rules,
 }
@@ -160,7 +166,7 @@ impl Failover {
         goal: Goal,
         rules: Rules,
     ) -> (Self, Vec<Effect>) {
-        let stage = Stage::Fencing { answers: Vec::new(), since_ms: now_ms };
+        let stage = Stage::Fencing { answers: Vec::new(), since_ms: now_ms, asked_ms: now_ms };
         let mut this = Self {
             record,
             revision,
@@ -170,6 +176,7 @@ impl Failover {
             goal,
             only_able: false,
             avoid: Vec::new(),
+            suspected: Vec::new(),
             stage,
             rules,
         };
@@ -188,6 +195,10 @@ impl Failover {
             Input::Described { node, result } => self.described(now_ms, node, result),
             Input::Opened { nonce, result } => self.opened(now_ms, nonce, result),
             Input::Swapped { won } => self.swapped(won),
+            Input::Suspected { nodes } => {
+                self.suspected = nodes;
+                Vec::new()
+            }
             Input::Tick => self.tick(now_ms),
         }
     }
@@ -241,7 +252,8 @@ impl Failover {
         let Stage::Fencing { answers, .. } = &mut self.stage else { return Vec::new() };
         answers.retain(|(answered, _)| *answered != node);
         answers.push((node, reply));
-        if answers.len() == 2 && answers.iter().all(|(_, reply)| reply.is_some()) {
+        // Nothing more will come. One answer is enough: whatever its member has, it has all that was acknowledged.
+        if answers.len() == 2 && answers.iter().any(|(_, reply)| reply.is_some()) {
             return self.decide(now_ms);
         }
         Vec::new()
@@ -249,7 +261,7 @@ impl Failover {
 
     fn tick(&mut self, now_ms: u64) -> Vec<Effect> {
         match &self.stage {
-            Stage::Fencing { answers, since_ms } => {
+            Stage::Fencing { answers, since_ms, asked_ms } => {
                 let is_due = now_ms.saturating_sub(*since_ms) >= FENCE_GRACE_MS;
                 if is_due && answers.iter().any(|(_, reply)| reply.is_some()) {
                     return self.decide(now_ms);
@@ -257,6 +269,11 @@ impl Failover {
                 if now_ms.saturating_sub(*since_ms) >= 10 * OPEN_TIMEOUT_MS {
                     let message = "neither member answered its fence".to_owned();
                     return self.finish(Err(refusal(ErrorCode::PartitionOffline, message)));
+                }
+                if answers.len() == 2 && now_ms.saturating_sub(*asked_ms) >= FENCE_RETRY_MS {
+                    // Neither was there; one of them may be now.
+                    self.stage = Stage::Fencing { answers: Vec::new(), since_ms: *since_ms, asked_ms: now_ms };
+                    return self.fence(now_ms);
                 }
                 vec![Effect::Wake { after_ms: FENCE_GRACE_MS }]
             }
@@ -434,8 +451,10 @@ impl Failover {
     /// A leader that is alive, and a follower in another AZ: an able one before others, and one that was silent or
     /// failed before only where there is no other. Nodes that are being emptied come last.
     fn choose_pair(&self, decision: &Decision) -> Option<(Candidate, Candidate)> {
+        let silent = [&self.avoid[..], &self.suspected[..]].concat();
+        let is_there = |c: &&Candidate| !silent.contains(&c.replica.node);
         let wanted = match self.goal {
-            Goal::Move(node) => self.candidates.iter().find(|candidate| candidate.replica.node == node),
+            Goal::Move(node) => self.candidates.iter().filter(is_there).find(|c| c.replica.node == node),
             Goal::Open | Goal::Park => None,
         };
         let candidate = |replica: &Replica| self.candidates.iter().find(|c| c.replica == *replica);
@@ -446,12 +465,18 @@ impl Failover {
         let may_lead = |c: &&Candidate| is_free || decision.able.contains(&c.replica);
         let steady = able.iter().copied().filter(|c| !c.is_draining);
         let leaders = wanted.into_iter().filter(may_lead).chain(steady);
-        let leaders = leaders.chain(others.filter(|c| !c.is_draining)).chain(able.iter().copied());
+        let leaders = leaders.chain(others.filter(is_there).filter(|c| !c.is_draining)).chain(able.iter().copied());
         let leaders: Vec<&Candidate> = leaders.collect();
-        let avoid_all: Vec<NodeId> = self.candidates.iter().filter(|c| c.is_draining).map(|c| c.replica.node).collect();
-        let avoid_all = [&self.avoid[..], &avoid_all[..]].concat();
+        let draining = self.candidates.iter().filter(|c| c.is_draining).map(|c| c.replica.node);
+        let unwanted = [&silent[..], &draining.collect::<Vec<_>>()[..]].concat();
         let pair = |avoid: &[NodeId]| self.pair_of(&leaders, &able, avoid);
-        pair(&avoid_all).or_else(|| pair(&self.avoid)).or_else(|| pair(&[]))
+        pair(&unwanted).or_else(|| pair(&silent)).or_else(|| pair(&[]))
+    }
+
+    /// There is a pair whose follower was not tried in vain.
+    fn has_fresh_pair(&self) -> bool {
+        let pair = self.decision.as_ref().and_then(|decision| self.choose_pair(decision));
+        pair.is_some_and(|(_, follower)| !self.avoid.contains(&follower.replica.node))
     }
 
     fn pair_of(&self, leaders: &[&Candidate], able: &[&Candidate], avoid: &[NodeId]) -> Option<(Candidate, Candidate)> {
@@ -475,9 +500,13 @@ impl Failover {
             return Vec::new();
         }
         match result {
-            Err(_) => {
+            Err(why) => {
                 let follower = request.follower.node;
                 self.try_others(follower);
+                if why.code == ErrorCode::LeaderNotAvailable && !self.has_fresh_pair() {
+                    // The follower was not reached, and there is no other: it has until the next tick to come back.
+                    return Vec::new();
+                }
                 self.open(now_ms)
             }
             Ok(OpenReply { end }) => {

@@ -209,8 +209,10 @@ impl Partition {
             Input::Peer { from, message } => self.peer(from, *message, &mut out),
             Input::PeerReply { from, reply } => self.peer_reply(now, from, reply, &mut out),
             Input::PeerDown { node } => {
-                if let Some(leader) = &mut self.leader {
-                    leader.peer_down(now, node, &mut out);
+                if let Some(leader) = &mut self.leader
+                    && leader.peer_down(now, node, &mut out)
+                {
+                    self.step_down(ErrorCode::LeaderNotAvailable, "the follower cannot be reached", &mut out);
                 }
             }
             Input::PeerUp { node } => {

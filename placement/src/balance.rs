@@ -75,7 +75,9 @@ pub(crate) async fn move_partition(
     to: &str,
 ) -> Result<PartitionRecord, ApiError> {
     let node = find_node(placement, to).await?;
-    if !placement.members.is_node_alive(node.id) {
+    let is_there = placement.members.is_node_alive(node.id)
+        && placement.failovers.pool().wait_for(&node.address, Duration::from_secs(2)).await;
+    if !is_there {
         return Err(ApiError::new(ErrorCode::InvalidRequest, format!("storage node `{}` is not up", node.name)));
     }
     if node.is_draining {

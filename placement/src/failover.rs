@@ -134,9 +134,11 @@ async fn attempt(
         Failover::begin(clock::monotonic_ms(), record, revision, candidates, nonces, goal, Rules::ALL);
     let (inputs, mut received) = mpsc::unbounded_channel();
     let shell = Shell { placement: Arc::clone(placement), partition, addresses, inputs };
+    failover.step(clock::monotonic_ms(), Input::Suspected { nodes: shell.suspected() });
     let mut result = shell.act(effects);
     while result.is_none() {
         let Some(input) = received.recv().await else { break };
+        failover.step(clock::monotonic_ms(), Input::Suspected { nodes: shell.suspected() });
         result = shell.act(failover.step(clock::monotonic_ms(), input));
     }
     let result = result.unwrap_or_else(|| Err(unavailable("the attempt was given up".into())));
@@ -151,12 +153,13 @@ async fn attempt(
     result
 }
 
-/// Both members may be starting after a power cut: a moment's patience saves carrying a tail.
+/// Both members may be starting after a power cut, this process with them: a moment's patience saves carrying a tail.
 async fn wait_for_members(placement: &Placement, record: &PartitionRecord) {
     let Some(open) = record.open().filter(|_| placement.members.is_young()) else { return };
     let began = clock::monotonic_ms();
     while clock::monotonic_ms() - began < MEMBER_WAIT.as_millis() as u64 {
-        if open.replicas.iter().all(|replica| placement.members.is_node_alive(replica.node)) {
+        // Who was heard of and is silent now does not start: it is gone.
+        if open.replicas.iter().all(|replica| placement.members.was_heard(replica.node)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -190,6 +193,12 @@ struct Shell {
 }
 
 impl Shell {
+    /// Nodes to which there was a connection and is none now: what one attempt meets, all others know.
+    fn suspected(&self) -> Vec<NodeId> {
+        let pool = &self.placement.failovers.pool;
+        self.addresses.iter().filter(|(_, address)| pool.is_lost(address)).map(|(node, _)| *node).collect()
+    }
+
     /// Starts what the effects ask for; the result once the attempt is over.
     fn act(&self, effects: Vec<Effect>) -> Option<Result<(), Refusal>> {
         for effect in effects {

@@ -74,6 +74,10 @@ impl Members {
         self.is_alive(&format!("{NODES}{node}")) || (is_first && is_unheard())
     }
 
+    pub fn was_heard(&self, node: NodeId) -> bool {
+        self.nodes.lock().expect("no panic holds this lock").contains_key(&node)
+    }
+
     /// This process may not have heard of everybody yet.
     pub fn is_young(&self) -> bool {
         clock::monotonic_ms() - self.began_ms < HEARTBEAT_TIMEOUT_MS
@@ -199,6 +203,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         let replica = Replica { node: id, incarnation: request.incarnation };
         placement.members.heard(replica, request.load.clone(), &request.damaged);
         placement.members.note(&key);
+        placement.failovers.pool().watch(&request.address);
     }
     let entry = store.get(&key).await?;
     let known: Option<NodeRecord> = entry.as_ref().map(parse).transpose()?;
@@ -237,6 +242,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         }
     }
     placement.members.note(&key);
+    placement.failovers.pool().watch(&record.address);
     let replica = Replica { node: id, incarnation: request.incarnation };
     placement.members.heard(replica, request.load, &request.damaged);
     if request.is_start && known.is_some() {

@@ -5,17 +5,22 @@
 
 use std::collections::HashMap;
 use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use types::limits::FRAME_BYTES_MAX;
 use wire::frame::{Frame, Refusal};
+
+use crate::alive::NodeReader;
 
 /// How often a writer lets others run before it writes, as long as each time brings it frames.
 const YIELDS_MAX: usize = 4;
@@ -47,6 +52,7 @@ pub fn start(stream: TcpStream) -> (FrameSender, FrameReader) {
     let (read, write) = stream.into_split();
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(write_frames(write, receiver));
+    let read = Counted { half: read, reads: Arc::default() };
     (FrameSender(sender), FrameReader { read, buffer: BytesMut::with_capacity(READ_BUFFER_BYTES) })
 }
 
@@ -103,11 +109,33 @@ pub async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, chunks: &mut Vec<B
 /// The receiving side.
 #[derive(Debug)]
 pub struct FrameReader {
-    read: OwnedReadHalf,
+    read: Counted,
     buffer: BytesMut,
 }
 
+/// The reading half of a socket; counts what arrives, so that others see whether anything does.
+#[derive(Debug)]
+struct Counted {
+    half: OwnedReadHalf,
+    reads: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let result = Pin::new(&mut self.half).poll_read(cx, buf);
+        if result.is_ready() {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
 impl FrameReader {
+    /// How often something arrived; moves while a frame is only half there, too.
+    pub(crate) fn reads(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.read.reads)
+    }
+
     /// The next frame; `None` at the end of the connection or at bytes that are no frame.
     pub async fn next(&mut self) -> Option<(u64, Frame)> {
         let bytes = read_length_prefixed(&mut self.read, &mut self.buffer, FRAME_BYTES_MAX).await.ok().flatten()?;
@@ -192,6 +220,13 @@ async fn read_some<R: AsyncReadExt + Unpin>(
     read.read_buf(buffer).await
 }
 
+/// What a node said by itself on a connection.
+#[derive(Debug, Default)]
+struct Words {
+    count: u64,
+    is_over: bool,
+}
+
 type OnAnswer = Box<dyn FnOnce(Option<Frame>) + Send>;
 
 /// A connection on which we ask: each question's answer goes to its own callback, `None` if the connection ends.
@@ -205,6 +240,8 @@ struct ClientShared {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, OnAnswer>>,
     is_closed: AtomicBool,
+    words: watch::Sender<Words>,
+    reading: OnceLock<AbortHandle>,
 }
 
 impl std::fmt::Debug for FrameClient {
@@ -214,27 +251,26 @@ impl std::fmt::Debug for FrameClient {
 }
 
 impl FrameClient {
-    /// Connects; `unasked` gets the frames that answer nothing.
-    pub async fn connect(
-        address: &str,
-        timeout: Duration,
-        mut unasked: impl FnMut(Frame) + Send + 'static,
-    ) -> std::io::Result<Self> {
+    /// Connects to a storage node.
+    pub async fn connect(address: &str, timeout: Duration) -> std::io::Result<Self> {
         let connecting = tokio::time::timeout(timeout, TcpStream::connect(address));
         let stream = connecting.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        let (sender, mut reader) = start(stream);
+        let (sender, reader) = start(stream);
+        let mut reader = NodeReader::new(reader, sender.clone(), 0);
         let shared = Arc::new(ClientShared {
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            words: watch::channel(Words::default()).0,
+            reading: OnceLock::new(),
         });
         let client = Self { sender, shared: Arc::clone(&shared) };
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             while let Some((correlation, frame)) = reader.next().await {
                 let waiting = shared.waiting.lock().expect("no panic holds this lock").remove(&correlation);
                 match waiting {
                     Some(answer) => answer(Some(frame)),
-                    None => unasked(frame),
+                    None => shared.words.send_modify(|words| words.count += 1),
                 }
             }
             let left = {
@@ -243,8 +279,30 @@ impl FrameClient {
                 std::mem::take(&mut *waiting)
             };
             left.into_values().for_each(|answer| answer(None));
+            shared.words.send_modify(|words| words.is_over = true);
         });
+        let _ = client.shared.reading.set(reading.abort_handle());
         Ok(client)
+    }
+
+    /// Ends a connection that nobody uses yet.
+    pub fn abandon(self) {
+        if let Some(reading) = self.shared.reading.get() {
+            reading.abort();
+        }
+    }
+
+    /// Asks for a word; whether the node says one within this time, after the one that begins each connection.
+    pub async fn is_answered(&self, within: Duration) -> bool {
+        self.tell(&Frame::Room { refused: None });
+        let mut words = self.shared.words.subscribe();
+        let heard = tokio::time::timeout(within, words.wait_for(|words| words.count > 1 || words.is_over)).await;
+        heard.is_ok_and(|words| words.is_ok_and(|words| !words.is_over))
+    }
+
+    /// Whether the node said a word by itself so far.
+    pub fn had_word(&self) -> bool {
+        self.shared.words.borrow().count > 0
     }
 
     pub fn is_closed(&self) -> bool {

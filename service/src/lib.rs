@@ -1,5 +1,6 @@
 //! What the shells of the three services share: framed connections, the placement API, health, metrics, drain.
 
+pub mod alive;
 pub mod api;
 pub mod clock;
 pub mod connection;

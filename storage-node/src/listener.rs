@@ -1,9 +1,11 @@
 //! The data-path listener: hands each frame to the owner of its partition.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cores::Rules;
 use cores::replica::Replica;
+use service::alive::Words;
 use service::connection;
 use service::drain::Drain;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +29,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -36,7 +38,10 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
 async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
     let (sender, mut reader) = connection::start(stream);
     let mut peer: Option<NodeId> = None;
-    while let Some((correlation, frame)) = reader.next().await {
+    let mut words = Words::new(&reader);
+    loop {
+        let word = || sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
+        let Some((correlation, frame)) = words.next(&mut reader, word).await else { return };
         let asker = || (sender.clone(), correlation);
         match frame {
             Frame::Hello { node: id, .. } => {
@@ -60,11 +65,7 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
             }
             Frame::Peer(message) => {
                 let Some(from) = peer else { return };
-                let segment = match &*message {
-                    PeerMessage::Open(open) => open.segment,
-                    PeerMessage::Append { meta, .. } => meta.segment,
-                    PeerMessage::Commit { segment, .. } | PeerMessage::Resume { segment } => *segment,
-                };
+                let segment = message.segment();
                 let is_opening = matches!(*message, PeerMessage::Open(_));
                 match node.owner(segment.partition) {
                     Some(owner) => owner.tell(Mail::Peer(from, message)),
@@ -98,6 +99,8 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                 let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
                 owner.tell(Mail::Copy(asker(), request));
             }
+            // Whoever asks is there.
+            Frame::Room { .. } => {}
             Frame::Hint { partition } => node.ask_placement(partition),
             other => {
                 tracing::warn!(frame = ?std::mem::discriminant(&other), "an answer came where only questions do");

@@ -149,8 +149,9 @@ impl Node {
         self.owners.iter().for_each(|owner| owner.tell(mail()));
     }
 
-    pub fn send_to_follower(self: &Arc<Self>, to: NodeId, message: PeerMessage) {
-        peers::send(self, to, message);
+    /// False if the follower is known not to be there.
+    pub fn send_to_follower(self: &Arc<Self>, to: NodeId, message: PeerMessage) -> bool {
+        peers::send(self, to, message)
     }
 
     pub fn reply_to_leader(&self, to: NodeId, reply: PeerReply) {

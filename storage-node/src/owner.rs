@@ -1,10 +1,10 @@
 //! The owner task of one partition: steps the core, carries out its effects, serves its readers.
 
 mod letting_go;
+mod reading;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use service::{clock, random};
 use tokio::sync::mpsc;
 use types::{ErrorCode, NodeId, Nonce, Offset, PartitionRecord, TopicPartition};
 use wire::frame::{
-    AppendRequest, CopyRequest, DescribeRequest, FenceRequest, FetchReply, FetchRequest, Frame, OpenRequest,
-    PeerMessage, PeerReply, Refusal,
+    AppendRequest, CopyRequest, DescribeRequest, FenceRequest, FetchRequest, Frame, OpenRequest, PeerMessage,
+    PeerReply, Refusal,
 };
 use wire::journal::JournalEntry;
 use wire::{Batch, DedupeSnapshot};
@@ -382,7 +382,12 @@ impl Owner {
         for effect in effects {
             match effect {
                 Effect::Journal(entry) => self.write(entry),
-                Effect::Send { to, message } => self.node.send_to_follower(to, message),
+                Effect::Send { to, message } => {
+                    let is_opening = matches!(message, PeerMessage::Open(_));
+                    if !self.node.send_to_follower(to, message) && is_opening {
+                        self.handle.tell(Mail::PeerDown(to));
+                    }
+                }
                 Effect::Reply { to, reply } => self.node.reply_to_leader(to, reply),
                 Effect::Answer { token, result } => self.answer(token, &Frame::Appended(result)),
                 Effect::AnswerFence { token, result } => self.answer(token, &Frame::Fenced(result)),
@@ -439,94 +444,6 @@ impl Owner {
                 Err(error) => tracing::warn!(%error, %partition, "a failover was asked for and did not happen"),
             }
         });
-    }
-
-    fn wake_readers(&mut self, nonce: Nonce) {
-        let (due, left) =
-            std::mem::take(&mut self.parked).into_iter().partition(|p: &Parked| p.request.segment.nonce == nonce);
-        self.parked = left;
-        let due: Vec<Parked> = due;
-        due.into_iter().for_each(|parked| self.retry_fetch(parked));
-    }
-
-    fn retry_fetch(&mut self, parked: Parked) {
-        let is_over = parked.until_ms <= clock::monotonic_ms();
-        let visible = self.core.visible(parked.request.segment.nonce);
-        if !is_over && visible.is_some_and(|visible| visible <= parked.request.offset) {
-            self.parked.push(parked);
-        } else {
-            self.answer_fetch(parked.asker, &parked.request, true);
-        }
-    }
-
-    /// Answers, or parks the reader until there is something to see.
-    fn answer_fetch(&mut self, asker: Asker, request: &FetchRequest, is_last: bool) {
-        let result = self.fetch(request);
-        if self.is_unreadable.take() {
-            // Another copy serves it, and repair makes this one anew.
-            let effects = self.core.mark_damaged(request.segment.nonce);
-            self.carry_out(effects);
-        }
-        let is_empty = matches!(&result, Ok(reply) if reply.batches.is_empty());
-        let is_sealed = self.core.replica().segment(request.segment.nonce).is_some_and(|s| s.sealed.is_some());
-        if is_empty && !is_last && !is_sealed && request.wait_ms > 0 && request.bytes_max > 0 {
-            let until_ms = clock::monotonic_ms() + u64::from(request.wait_ms);
-            self.parked.push(Parked { asker, request: Box::new(*request), until_ms });
-            return;
-        }
-        asker.0.send(&Frame::Fetched(result), asker.1);
-    }
-
-    fn fetch(&self, request: &FetchRequest) -> Result<FetchReply, Refusal> {
-        let refuse = |code, message: String| Err(Refusal { code, message });
-        let nonce = request.segment.nonce;
-        if self.core.account().is_some_and(|account| account != request.account) {
-            return refuse(ErrorCode::TenantMismatch, "the partition belongs to another account".into());
-        }
-        let Some(segment) = self.core.replica().segment(nonce) else {
-            return refuse(ErrorCode::NotLeader, format!("storage node `{}` has no such segment", self.node.name));
-        };
-        if segment.is_damaged {
-            let message =
-                format!("the copy of {} on storage node `{}` is damaged", request.segment.partition, self.node.name);
-            return refuse(ErrorCode::Damaged, message);
-        }
-        // A reader that knows the seal may read a sealed copy before this node has heard of it.
-        let sealed = request.sealed_end.filter(|end| segment.durable.is_some_and(|durable| durable >= *end));
-        let Some(visible) = self.core.visible(nonce).or(sealed) else {
-            return refuse(
-                ErrorCode::NotLeader,
-                format!("storage node `{}` does not lead the segment", self.node.name),
-            );
-        };
-        if request.bytes_max == 0 {
-            // Only the watermark and the size were asked for.
-            return Ok(FetchReply {
-                visible,
-                stored_bytes: self.tail.stored_bytes(nonce),
-                batches: bytes::Bytes::new(),
-            });
-        }
-        if segment.sealed.is_none() && request.offset > segment.end {
-            // Above everything that was ever given an offset here. Between the watermark and that end the answer
-            // is empty, never out of range (invariant 10).
-            let message = format!("the segment ends at {}", segment.end);
-            return refuse(ErrorCode::OffsetOutOfRange, message);
-        }
-        let bytes_max = (request.bytes_max as usize).min(types::limits::FETCH_BYTES_MAX);
-        match self.tail.read(nonce, request.offset, request.since_ms, visible, bytes_max) {
-            Ok(batches) => {
-                self.node.metrics.bytes_read.add(batches.len() as u64);
-                Ok(FetchReply { visible, stored_bytes: 0, batches })
-            }
-            Err(error) => {
-                tracing::error!(%error, partition = %request.segment.partition, "stored batches cannot be read");
-                // Too few descriptors, for instance, are no damage.
-                let is_damage = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
-                self.is_unreadable.set(is_damage);
-                refuse(ErrorCode::Damaged, format!("stored batches cannot be read: {error}"))
-            }
-        }
     }
 
     /// Everything committed that is in no file yet, and the state that goes with it.

@@ -3,14 +3,16 @@
 //! A leader's messages to a follower that is not connected are dropped: the leader learns of the connection's
 //! end and of the next one, and then asks where the follower stands.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use service::alive::NodeReader;
 use service::connection::{self, FrameSender};
 use tokio::net::TcpStream;
-use types::{ErrorCode, NodeId};
+use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{Frame, PeerMessage, PeerReply};
 
 use crate::node::Node;
@@ -24,6 +26,10 @@ struct Link {
     address: String,
     sender: Option<FrameSender>,
     is_connecting: bool,
+    /// It could not be reached when that was tried last.
+    is_unreachable: bool,
+    /// Partitions that had something to say while it was being connected to.
+    unheard: HashSet<TopicPartition>,
     /// Why it had no room when it spoke of that last.
     refused: Option<ErrorCode>,
 }
@@ -44,6 +50,8 @@ impl Peers {
             address: address.to_owned(),
             sender: None,
             is_connecting: false,
+            is_unreachable: false,
+            unheard: HashSet::new(),
             refused: None,
         });
         if link.address != address {
@@ -86,18 +94,20 @@ impl Peers {
     }
 }
 
-/// Sends to a follower, or begins to connect to it.
-pub fn send(node: &Arc<Node>, to: NodeId, message: PeerMessage) {
-    let Some(mut link) = node.peers.followers.get_mut(&to) else { return };
-    match &link.sender {
-        Some(sender) if !sender.is_closed() => sender.send(&Frame::Peer(Box::new(message)), 0),
-        _ if !link.is_connecting => {
-            link.is_connecting = true;
-            drop(link);
-            tokio::spawn(keep_connected(Arc::clone(node), to));
-        }
-        _ => {}
+/// Sends to a follower, or begins to connect to it. False if it is known not to be there.
+pub fn send(node: &Arc<Node>, to: NodeId, message: PeerMessage) -> bool {
+    let Some(mut link) = node.peers.followers.get_mut(&to) else { return true };
+    if let Some(sender) = link.sender.as_ref().filter(|sender| !sender.is_closed()) {
+        sender.send(&Frame::Peer(Box::new(message)), 0);
+        return true;
     }
+    if !std::mem::replace(&mut link.is_connecting, true) {
+        tokio::spawn(keep_connected(Arc::clone(node), to));
+    }
+    if !link.is_unreachable {
+        link.unheard.insert(message.segment().partition);
+    }
+    !link.is_unreachable
 }
 
 async fn keep_connected(node: Arc<Node>, to: NodeId) {
@@ -106,16 +116,25 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
         let Some(address) = node.peers.followers.get(&to).map(|link| link.address.clone()) else { return };
         let connecting = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(&address));
         let Ok(Ok(stream)) = connecting.await else {
+            if let Some(mut link) = node.peers.followers.get_mut(&to) {
+                link.is_unreachable = true;
+                let unheard = std::mem::take(&mut link.unheard);
+                drop(link);
+                unheard.into_iter().for_each(|partition| node.tell(partition, Mail::PeerDown(to)));
+            }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_LAST);
             continue;
         };
         wait = RETRY_FIRST;
-        let (sender, mut reader) = connection::start(stream);
+        let (sender, reader) = connection::start(stream);
+        let mut reader = NodeReader::new(reader, sender.clone(), 1);
         let me = node.me();
         sender.send(&Frame::Hello { node: me.node, incarnation: me.incarnation }, 0);
         if let Some(mut link) = node.peers.followers.get_mut(&to) {
             link.sender = Some(sender.clone());
+            link.is_unreachable = false;
+            link.unheard.clear();
         }
         node.tell_all(|| Mail::PeerUp(to));
         while let Some((_, frame)) = reader.next().await {

@@ -22,9 +22,18 @@ use crate::{Service, curl_json, free_port, succeed, tools, weir};
 const PARTITIONS: u32 = 12;
 const ZONES: [&str; 6] = ["az-a", "az-b", "az-c", "az-a", "az-b", "az-c"];
 
+/// Which faults a run is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinds {
+    All,
+    /// `kill -9` of a node or a zone, and nothing else: to measure pauses.
+    Kills,
+}
+
 /// How long, and with how much load.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
+    pub kinds: Kinds,
     pub duration: Duration,
     /// It goes on until there were so many, on a slow machine for up to twice as long.
     pub faults_min: usize,
@@ -41,32 +50,28 @@ pub struct Report {
     pub read: usize,
     pub errors: Vec<String>,
     pub wrong: Vec<String>,
-    /// Longest time without an acknowledgement on any partition after each kill of one node, in ms; sorted.
-    pub pauses_ms: Vec<u64>,
-    /// The same after the kill of a whole zone.
-    pub zone_pauses_ms: Vec<u64>,
+    /// After each fault of a kind, the longest time without an acknowledgement on any partition; sorted.
+    pub pauses: BTreeMap<&'static str, Vec<Pause>>,
 }
 
 impl Report {
-    /// The value below which `share` (0 to 1) of the pauses lie.
-    pub fn quantile(pauses: &[u64], share: f64) -> u64 {
-        let at = ((pauses.len() as f64 * share).ceil() as usize).clamp(1, pauses.len().max(1)) - 1;
-        pauses.get(at).copied().unwrap_or(0)
-    }
-
     pub fn text(&self) -> String {
         let total: usize = self.faults.values().sum();
-        let mut text = format!("{total} faults: {:?}\n", self.faults);
-        text += &format!("{} records acknowledged, {} read meanwhile\n", self.acked, self.read);
-        for (name, pauses) in [("node", &self.pauses_ms), ("zone", &self.zone_pauses_ms)] {
-            let q = |share| Self::quantile(pauses, share);
+        let mut text = format!("{total} faults, {} records acknowledged, {} read meanwhile\n", self.acked, self.read);
+        text += "longest pause of any of the partitions, in ms          count    p50    p90    p99    max  (partition, at)\n";
+        for (name, pauses) in &self.pauses {
+            // The value below which so many of a hundred lie.
+            let quantile = |share: usize| pauses[(pauses.len() * share).div_ceil(100).max(1) - 1].ms;
+            let last = pauses[pauses.len() - 1];
             text += &format!(
-                "pause after kill -9 of one {name} ({} kills): p50 {} ms, p90 {} ms, p99 {} ms, max {} ms\n",
+                "  {name:50} {:6} {:6} {:6} {:6} {:6}  ({}, {})\n",
                 pauses.len(),
-                q(0.5),
-                q(0.9),
-                q(0.99),
-                q(1.0)
+                quantile(50),
+                quantile(90),
+                quantile(99),
+                last.ms,
+                last.partition,
+                last.at_ms
             );
         }
         text += &format!("client errors: {}\n", self.errors.len());
@@ -101,14 +106,18 @@ struct World<'a> {
     http: Vec<String>,
     kafka: Vec<String>,
     rng: Rng,
+    kinds: Kinds,
     report: Report,
-    kills: Vec<u64>,
-    zone_kills: Vec<u64>,
+    /// When each fault began.
+    timeline: Vec<(u64, &'static str)>,
 }
+
+const NODE_KILL: &str = "kill -9 of a node";
+const ZONE_KILL: &str = "kill -9 of a zone";
 
 /// Runs a plan in `dir`.
 pub fn run(dir: &Path, plan: Plan) -> Report {
-    let mut world = World::start(dir, plan.seed);
+    let mut world = World::start(dir, plan);
     let target = format!("{}/v1/topics", world.http[0]);
     let body = format!("{{\"name\":\"t\",\"partitions\":{PARTITIONS}}}");
     let (code, answer) = curl_json(&["-X", "POST", "-H", "content-type: application/json", "-d", &body, &target]);
@@ -151,8 +160,10 @@ pub fn run(dir: &Path, plan: Plan) -> Report {
     let mut out = report.report;
     out.acked = kafka_ledger.acked.len() + http_ledger.acked.len();
     out.read = reads.len();
-    out.pauses_ms = pauses(&kafka_ledger, &report.kills);
-    out.zone_pauses_ms = pauses(&kafka_ledger, &report.zone_kills);
+    for name in out.faults.keys() {
+        out.pauses.insert(name, pauses(&kafka_ledger, &report.timeline, name));
+    }
+    out.pauses.retain(|_, pauses| !pauses.is_empty());
     let ledgers = [kafka_ledger, http_ledger];
     out.wrong.extend(ledger::check(&log, &ledgers, &reads));
     out.errors.extend(ledgers.into_iter().flat_map(|ledger| ledger.errors));
@@ -162,13 +173,12 @@ pub fn run(dir: &Path, plan: Plan) -> Report {
 struct Finished {
     report: Report,
     kafka: String,
-    kills: Vec<u64>,
-    zone_kills: Vec<u64>,
+    timeline: Vec<(u64, &'static str)>,
     _services: Vec<Service>,
 }
 
 impl<'a> World<'a> {
-    fn start(dir: &'a Path, seed: u64) -> Self {
+    fn start(dir: &'a Path, plan: Plan) -> Self {
         let local = || format!("127.0.0.1:{}", free_port());
         let listen = local();
         let url = format!("http://{listen}");
@@ -196,10 +206,9 @@ impl<'a> World<'a> {
             http.push(format!("http://{h}"));
             kafka.push(k);
         }
-        let rng = Rng(seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let report = Report::default();
-        let (kills, zone_kills) = (Vec::new(), Vec::new());
-        Self { dir, placement, nodes, weather, gateways, http, kafka, rng, report, kills, zone_kills }
+        let rng = Rng(plan.seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (report, timeline, kinds) = (Report::default(), Vec::new(), plan.kinds);
+        Self { dir, placement, nodes, weather, gateways, http, kafka, rng, kinds, report, timeline }
     }
 
     fn pick(&mut self) -> usize {
@@ -212,29 +221,31 @@ impl<'a> World<'a> {
     }
 
     fn fault(&mut self) {
-        let kind = self.rng.below(100);
+        let kind = match self.kinds {
+            Kinds::All => self.rng.below(100),
+            Kinds::Kills => self.rng.below(37),
+        };
         let node = self.pick();
+        let began_ms = now_ms();
         let name = match kind {
             0..=29 => {
-                self.kills.push(now_ms());
                 self.nodes[node].kill();
                 self.wait(1_500, 3_000);
                 self.nodes[node].start();
-                "kill -9 of a node"
+                NODE_KILL
             }
             30..=36 => {
-                self.zone_kills.push(now_ms());
                 let zone = node % 3;
                 self.nodes[zone].kill();
                 self.nodes[zone + 3].kill();
                 self.wait(3_000, 5_000);
                 self.nodes[zone].start();
                 self.nodes[zone + 3].start();
-                "kill -9 of a zone"
+                ZONE_KILL
             }
             37..=48 => {
                 self.stop(node, true);
-                self.wait(50, 3_000);
+                self.wait(50, 5_000);
                 self.stop(node, false);
                 "a node is stopped and goes on"
             }
@@ -243,7 +254,7 @@ impl<'a> World<'a> {
                 let ways = self.rng.below(3);
                 self.weather[node].is_cut_in.store(ways != 1, Ordering::Relaxed);
                 self.weather[node].is_cut_out.store(ways != 0, Ordering::Relaxed);
-                self.wait(50, 3_000);
+                self.wait(50, 5_000);
                 self.weather[node].heal();
                 ["requests to a node are cut", "answers of a node are cut", "a node is cut off"][ways as usize]
             }
@@ -307,6 +318,7 @@ impl<'a> World<'a> {
                 "a disk is lost"
             }
         };
+        self.timeline.push((began_ms, name));
         *self.report.faults.entry(name).or_default() += 1;
     }
 
@@ -331,7 +343,7 @@ impl<'a> World<'a> {
     fn finish(self) -> Finished {
         let kafka = self.kafka[0].clone();
         let services = self.nodes.into_iter().chain(self.gateways).chain([self.placement]).collect();
-        Finished { report: self.report, kafka, kills: self.kills, zone_kills: self.zone_kills, _services: services }
+        Finished { report: self.report, kafka, timeline: self.timeline, _services: services }
     }
 }
 
@@ -421,20 +433,49 @@ fn read_log(kafka: &str) -> Log {
     log
 }
 
-/// The longest time between two acknowledgements of one partition, of all partitions, that begins within four seconds
-/// after each moment.
-fn pauses(ledger: &Ledger, moments: &[u64]) -> Vec<u64> {
+/// A time without an acknowledgement on one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pause {
+    pub ms: u64,
+    pub at_ms: u64,
+    pub partition: u32,
+}
+
+/// After each fault of a name the longest time between two acknowledgements of one partition, of all partitions, that
+/// begins before the next fault does; what lies beyond that belongs to the next fault. Sorted.
+fn pauses(ledger: &Ledger, timeline: &[(u64, &str)], name: &str) -> Vec<Pause> {
     let mut by_partition: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     ledger.acked.iter().for_each(|acked| by_partition.entry(acked.partition).or_default().push(acked.at_ms));
     by_partition.values_mut().for_each(|times| times.sort_unstable());
-    let longest = |from: u64| {
-        let gaps = by_partition.values().flat_map(|times| {
-            let start = times.partition_point(|at| *at < from).saturating_sub(1);
-            times[start..].windows(2).take_while(move |pair| pair[0] < from + 4_000).map(|pair| pair[1] - pair[0])
+    let mut all = Vec::new();
+    for (number, (from, _)) in timeline.iter().enumerate().filter(|(_, (_, fault))| *fault == name) {
+        let to = timeline.get(number + 1).map_or(u64::MAX, |(at, _)| *at);
+        let longest = by_partition.iter().filter_map(|(partition, times)| {
+            let start = times.partition_point(|at| at < from).saturating_sub(1);
+            let gaps = times[start..].windows(2).take_while(|pair| pair[0] < to);
+            let ms = gaps.map(|pair| pair[1].min(to).saturating_sub(pair[0].max(*from))).max()?;
+            Some(Pause { ms, at_ms: *from, partition: *partition })
         });
-        gaps.max().unwrap_or(0)
-    };
-    let mut pauses: Vec<u64> = moments.iter().map(|moment| longest(*moment)).collect();
-    pauses.sort_unstable();
-    pauses
+        all.extend(longest.max());
+    }
+    all.sort_unstable();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_belongs_to_its_fault() {
+        let acked = |partition, at_ms| ledger::Acked { at_ms, partition, offset: 0, value: (1, 0) };
+        let times = [(0, 900), (0, 1_400), (0, 1_500), (1, 990), (1, 1_100), (0, 2_900), (0, 6_000), (1, 6_000)];
+        let acked = times.map(|(partition, at_ms)| acked(partition, at_ms)).to_vec();
+        let ledger = Ledger { acked, errors: Vec::new() };
+        let timeline = [(1_000, "a"), (3_000, "b")];
+        let of = |name| pauses(&ledger, &timeline, name).iter().map(|p| (p.ms, p.partition)).collect::<Vec<_>>();
+        // Partition 1 was silent from 1,100 until the next fault, and for longer.
+        assert_eq!(of("a"), [(1_900, 1)]);
+        assert_eq!(of("b"), [(3_000, 1)]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::chaos::{Plan, run};
+use tests::chaos::{Kinds, Plan, run};
 use tests::{Scratch, has_command, tool, tools};
 
 #[test]
@@ -12,7 +12,8 @@ fn nothing_is_lost_moved_or_doubled_whatever_fails() {
         return;
     }
     let scratch = Scratch::new("chaos");
-    let report = run(scratch.path(), Plan { duration: Duration::from_secs(90), faults_min: 21, seed: 7, rate: 2_000 });
+    let plan = Plan { kinds: Kinds::All, duration: Duration::from_secs(90), faults_min: 21, seed: 7, rate: 2_000 };
+    let report = run(scratch.path(), plan);
     println!("{}", report.text());
     assert!(report.wrong.is_empty(), "{}", report.text());
     assert!(report.acked > 50_000, "too little was written: {}", report.text());

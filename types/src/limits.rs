@@ -48,6 +48,15 @@ pub const FOLLOWER_RECONNECT_MS: u64 = 300;
 pub const FAILOVER_ASK_MS: u64 = 1_000;
 /// How long a failover waits for the second member's answer to its fence, in ms.
 pub const FENCE_GRACE_MS: u64 = 50;
+/// After how long a failover that reached neither member asks them again, in ms.
+pub const FENCE_RETRY_MS: u64 = 200;
+/// How often a storage node says on each connection that it is there, in ms.
+pub const ALIVE_MS: u64 = 100;
+/// A connection to a storage node on which nothing at all comes for this long, in ms, is given up, and seen to be so
+/// within half as long again; a node says no word to who has fallen silent for so long.
+pub const SILENT_MS: u64 = 500;
+/// How long a new connection to a storage node may be without a first word, in ms.
+pub const FIRST_WORD_MS: u64 = 300;
 /// How long a failover waits for a new pair to open a segment, in ms.
 pub const OPEN_TIMEOUT_MS: u64 = 500;
 /// How long a storage node is silent before the copies on it are made anew elsewhere, in ms.
@@ -118,4 +127,5 @@ const _: () = assert!(JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES as u
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a frame holds any fetch answer");
 const _: () = assert!(APPEND_DEADLINE_MS as i64 * 2 < SESSION_EXPIRY_MS, "a lane gives up first");
 const _: () = assert!(TAIL_BUDGET_BYTES < UNFLUSHED_BYTES_MAX, "files are written in haste long before");
+const _: () = assert!(ALIVE_MS * 3 < SILENT_MS, "three words may be late");
 const _: () = assert!(HEARTBEAT_MS * 3 < HEARTBEAT_TIMEOUT_MS);

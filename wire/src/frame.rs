@@ -81,6 +81,16 @@ pub enum PeerMessage {
     },
 }
 
+impl PeerMessage {
+    pub fn segment(&self) -> SegmentId {
+        match self {
+            Self::Open(open) => open.segment,
+            Self::Append { meta, .. } => meta.segment,
+            Self::Commit { segment, .. } | Self::Resume { segment } => *segment,
+        }
+    }
+}
+
 /// From a follower to its leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerReply {

@@ -79,13 +79,65 @@ fn both_answered_seals_at_the_smaller_end_and_carries_nothing() {
 #[test]
 fn one_answered_seals_at_its_watermark_and_carries_the_rest_to_another_node() {
     let (mut failover, _) = begin(true);
-    failover.step(1, known(2, 10, 6));
-    assert!(failover.step(2, Input::Unreachable { node: NodeId(1) }).is_empty(), "the grace is not over");
-    let effects = failover.step(FENCE_GRACE_MS, Input::Tick);
-    let request = opening(&effects);
-    assert_eq!((request.base, request.carry_to), (6, 10));
-    assert_eq!(request.leader, replica(2));
-    assert_eq!(request.follower, replica(3), "listed as alive, and silent: another is quicker");
+    assert!(failover.step(1, known(2, 10, 6)).is_empty(), "the other may answer within the grace");
+    let mut gone = failover.clone();
+    let silent = failover.step(FENCE_GRACE_MS, Input::Tick);
+    // A member that is known to be gone is not waited for.
+    for effects in [silent, gone.step(2, Input::Unreachable { node: NodeId(1) })] {
+        let request = opening(&effects);
+        assert_eq!((request.base, request.carry_to), (6, 10));
+        assert_eq!(request.leader, replica(2));
+        assert_eq!(request.follower, replica(3), "listed as alive, and silent: another is quicker");
+    }
+}
+
+#[test]
+fn members_that_were_not_there_are_asked_again() {
+    let (mut failover, _) = begin(true);
+    for node in [1, 2] {
+        assert!(failover.step(1, Input::Unreachable { node: NodeId(node) }).is_empty());
+    }
+    let fences = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Fence { .. })).count();
+    assert_eq!(fences(&failover.step(FENCE_GRACE_MS, Input::Tick)), 0);
+    assert_eq!(fences(&failover.step(FENCE_RETRY_MS, Input::Tick)), 2);
+    failover.step(FENCE_RETRY_MS + 1, known(1, 10, 10));
+    let effects = failover.step(FENCE_RETRY_MS + 2, known(2, 10, 10));
+    assert_eq!(opening(&effects).leader, replica(1));
+}
+
+#[test]
+fn whom_nobody_reaches_is_chosen_last() {
+    let suspect = |node: u32| Input::Suspected { nodes: vec![NodeId(node)] };
+    let (mut failover, _) = begin(true);
+    failover.step(1, suspect(3));
+    failover.step(1, Input::Unreachable { node: NodeId(1) });
+    let effects = failover.step(2, known(2, 10, 10));
+    assert_eq!(opening(&effects).follower, replica(1), "the suspect is no worse than the silent member");
+    let mut four = candidates();
+    four.push(Candidate { replica: replica(4), az: "az-3".into(), ..four[2].clone() });
+    let (mut failover, _) = Failover::begin(0, record(true), 7, four, vec![Nonce(9)], Goal::Open, Rules::ALL);
+    failover.step(1, suspect(3));
+    failover.step(1, Input::Unreachable { node: NodeId(1) });
+    let effects = failover.step(2, known(2, 10, 10));
+    assert_eq!(opening(&effects).follower, replica(4));
+}
+
+#[test]
+fn a_refused_opening_goes_elsewhere_at_once_and_to_the_same_pair_only_after_a_while() {
+    let (mut failover, effects) = begin(false);
+    let refused = || Err(refusal(ErrorCode::LeaderNotAvailable, "the follower cannot be reached".into()));
+    let first = opening(&effects).segment.nonce;
+    let effects = failover.step(1, Input::Opened { nonce: first, result: refused() });
+    let second = opening(&effects).clone();
+    assert_ne!(second.follower, replica(2), "that one was not reached");
+    let two = candidates().into_iter().take(2).collect();
+    let (mut failover, effects) =
+        Failover::begin(0, record(false), 7, two, vec![Nonce(9), Nonce(8), Nonce(7)], Goal::Open, Rules::ALL);
+    let first = opening(&effects).segment.nonce;
+    let effects = failover.step(1, Input::Opened { nonce: first, result: refused() });
+    let other_way = opening(&effects).segment.nonce;
+    assert!(failover.step(2, Input::Opened { nonce: other_way, result: refused() }).is_empty(), "no third pair");
+    opening(&failover.step(2 + OPEN_TIMEOUT_MS, Input::Tick));
 }
 
 #[test]

@@ -443,9 +443,14 @@ impl Leader {
         }
     }
 
-    pub(super) fn peer_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+    /// The follower's connection ended, or cannot be made; true when the segment is over: what is only being opened is
+    /// better opened elsewhere.
+    pub(super) fn peer_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) -> bool {
         if node != self.follower().node {
-            return;
+            return false;
+        }
+        if matches!(self.phase, Phase::Opening { .. }) {
+            return true;
         }
         self.is_follower_back = false;
         if self.follower_down_ms.is_none() {
@@ -453,14 +458,13 @@ impl Leader {
             self.next_call_ms = now.monotonic_ms + FOLLOWER_RECONNECT_MS;
             out.push(Effect::Wake { at_ms: self.next_call_ms });
         }
+        false
     }
 
     /// A follower that stays away is replaced: nothing is acknowledged without a second copy. Asked for again and
     /// again, since a pair in two zones may only be there later.
     fn replace_follower(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let is_away = self.follower_down_ms.is_some()
-            && !matches!(self.phase, Phase::Opening { .. })
-            && self.rules.holds(Rule::AwayFollowerIsReplaced);
+        let is_away = self.follower_down_ms.is_some() && self.rules.holds(Rule::AwayFollowerIsReplaced);
         if is_away && now.monotonic_ms >= self.next_call_ms {
             out.push(Effect::RequestFailover { segment: self.segment() });
             self.next_call_ms = now.monotonic_ms + FAILOVER_ASK_MS;
@@ -475,7 +479,7 @@ impl Leader {
         }
         let Some(since) = self.follower_down_ms.take() else { return };
         let is_late = now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS;
-        if is_late && !matches!(self.phase, Phase::Opening { .. }) {
+        if is_late {
             out.push(Effect::RequestFailover { segment: self.segment() });
         }
     }

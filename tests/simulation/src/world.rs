@@ -492,6 +492,11 @@ impl World {
                 Effect::Send { to, message } => {
                     let from = NodeId(node as u32 + 1);
                     let to = to.0 as usize - 1;
+                    if !self.nodes[to].is_up && self.rng.chance(50) {
+                        // Nobody takes the connection.
+                        let input = Input::PeerDown { node: NodeId(to as u32 + 1) };
+                        self.at(1, Event::ToNode { node, life, input });
+                    }
                     self.send(node, to, Input::Peer { from, message: Box::new(message) });
                 }
                 Effect::Reply { to, reply } => {
@@ -604,7 +609,7 @@ impl World {
             let actor = self.next_actor;
             self.next_actor += 1;
             let nonces = (0..4).map(|_| Nonce(self.rng.wide())).collect();
-            let (failover, effects) = Failover::begin(
+            let (mut failover, effects) = Failover::begin(
                 self.now_ms,
                 self.record.clone(),
                 self.revision,
@@ -613,6 +618,12 @@ impl World {
                 goal,
                 self.profile.rules,
             );
+            if self.rng.chance(30) {
+                // Right or wrong: what is suspected decides nothing about data.
+                let nodes = (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_up || self.rng.chance(20));
+                let nodes = nodes.map(|node| NodeId(node as u32 + 1)).collect();
+                failover.step(self.now_ms, failover::Input::Suspected { nodes });
+            }
             self.actors.insert(actor, failover);
             self.act(actor, effects);
         }

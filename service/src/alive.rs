@@ -1,0 +1,104 @@
+//! Whether the other end of a connection is there: a machine that lost its power, or its network, closes nothing.
+//!
+//! A storage node says one word ([`Frame::Room`]) when a connection begins. Whoever hears it, and asks there, says
+//! words of their own every `ALIVE_MS` from then on; the node says its next ones for as long as it hears something. So
+//! silence means that one direction fails, or the process does. A node that does not begin with a word (an older one)
+//! is never taken for silent, and hears none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+use types::limits::{ALIVE_MS, SILENT_MS};
+use wire::frame::Frame;
+
+use crate::connection::{FrameReader, FrameSender};
+
+fn every(ms: u64) -> Interval {
+    let mut interval = tokio::time::interval(Duration::from_millis(ms));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Reads what a storage node sends, until its connection ends or it falls silent.
+#[derive(Debug)]
+pub struct NodeReader {
+    reader: FrameReader,
+    sender: FrameSender,
+    ticks: Interval,
+    /// Words that the node may still say without saying them by itself: an older one answers a greeting with one.
+    unsure: u32,
+    reads: Arc<AtomicU64>,
+    reads_before: u64,
+    /// Ticks since something arrived.
+    silent: u32,
+}
+
+impl NodeReader {
+    /// `greetings`: words that even an older node would say on this connection.
+    pub fn new(reader: FrameReader, sender: FrameSender, greetings: u32) -> Self {
+        let (ticks, reads) = (every(ALIVE_MS), reader.reads());
+        Self { reader, sender, ticks, unsure: greetings + 1, reads, reads_before: 0, silent: 0 }
+    }
+
+    /// The next frame; `None` at the connection's end.
+    pub async fn next(&mut self) -> Option<(u64, Frame)> {
+        let next = {
+            let mut next = std::pin::pin!(self.reader.next());
+            loop {
+                tokio::select! {
+                    biased;
+                    next = &mut next => break next,
+                    _ = self.ticks.tick() => {}
+                }
+                let reads = self.reads.load(Ordering::Relaxed);
+                let has_come = std::mem::replace(&mut self.reads_before, reads) != reads;
+                self.silent = if has_come { 0 } else { self.silent + 1 };
+                if self.unsure == 0 {
+                    if u64::from(self.silent) > SILENT_MS / ALIVE_MS {
+                        tracing::warn!("a storage node fell silent; its connection is given up");
+                        return None;
+                    }
+                    self.sender.send(&Frame::Room { refused: None }, 0);
+                }
+            }
+        };
+        self.unsure = self.unsure.saturating_sub(u32::from(matches!(next, Some((_, Frame::Room { .. })))));
+        next
+    }
+}
+
+/// The other side: a storage node says its word on a connection for as long as it hears somebody there.
+#[derive(Debug)]
+pub struct Words {
+    ticks: Interval,
+    reads: Arc<AtomicU64>,
+    reads_before: u64,
+    /// Ticks since something was heard; the first one is there for the first word.
+    silent: u64,
+}
+
+impl Words {
+    pub fn new(reader: &FrameReader) -> Self {
+        Self { ticks: every(ALIVE_MS), reads: reader.reads(), reads_before: 0, silent: SILENT_MS / ALIVE_MS - 1 }
+    }
+
+    /// The next frame; meanwhile `word` is said again and again.
+    pub async fn next(&mut self, reader: &mut FrameReader, word: impl Fn()) -> Option<(u64, Frame)> {
+        let mut next = std::pin::pin!(reader.next());
+        loop {
+            tokio::select! {
+                biased;
+                next = &mut next => return next,
+                _ = self.ticks.tick() => {}
+            }
+            let reads = self.reads.load(Ordering::Relaxed);
+            let has_come = std::mem::replace(&mut self.reads_before, reads) != reads;
+            self.silent = if has_come { 0 } else { self.silent + 1 };
+            if self.silent <= SILENT_MS / ALIVE_MS {
+                word();
+            }
+        }
+    }
+}
