@@ -128,10 +128,13 @@ fn settle(found: Vec<Found>, out: &mut Recovered, file_bytes: u64, files_end: u6
                 return cut(out, write_start.min(hole.start), hole.start, whole, files_end);
             }
             out.damage.push(hole);
+            write_start = place.position;
+        } else if place.write != write {
+            // Where the write before it ended: what is unused between, at the end of a file, must not be vouched for by
+            // what is written after this one was cut.
+            write_start = out.end;
         }
-        if place.write != write {
-            (write, write_start) = (place.write, place.position);
-        }
+        write = place.write;
         whole = place.is_last;
         let end = place.position + record.length as u64;
         out.end = if place.is_last { end.next_multiple_of(BLOCK) } else { end };

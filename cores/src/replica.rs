@@ -523,9 +523,10 @@ impl Segment {
         self.pending.iter().find(|p| p.batch.base_offset == offset).map_or(0, |p| p.chain_before)
     }
 
-    /// Producer state at `offset`, a batch boundary at or above the watermark.
+    /// Producer state at `offset`, a batch boundary at or above the watermark; `None` for what is not here: a copy that
+    /// is being made knows only of what it has.
     pub fn producers_at(&self, offset: Offset) -> Option<ProducerState> {
-        if offset < self.commit {
+        if offset < self.commit || offset > self.end {
             return None;
         }
         let mut state = self.committed.clone();

@@ -140,13 +140,7 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
         while let Some((_, frame)) = reader.next().await {
             match frame {
                 Frame::PeerReply(reply) => {
-                    let segment = match reply {
-                        PeerReply::Durable { segment, .. }
-                        | PeerReply::Gap { segment, .. }
-                        | PeerReply::Fenced { segment }
-                        | PeerReply::Unknown { segment } => segment,
-                    };
-                    node.tell(segment.partition, Mail::PeerReply(to, reply));
+                    node.tell(reply.segment().partition, Mail::PeerReply(to, reply));
                 }
                 Frame::Room { refused } => node.peers.set_room(to, refused),
                 _ => {}

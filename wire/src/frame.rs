@@ -104,6 +104,17 @@ pub enum PeerReply {
     Unknown { segment: SegmentId },
 }
 
+impl PeerReply {
+    pub fn segment(&self) -> SegmentId {
+        match self {
+            Self::Durable { segment, .. }
+            | Self::Gap { segment, .. }
+            | Self::Fenced { segment }
+            | Self::Unknown { segment } => *segment,
+        }
+    }
+}
+
 /// What one member says of a segment after its fence is fsynced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MemberState {

@@ -91,7 +91,7 @@ impl Leader {
                 } else {
                     segment.producers_at(segment.end)
                 };
-                let state = state.ok_or_else(|| closed("the seal lies below what is committed here"))?;
+                let state = state.ok_or_else(|| closed("the state at the seal is not known here"))?;
                 let tail: Vec<_> = segment.tail(request.base, request.carry_to).cloned().collect();
                 let reached = tail.last().map_or(request.base, |last| last.batch.end_offset());
                 if reached < request.carry_to {

@@ -193,3 +193,32 @@ fn without_room_what_the_log_holds_is_answered_and_what_is_new_is_refused() {
         .collect();
     assert_eq!(tokens, [1, 2]);
 }
+
+/// A copy that is only being made knows the producers of what it has. A leader that went on from there would take a
+/// resend of anything later for something new.
+#[test]
+fn nobody_goes_on_from_where_its_copy_does_not_reach() {
+    let mut member = Partition::new(PARTITION, FOLLOWER, Rules::ALL);
+    tell(&mut member, open());
+    member.step(Now::default(), Input::JournalDurable);
+    let chain = member.replica().segment(segment().nonce).expect("just opened").chain;
+    tell(&mut member, append(batch("one", 0), chain));
+    member.step(Now::default(), Input::JournalDurable);
+    for (base, is_here) in [(2, false), (1, true)] {
+        let request = OpenRequest {
+            account: AccountId(1),
+            cluster: ClusterId(1),
+            segment: SegmentId { epoch: Epoch(2), nonce: Nonce(6), ..segment() },
+            base,
+            previous: Some(segment()),
+            carry_to: base,
+            leader: FOLLOWER,
+            follower: LEADER,
+            follower_address: String::new(),
+        };
+        let input = Input::Open { token: 1, request: Box::new(request), producers: None };
+        let effects = member.step(Now::default(), input);
+        let is_refused = effects.iter().any(|e| matches!(e, Effect::AnswerOpen { result: Err(_), .. }));
+        assert_eq!(is_refused, !is_here, "{base}: {effects:?}");
+    }
+}

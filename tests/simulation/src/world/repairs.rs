@@ -2,7 +2,7 @@
 
 use cores::partition::Progress;
 use cores::repair::{Health, NodeView, View, needs};
-use types::Offset;
+use types::{Offset, SegmentRecord};
 use wire::frame::{CopyReply, CopyRequest, DescribeRequest};
 
 use super::*;
@@ -88,6 +88,12 @@ impl World {
         };
         self.damaged.retain(|(nonce, replica)| is_listed(*nonce, *replica));
         let view = self.view();
+        // Nobody may be left who appends, and would find out. That a follower is lost its leader says.
+        let is_lost = |open: &&SegmentRecord| view.health(Nonce(0), open.leader()) >= Health::Lost;
+        if let Some(open) = self.record.open().filter(is_lost) {
+            let nonce = Some(open.nonce);
+            self.at(1, Event::StartFailover { nonce, goal: Goal::Open });
+        }
         let wanted = needs(&self.record, &view, self.profile.rules);
         // Two placement processes may look at once, and a third that was thought dead.
         let times = if self.rng.chance(15) { 2 } else { 1 };
