@@ -225,7 +225,7 @@ impl Failover {
             return self.finish(Ok(()));
         }
         let end = self.record.sealed_end();
-        let able = match self.record.chain.last() {
+        let able = match self.record.last_before_next() {
             Some(last) => last.replicas.to_vec(),
             None => self.candidates.iter().map(|candidate| candidate.replica).collect(),
         };
@@ -372,7 +372,7 @@ impl Failover {
         let holds_it = decision.able.contains(&leader.replica);
         let is_here = |replica: &&Replica| self.candidates.iter().any(|candidate| candidate.replica == **replica);
         let able = decision.able.iter().find(is_here);
-        if let (false, Some(last), Some(able)) = (holds_it, self.record.chain.last(), able) {
+        if let (false, Some(last), Some(able)) = (holds_it, self.record.last_before_next(), able) {
             let account = self.record.account;
             let request = DescribeRequest { account, segment: last.id(self.record.id()), end: decision.seal };
             let node = able.node;
@@ -434,7 +434,7 @@ impl Failover {
             cluster: self.record.cluster,
             segment,
             base: decision.seal,
-            previous: self.record.chain.last().map(|last| last.id(partition)),
+            previous: self.record.last_before_next().map(|last| last.id(partition)),
             carry_to: decision.carry_to,
             leader: leader.replica,
             follower: follower.replica,

@@ -13,6 +13,7 @@
 //! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
 
 pub mod failover;
+pub mod loss;
 pub mod packing;
 pub mod partition;
 pub mod producers;

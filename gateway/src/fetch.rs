@@ -85,7 +85,8 @@ async fn read(
             account: record.account,
             segment: segment.id(id),
             sealed_end: segment.end,
-            offset,
+            // A reader in a gap goes on behind it.
+            offset: offset.max(segment.base),
             since_ms,
             bytes_max,
             wait_ms: left as u32,

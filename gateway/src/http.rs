@@ -29,6 +29,7 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/topics/{topic}/records", post(produce::produce))
         .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read))
         .route("/v1/topics/{topic}/partitions/{partition}/move", post(operate::move_partition))
+        .route("/v1/topics/{topic}/partitions/{partition}/accept-loss", post(operate::accept_loss))
         .route("/v1/status", get(operate::status))
         .route("/v1/nodes/{node}/drain", post(operate::drain))
         .route("/v1/nodes/{node}/undrain", post(operate::undrain))

@@ -13,15 +13,15 @@ use axum::{Json, Router};
 use cores::failover::Goal;
 use serde::{Deserialize, Serialize};
 use service::api::{
-    AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges, MovePartition,
-    ProducerIds, RegisterGateway, RegisterNode, Status,
+    AcceptLoss, AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges,
+    MovePartition, ProducerIds, RegisterGateway, RegisterNode, Status,
 };
 use service::http::CLUSTER_HEADER;
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
-use crate::{Placement, balance, failover, members, records, status, turn};
+use crate::{Placement, balance, failover, loss, members, records, status, turn};
 
 type Shared = State<Arc<Placement>>;
 
@@ -62,6 +62,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/partitions/{topic}/{partition}/open", post(open))
         .route("/placement/v1/partitions/{topic}/{partition}/failover", post(fail_over))
         .route("/placement/v1/partitions/{topic}/{partition}/move", post(move_partition))
+        .route("/placement/v1/partitions/{topic}/{partition}/accept-loss", post(accept_loss))
         .route("/placement/v1/nodes/drain", post(drain_node))
         .route("/placement/v1/status", get(status))
         .route("/placement/v1/topics", post(create_topic))
@@ -189,6 +190,14 @@ async fn move_partition(
     Json(request): Json<MovePartition>,
 ) -> Answer<PartitionRecord> {
     Ok(Json(balance::move_partition(&placement, id(path)?, &request.to).await?))
+}
+
+async fn accept_loss(
+    State(placement): Shared,
+    Path(path): Path<(String, i32)>,
+    Json(request): Json<AcceptLoss>,
+) -> Answer<impl Serialize> {
+    Ok(Json(loss::accept(&placement, id(path)?, request).await?))
 }
 
 async fn drain_node(State(placement): Shared, Json(request): Json<DrainNode>) -> Answer<Done> {

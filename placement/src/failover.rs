@@ -13,9 +13,9 @@ use service::nodes::NodePool;
 use service::{clock, random};
 use tokio::sync::{Semaphore, mpsc, watch};
 use types::limits::OPEN_TIMEOUT_MS;
-use types::{ErrorCode, NodeId, NodeRecord, Nonce, PartitionRecord, Replica, TopicPartition};
+use types::{ErrorCode, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, Replica, TopicPartition};
 use wire::batch::mix;
-use wire::frame::{Frame, Refusal};
+use wire::frame::{FenceReply, Frame, MemberState, Refusal};
 
 use crate::{Placement, members, records};
 
@@ -204,6 +204,11 @@ impl Shell {
         for effect in effects {
             let inputs = self.inputs.clone();
             match effect {
+                Effect::Fence { node, .. } if !self.addresses.contains_key(&node) => {
+                    // Another disk has taken its place: there is nobody to wait for.
+                    let reply = FenceReply { incarnation: Incarnation(0), state: MemberState::Unknown };
+                    let _ = inputs.send(Input::Fenced { node, result: Ok(reply) });
+                }
                 Effect::Fence { node, request } => {
                     let (pool, address) = (self.placement.failovers.pool.clone(), self.addresses.get(&node).cloned());
                     tokio::spawn(async move {

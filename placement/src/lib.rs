@@ -9,6 +9,7 @@ mod balance;
 mod events;
 mod failover;
 mod index;
+mod loss;
 mod members;
 mod records;
 mod repair;

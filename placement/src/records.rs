@@ -183,6 +183,7 @@ fn new_partitions(topic: &TopicRecord, first: i32) -> impl Iterator<Item = (Stri
             epoch: Epoch(0),
             version: 1,
             log_start: 0,
+            gaps: Vec::new(),
             chain: Vec::new(),
         };
         (partition_key(record.id()), json(&record))

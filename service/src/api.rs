@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccountId, ClusterId, ErrorCode, GatewayRecord, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, SegmentId,
-    TopicId, TopicPartition, TopicRecord,
+    AccountId, ClusterId, ErrorCode, GatewayRecord, Incarnation, NodeId, NodeRecord, Nonce, Offset, PartitionRecord,
+    SegmentId, TopicId, TopicPartition, TopicRecord,
 };
 
 use crate::http::JsonClient;
@@ -146,6 +146,30 @@ pub struct DrainNode {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MovePartition {
     pub to: String,
+}
+
+/// Says that copies of a partition will not come back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AcceptLoss {
+    /// False: only tell what is lost.
+    pub is_confirmed: bool,
+}
+
+/// What is lost of a partition.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Losses {
+    pub lost: Vec<LostRange>,
+    /// Where the partition goes on, once that was accepted and it is open.
+    pub next_offset: Option<Offset>,
+}
+
+/// Offsets of one segment; `to` is not known of the open one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LostRange {
+    pub from: Offset,
+    pub to: Option<Offset>,
+    /// Storage nodes that had it, as listings call them.
+    pub nodes: Vec<String>,
 }
 
 /// What placement sees and does.
@@ -289,6 +313,10 @@ impl PlacementClient {
 
     pub async fn move_partition(&self, id: TopicPartition, to: &MovePartition) -> Result<PartitionRecord, ApiError> {
         self.0.post(&format!("/placement/v1/partitions/{id}/move"), to, OPEN).await
+    }
+
+    pub async fn accept_loss(&self, id: TopicPartition, request: &AcceptLoss) -> Result<Losses, ApiError> {
+        self.0.post(&format!("/placement/v1/partitions/{id}/accept-loss"), request, OPEN).await
     }
 
     pub async fn producer_ids(&self) -> Result<ProducerIds, ApiError> {

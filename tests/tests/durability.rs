@@ -1,5 +1,6 @@
 //! What an operator relies on: copies come back, nodes can be emptied, partitions move, and nothing is lost meanwhile.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -200,6 +201,117 @@ fn a_node_that_stays_away_is_done_without() {
     cluster.services[1].kill();
     cluster.services[1].start();
     assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+}
+
+/// As an upgrade does it: every process is ended and started in turn, the next storage node once everything has two
+/// copies again. All but the only gateway: kcat ends when no broker is left. Chaos has two, and kills them.
+#[test]
+fn a_rolling_restart_goes_unnoticed() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("rolling");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    create(&cluster, "t", "6");
+    let mut writer = Writer::start(&cluster, "t");
+    for service in 0..cluster.services.len() {
+        writer.write_for(Duration::from_millis(400));
+        let name = cluster.services[service].name.clone();
+        if name == "gateway" {
+            continue;
+        }
+        assert_eq!(cluster.services[service].terminate(), Some(0), "{name}");
+        cluster.services[service].start();
+        writer.write_for(Duration::from_millis(400));
+        wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+    }
+    let lines = writer.end();
+    assert!(lines > 500, "only {lines} lines were written");
+    assert!(read(&cluster, "t") == sorted((0..lines).map(|line| format!("line {line}"))), "not what was acknowledged");
+}
+
+/// Two disks are lost at once, before anything was copied: what was on both is gone, and says so until an operator goes
+/// on without it. Everything else is untouched, and no offset is used twice.
+#[test]
+fn what_is_lost_stays_offline_until_that_is_accepted() {
+    if !is_equipped() {
+        return;
+    }
+    const PARTITIONS: usize = 24;
+    let scratch = Scratch::new("loss");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    create(&cluster, "t", &PARTITIONS.to_string());
+    write(&cluster, "t", (0..5_000).map(|number| format!("before {number}")));
+    let before = read_by_partition(&cluster, "t");
+    for node in [1, 2] {
+        cluster.services[node].kill();
+    }
+    for node in [1, 2] {
+        std::fs::remove_dir_all(scratch.path().join(&cluster.services[node].name)).expect("its data");
+        cluster.services[node].start();
+    }
+    let accept = |partition: usize, more: &[&str]| {
+        let partition = partition.to_string();
+        let arguments = [&["partition", "accept-loss", "t", &partition, "--output", "json"], more].concat();
+        let began = Instant::now();
+        loop {
+            let output = command(&cluster, &arguments).output().expect("weir");
+            match serde_json::from_slice::<Value>(&output.stdout) {
+                Ok(answer) => break (output.status.success(), answer),
+                // A node that has just come may be on its way still.
+                Err(_) => {
+                    let error = String::from_utf8_lossy(&output.stderr);
+                    assert!(began.elapsed() < Duration::from_secs(20), "{error}");
+                    println!("{error}");
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+    };
+    // Only the copies on both are lost: asking changes nothing, however often.
+    let is_lost = |partition: &usize| {
+        let (is_fine, answer) = accept(*partition, &[]);
+        let lost = answer["lost"].as_array().unwrap_or_else(|| panic!("{partition}: {answer}")).len();
+        assert_eq!(is_fine, lost == 0, "{answer}");
+        lost > 0
+    };
+    let lost: Vec<usize> = (0..PARTITIONS).filter(is_lost).collect();
+    assert!(!lost.is_empty() && lost.len() < PARTITIONS, "{lost:?}");
+    assert_eq!(lost, (0..PARTITIONS).filter(is_lost).collect::<Vec<_>>());
+    assert_eq!(status(&cluster)["partitions"]["offline"], lost.len());
+    for partition in &lost {
+        let (is_fine, answer) = accept(*partition, &["--yes"]);
+        assert!(is_fine, "{answer}");
+        assert!(answer["next_offset"].as_i64() >= Some(1 << 40), "{answer}");
+        assert!(accept(*partition, &["--yes"]).1["lost"].as_array().is_some_and(Vec::is_empty), "lost once");
+    }
+    wait_for_two_copies(&cluster, None, Duration::from_secs(60));
+    write(&cluster, "t", (0..2_000).map(|number| format!("after {number}")));
+    let after = read_by_partition(&cluster, "t");
+    for partition in 0..PARTITIONS {
+        let kept = after[&partition].iter().filter(|(_, line)| line.starts_with("before")).cloned().collect::<Vec<_>>();
+        if lost.contains(&partition) {
+            assert_eq!(kept, [], "a lost disk's records");
+            assert!(after[&partition].iter().all(|(offset, _)| *offset >= 1 << 40), "an offset is used again");
+        } else {
+            assert_eq!(kept, before[&partition], "partition {partition}");
+        }
+    }
+    let again = after.values().flatten().filter(|(_, line)| line.starts_with("after")).count();
+    assert_eq!(again, 2_000, "every partition takes records");
+}
+
+/// Offset and line, by partition.
+fn read_by_partition(cluster: &Cluster, topic: &str) -> BTreeMap<usize, Vec<(u64, String)>> {
+    let mut consume = Command::new("kcat");
+    consume.args(["-b", &cluster.kafka, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%p %o %s\\n"]);
+    let mut found: BTreeMap<usize, Vec<(u64, String)>> = BTreeMap::new();
+    for line in String::from_utf8(succeed(&mut consume, b"")).expect("text").lines() {
+        let fields: Vec<&str> = line.splitn(3, ' ').collect();
+        let number = |at: usize| fields[at].parse::<u64>().expect("a number");
+        found.entry(number(0) as usize).or_default().push((number(1), fields[2].to_owned()));
+    }
+    found
 }
 
 /// Three placement processes on three members of etcd: any one may go, also the one that acts, also etcd's leader.

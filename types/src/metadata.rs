@@ -63,6 +63,18 @@ pub struct PartitionRecord {
     /// Counts the record's changes: of two records of one partition the higher is the newer.
     #[serde(default)]
     pub version: u64,
+    /// Offsets that no copy is left of, as an operator accepted; ordered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+}
+
+/// Offsets from `from` to below `to` that are lost, and since when, in ms since 1970, that is accepted. Readers go on at
+/// `to`; no record ever gets an offset in between again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Gap {
+    pub from: Offset,
+    pub to: Offset,
+    pub accepted_ms: i64,
 }
 
 impl PartitionRecord {
@@ -77,15 +89,26 @@ impl PartitionRecord {
 
     /// Where sealed offsets end: the base of the open segment, or of the next one.
     pub fn sealed_end(&self) -> Offset {
-        match self.chain.last() {
+        let end = match self.chain.last() {
             Some(last) => last.end.unwrap_or(last.base),
             None => self.log_start,
-        }
+        };
+        end.max(self.gaps.last().map_or(0, |gap| gap.to))
     }
 
-    /// The segment that holds `offset`: the last one whose base is at or below it and whose end is above.
+    /// The last segment, if what comes next goes on from it: not if a gap lies between.
+    pub fn last_before_next(&self) -> Option<&SegmentRecord> {
+        self.chain.last().filter(|last| last.end.unwrap_or(last.base) == self.sealed_end())
+    }
+
+    /// The segment that holds `offset`: the last one whose base is at or below it and whose end is above. Of an offset
+    /// in a gap the one after the gap.
     pub fn segment_of(&self, offset: Offset) -> Option<&SegmentRecord> {
-        self.chain.iter().rev().find(|s| s.base <= offset && s.end.is_none_or(|end| offset < end))
+        let in_gap = self.gaps.iter().find(|gap| gap.from <= offset && offset < gap.to);
+        match in_gap {
+            Some(gap) => self.segment_of(gap.to),
+            None => self.chain.iter().rev().find(|s| s.base <= offset && s.end.is_none_or(|end| offset < end)),
+        }
     }
 }
 
@@ -166,6 +189,7 @@ mod tests {
             generation: Generation(1),
             epoch: Epoch(3),
             log_start: 0,
+            gaps: Vec::new(),
             chain: vec![segment(0, Some(5)), segment(5, Some(5)), segment(5, None)],
             version: 3,
         };

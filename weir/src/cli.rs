@@ -317,6 +317,23 @@ pub enum PartitionCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Show what of a partition no copy is left of, and with --yes go on without it
+    ///
+    /// A partition without an intact copy is offline until one comes back. If none will, this takes what is lost out of
+    /// it: readers go on behind the gap, offsets in it are never used again, and a copy that comes back after all is
+    /// deleted.
+    #[command(
+        after_help = "Example:\n  weir partition accept-loss orders 0          shows what is lost\n  weir partition accept-loss orders 0 --yes    goes on without it"
+    )]
+    AcceptLoss {
+        topic: String,
+        partition: i32,
+        /// The copies will not come back
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Debug, Args)]

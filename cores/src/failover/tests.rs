@@ -39,6 +39,7 @@ fn record(open: bool) -> PartitionRecord {
         epoch: Epoch(i32::from(open)),
         version: 1,
         log_start: 0,
+        gaps: Vec::new(),
         chain: if open { vec![segment] } else { Vec::new() },
     }
 }

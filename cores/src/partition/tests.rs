@@ -120,6 +120,7 @@ fn leader() -> Partition {
         epoch: Epoch(1),
         version: 1,
         log_start: 0,
+        gaps: Vec::new(),
         chain: vec![SegmentRecord {
             generation: Generation(1),
             epoch: Epoch(1),

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use service::api::{DrainNode, MovePartition, Status};
+use service::api::{AcceptLoss, DrainNode, MovePartition, Status};
 use types::{ErrorCode, TopicPartition};
 
 use super::problem::Problem;
@@ -71,15 +71,32 @@ pub async fn move_partition(
     body: Result<Json<MovePartition>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(request) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
-    let found = find(&gateway, &topic)?;
-    if !(0..found.partitions).contains(&partition) {
-        let message = format!("topic `{topic}` has partitions 0 to {}", found.partitions - 1);
-        return Err(refuse(ErrorCode::UnknownPartition, message).into());
-    }
-    let id = TopicPartition { topic: found.id, partition };
+    let id = find_partition(&gateway, &topic, partition)?;
     let record = gateway.placement.move_partition(id, &request).await.map_err(from_api)?;
     let leader = record.open().and_then(|open| gateway.map.node(open.leader().node)).map(|node| node.name);
     let epoch = record.epoch.0;
     gateway.map.learn(record);
     Ok(Json(json!({ "topic": topic, "partition": partition, "leader": leader, "epoch": epoch })))
+}
+
+/// Tells what of a partition no copy is left of; `is_confirmed`: and goes on without it.
+pub async fn accept_loss(
+    State(gateway): State<Arc<Gateway>>,
+    Path((topic, partition)): Path<(String, i32)>,
+    body: Result<Json<AcceptLoss>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(request) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    let id = find_partition(&gateway, &topic, partition)?;
+    let losses = gateway.placement.accept_loss(id, &request).await.map_err(from_api)?;
+    let (lost, next_offset) = (losses.lost, losses.next_offset);
+    Ok(Json(json!({ "topic": topic, "partition": partition, "lost": lost, "next_offset": next_offset })))
+}
+
+fn find_partition(gateway: &Gateway, topic: &str, partition: i32) -> Result<TopicPartition, Problem> {
+    let found = find(gateway, topic)?;
+    if !(0..found.partitions).contains(&partition) {
+        let message = format!("topic `{topic}` has partitions 0 to {}", found.partitions - 1);
+        return Err(refuse(ErrorCode::UnknownPartition, message).into());
+    }
+    Ok(TopicPartition { topic: found.id, partition })
 }

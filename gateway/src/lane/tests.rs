@@ -39,6 +39,7 @@ fn led_by(epoch: i32, leader: u32) -> PartitionRecord {
         epoch: Epoch(epoch),
         version: 1,
         log_start: 0,
+        gaps: Vec::new(),
         chain: vec![SegmentRecord {
             generation: Generation(1),
             epoch: Epoch(epoch),

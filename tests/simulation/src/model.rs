@@ -186,6 +186,7 @@ impl Checker {
                 generation: Generation(1),
                 epoch: Epoch(0),
                 log_start: 0,
+                gaps: Vec::new(),
                 chain: Vec::new(),
                 version: 1,
             }),

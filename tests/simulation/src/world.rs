@@ -308,6 +308,7 @@ impl World {
                 epoch: Epoch(0),
                 version: 1,
                 log_start: 0,
+                gaps: Vec::new(),
                 chain: Vec::new(),
             },
             revision: 1,

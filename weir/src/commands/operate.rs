@@ -1,4 +1,4 @@
-//! `weir status`, `weir node list|drain|undrain`, `weir partition move`.
+//! `weir status`, `weir node list|drain|undrain`, `weir partition move|accept-loss`.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -149,10 +149,38 @@ async fn until_drained(client: &Client, name: &str) -> Result<Value, Failure> {
 }
 
 pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
-    let PartitionCommand::Move { topic, partition, to, target } = command;
-    let path = format!("/v1/topics/{}/partitions/{partition}/move", part(&topic));
-    let moved = Client::new(&target.server).json(Method::POST, &path, Some(&json!({ "to": to }))).await?;
-    let row = vec![topic, partition.to_string(), text(&moved["leader"]), text(&moved["epoch"])];
-    print(target.output, &moved, &["TOPIC", "PARTITION", "LEADER", "EPOCH"], vec![row]);
+    match command {
+        PartitionCommand::Move { topic, partition, to, target } => {
+            let path = format!("/v1/topics/{}/partitions/{partition}/move", part(&topic));
+            let moved = Client::new(&target.server).json(Method::POST, &path, Some(&json!({ "to": to }))).await?;
+            let row = vec![topic, partition.to_string(), text(&moved["leader"]), text(&moved["epoch"])];
+            print(target.output, &moved, &["TOPIC", "PARTITION", "LEADER", "EPOCH"], vec![row]);
+            Ok(())
+        }
+        PartitionCommand::AcceptLoss { topic, partition, yes, target } => {
+            accept_loss(&topic, partition, yes, &target).await
+        }
+    }
+}
+
+async fn accept_loss(topic: &str, partition: i32, is_confirmed: bool, target: &Target) -> Result<(), Failure> {
+    let path = format!("/v1/topics/{}/partitions/{partition}/accept-loss", part(topic));
+    let body = json!({ "is_confirmed": is_confirmed });
+    let answer = Client::new(&target.server).json(Method::POST, &path, Some(&body)).await?;
+    let lost = list(&answer["lost"]);
+    let row = |range: &Value| {
+        let nodes: Vec<String> = list(&range["nodes"]).iter().map(text).collect();
+        let to = if range["to"].is_null() { "not known".to_owned() } else { text(&range["to"]) };
+        vec![topic.to_owned(), partition.to_string(), text(&range["from"]), to, nodes.join(", ")]
+    };
+    let heading = ["TOPIC", "PARTITION", "LOST FROM", "TO", "WAS ON"];
+    print(target.output, &answer, &heading, lost.iter().map(row).collect());
+    match (lost.is_empty(), is_confirmed) {
+        (true, _) => eprintln!("nothing is lost: every segment has a copy, or one that may come back"),
+        (false, true) => eprintln!("accepted; the partition goes on at offset {}", text(&answer["next_offset"])),
+        (false, false) => {
+            return Err(Failure::failed("nothing was changed; with --yes the partition goes on without this"));
+        }
+    }
     Ok(())
 }
