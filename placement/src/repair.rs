@@ -26,6 +26,8 @@ const COALESCE: Duration = Duration::from_millis(50);
 const REPAIRS_MAX: usize = 32;
 const REPAIRS_PER_TARGET: usize = 16;
 const ASK_TIMEOUT: Duration = Duration::from_millis(COPY_STALLED_MS);
+/// After how long the target of a copy is first asked how far it is, in ms.
+const ASK_FIRST_MS: u64 = 10;
 /// How long a segment whose repair failed rests.
 const REST_MS: u64 = 3_000;
 
@@ -76,10 +78,11 @@ impl Repairs {
         running.values().map(status).collect()
     }
 
-    /// Whether this one is under way, and whether there is room for another.
-    fn is_running(&self, nonce: Nonce) -> (bool, bool) {
+    /// Whether one of this partition is under way, and whether there is room for another. One at a time: each changes the
+    /// record, and a copy is for the record that it was begun with.
+    fn is_running(&self, partition: TopicPartition) -> (bool, bool) {
         let running = self.running.lock().expect("no panic holds this lock");
-        (running.contains_key(&nonce), running.len() >= REPAIRS_MAX)
+        (running.values().any(|running| running.partition == partition), running.len() >= REPAIRS_MAX)
     }
 
     fn is_free(&self, nonce: Nonce, target: NodeId) -> bool {
@@ -158,7 +161,7 @@ async fn look(placement: &Arc<Placement>) -> Result<(), StoreError> {
         resting.keys().copied().collect()
     };
     for (record, need) in wanted {
-        let (is_running, is_busy) = placement.repairs.is_running(need.nonce);
+        let (is_running, is_busy) = placement.repairs.is_running(record.id());
         if is_busy {
             break;
         }
@@ -233,6 +236,8 @@ async fn attempt(
     let address = nodes.into_iter().find(|node| node.id == target).map(|node| node.address);
     let (inputs, mut received) = mpsc::unbounded_channel();
     let mut effects = effects;
+    // Most segments are small: asked soon, then less often.
+    let mut patience_ms = ASK_FIRST_MS;
     loop {
         for effect in effects {
             let inputs = inputs.clone();
@@ -251,6 +256,8 @@ async fn attempt(
                     let _ = inputs.send(Input::Swapped { won });
                 }
                 Effect::Wake { after_ms } => {
+                    let after_ms = after_ms.min(patience_ms);
+                    patience_ms = (2 * patience_ms).min(COPY_STALLED_MS);
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(after_ms)).await;
                         let _ = inputs.send(Input::Tick);

@@ -66,6 +66,9 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
             Frame::Peer(message) => {
                 let Some(from) = peer else { return };
                 let segment = message.segment();
+                if matches!(*message, PeerMessage::Open(_) | PeerMessage::Resume { .. }) {
+                    node.peers.leader_connected(from, sender.clone());
+                }
                 let is_opening = matches!(*message, PeerMessage::Open(_));
                 match node.owner(segment.partition) {
                     Some(owner) => owner.tell(Mail::Peer(from, message)),
@@ -82,7 +85,7 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                 }
             },
             Frame::Open { request, producers } => {
-                node.peers.learn(request.follower.node, &request.follower_address);
+                node.learn(request.follower.node, &request.follower_address);
                 let partition = request.segment.partition;
                 let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
                 owner.tell(Mail::Open(asker(), request, producers));

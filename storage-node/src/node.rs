@@ -149,6 +149,13 @@ impl Node {
         self.owners.iter().for_each(|owner| owner.tell(mail()));
     }
 
+    /// Notes where another node listens.
+    pub fn learn(&self, other: NodeId, address: &str) {
+        for gone in self.peers.learn(other, address) {
+            self.tell_all(|| Mail::PeerDown(gone));
+        }
+    }
+
     /// False if the follower is known not to be there.
     pub fn send_to_follower(self: &Arc<Self>, to: NodeId, message: PeerMessage) -> bool {
         peers::send(self, to, message)
@@ -468,7 +475,7 @@ async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
                     }
                 }
                 for other in &changes.nodes {
-                    node.peers.learn(other.id, &other.address);
+                    node.learn(other.id, &other.address);
                 }
                 if changes.is_whole {
                     // Deletions that this node did not hear of are not in it: it asks for each.

@@ -12,12 +12,15 @@ use dashmap::DashMap;
 use service::alive::NodeReader;
 use service::connection::{self, FrameSender};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{Frame, PeerMessage, PeerReply};
 
 use crate::node::Node;
 use crate::owner::Mail;
 
+/// A machine without power refuses nothing. Shorter than the time that an opening has.
+const CONNECT: Duration = Duration::from_millis(300);
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_millis(200);
 
@@ -25,7 +28,8 @@ const RETRY_LAST: Duration = Duration::from_millis(200);
 struct Link {
     address: String,
     sender: Option<FrameSender>,
-    is_connecting: bool,
+    /// Keeps it connected, once there was something to say.
+    task: Option<AbortHandle>,
     /// It could not be reached when that was tried last.
     is_unreachable: bool,
     /// Partitions that had something to say while it was being connected to.
@@ -44,12 +48,25 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Notes where a node listens.
-    pub fn learn(&self, node: NodeId, address: &str) {
+    /// Notes where a node listens. Who listened there before is gone, and is returned: one process would answer for both,
+    /// and its answers would come over the connection of either. A disk that takes another's place has the higher number.
+    pub fn learn(&self, node: NodeId, address: &str) -> Vec<NodeId> {
+        let mut gone = Vec::new();
+        self.followers.retain(|other, link| {
+            let is_gone = *other < node && link.address == address;
+            if is_gone {
+                gone.push(*other);
+                link.task.take().iter().for_each(AbortHandle::abort);
+            }
+            !is_gone
+        });
+        if self.followers.iter().any(|link| *link.key() > node && link.address == address) {
+            return gone;
+        }
         let mut link = self.followers.entry(node).or_insert_with(|| Link {
             address: address.to_owned(),
             sender: None,
-            is_connecting: false,
+            task: None,
             is_unreachable: false,
             unheard: HashSet::new(),
             refused: None,
@@ -57,9 +74,10 @@ impl Peers {
         if link.address != address {
             link.address = address.to_owned();
         }
+        gone
     }
 
-    /// A leader's connection began: replies to it go there.
+    /// A leader begins to use a connection: replies to it go there.
     pub fn leader_connected(&self, node: NodeId, sender: FrameSender) {
         self.leaders.insert(node, sender);
     }
@@ -96,13 +114,13 @@ impl Peers {
 
 /// Sends to a follower, or begins to connect to it. False if it is known not to be there.
 pub fn send(node: &Arc<Node>, to: NodeId, message: PeerMessage) -> bool {
-    let Some(mut link) = node.peers.followers.get_mut(&to) else { return true };
+    let Some(mut link) = node.peers.followers.get_mut(&to) else { return false };
     if let Some(sender) = link.sender.as_ref().filter(|sender| !sender.is_closed()) {
         sender.send(&Frame::Peer(Box::new(message)), 0);
         return true;
     }
-    if !std::mem::replace(&mut link.is_connecting, true) {
-        tokio::spawn(keep_connected(Arc::clone(node), to));
+    if link.task.is_none() {
+        link.task = Some(tokio::spawn(keep_connected(Arc::clone(node), to)).abort_handle());
     }
     if !link.is_unreachable {
         link.unheard.insert(message.segment().partition);
@@ -114,8 +132,7 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
     let mut wait = RETRY_FIRST;
     loop {
         let Some(address) = node.peers.followers.get(&to).map(|link| link.address.clone()) else { return };
-        let connecting = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(&address));
-        let Ok(Ok(stream)) = connecting.await else {
+        let Ok(Some((sender, mut reader))) = tokio::time::timeout(CONNECT, greet(&node, &address)).await else {
             if let Some(mut link) = node.peers.followers.get_mut(&to) {
                 link.is_unreachable = true;
                 let unheard = std::mem::take(&mut link.unheard);
@@ -127,10 +144,6 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
             continue;
         };
         wait = RETRY_FIRST;
-        let (sender, reader) = connection::start(stream);
-        let mut reader = NodeReader::new(reader, sender.clone(), 1);
-        let me = node.me();
-        sender.send(&Frame::Hello { node: me.node, incarnation: me.incarnation }, 0);
         if let Some(mut link) = node.peers.followers.get_mut(&to) {
             link.sender = Some(sender.clone());
             link.is_unreachable = false;
@@ -153,4 +166,14 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
         tracing::info!(follower = %to, "the connection to a follower ended; connecting again");
         node.tell_all(|| Mail::PeerDown(to));
     }
+}
+
+/// Connects and says who asks. A connection counts once the node has answered the greeting: what stands between may take
+/// connections for a process that is gone.
+async fn greet(node: &Node, address: &str) -> Option<(FrameSender, NodeReader)> {
+    let (sender, reader) = connection::start(TcpStream::connect(address).await.ok()?);
+    let mut reader = NodeReader::new(reader, sender.clone(), 1);
+    let me = node.me();
+    sender.send(&Frame::Hello { node: me.node, incarnation: me.incarnation }, 0);
+    matches!(reader.next().await, Some((_, Frame::Room { .. }))).then_some((sender, reader))
 }

@@ -4,6 +4,7 @@
 //! A run is a number of faults; each heals before the next begins, and some come in pairs.
 
 pub mod ledger;
+pub mod network;
 pub mod proxy;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::chaos::ledger::{Ledger, Log, Value, parse};
-use crate::chaos::proxy::Weather;
-use crate::{Service, curl_json, free_port, succeed, tools, weir};
+use crate::chaos::network::Network;
+use crate::{Service, curl_json, succeed, tools, weir};
 
 const PARTITIONS: u32 = 12;
 const ZONES: [&str; 6] = ["az-a", "az-b", "az-c", "az-a", "az-b", "az-c"];
@@ -101,7 +102,7 @@ struct World<'a> {
     dir: &'a Path,
     placement: Service,
     nodes: Vec<Service>,
-    weather: Vec<Arc<Weather>>,
+    network: Network,
     gateways: Vec<Service>,
     http: Vec<String>,
     kafka: Vec<String>,
@@ -174,33 +175,37 @@ struct Finished {
     report: Report,
     kafka: String,
     timeline: Vec<(u64, &'static str)>,
+    _network: Network,
     _services: Vec<Service>,
 }
 
 impl<'a> World<'a> {
     fn start(dir: &'a Path, plan: Plan) -> Self {
-        let local = || format!("127.0.0.1:{}", free_port());
-        let listen = local();
+        let mut network = Network::begin();
+        let listen = network.hub();
         let url = format!("http://{listen}");
         let at = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
         let store = format!("redb:{}", at("placement"));
         let mut placement = Service::new(dir, "placement", &["placement", "--listen", &listen, "--store", &store]);
+        placement.add_arguments(network.flags());
         placement.start();
-        let (mut nodes, mut weather) = (Vec::new(), Vec::new());
+        let mut nodes = Vec::new();
         for (number, az) in ZONES.iter().enumerate() {
             let name = format!("n{}", number + 1);
-            let (listen, admin, public, data) = (local(), local(), local(), at(&name));
-            weather.push(proxy::start(&public, listen.clone()));
-            let arguments = ["storage-node", "--az", az, "--name", &name, "--data", &data, "--listen", &listen];
-            let rest = ["--admin", &admin, "--advertise", &public, "--placement", &url];
-            let mut node = Service::new(dir, &name, &[&arguments[..], &rest[..]].concat());
+            let (place, data) = (network.add(), at(&name));
+            let arguments = ["storage-node", "--az", az, "--name", &name, "--data", &data, "--listen", &place.listen];
+            let rest = ["--admin", &place.admin, "--advertise", &place.public, "--placement", &url];
+            let node = Service::new(dir, &name, &[&arguments[..], &rest[..]].concat());
+            let mut node = node.in_namespace(place.namespace);
+            node.add_arguments(network.flags());
             node.start();
             nodes.push(node);
         }
         let (mut gateways, mut http, mut kafka) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=2 {
-            let (k, h, name) = (local(), local(), format!("gateway-{number}"));
+            let (k, h, name) = (network.hub(), network.hub(), format!("gateway-{number}"));
             let mut gateway = Service::new(dir, &name, &["gateway", "--kafka", &k, "--http", &h, "--placement", &url]);
+            gateway.add_arguments(network.flags());
             gateway.start();
             gateways.push(gateway);
             http.push(format!("http://{h}"));
@@ -208,7 +213,7 @@ impl<'a> World<'a> {
         }
         let rng = Rng(plan.seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (report, timeline, kinds) = (Report::default(), Vec::new(), plan.kinds);
-        Self { dir, placement, nodes, weather, gateways, http, kafka, rng, kinds, report, timeline }
+        Self { dir, placement, nodes, network, gateways, http, kafka, rng, kinds, report, timeline }
     }
 
     fn pick(&mut self) -> usize {
@@ -249,30 +254,43 @@ impl<'a> World<'a> {
                 self.stop(node, false);
                 "a node is stopped and goes on"
             }
-            49..=66 => {
+            49..=57 => {
+                // A pair, one way or both.
+                let other = (node + 1 + self.rng.below(5) as usize) % 6;
+                let is_both = self.rng.below(2) == 0;
+                if !self.network.cut_between(node, other) || (is_both && !self.network.cut_between(other, node)) {
+                    return;
+                }
+                self.wait(50, 5_000);
+                [node, other].iter().for_each(|node| self.network.heal(*node));
+                ["one node does not hear another", "two nodes do not hear each other"][usize::from(is_both)]
+            }
+            58..=66 => {
                 // One way, the other, or both.
                 let ways = self.rng.below(3);
-                self.weather[node].is_cut_in.store(ways != 1, Ordering::Relaxed);
-                self.weather[node].is_cut_out.store(ways != 0, Ordering::Relaxed);
+                self.network.cut(node, ways != 1, ways != 0);
                 self.wait(50, 5_000);
-                self.weather[node].heal();
+                self.network.heal(node);
                 ["requests to a node are cut", "answers of a node are cut", "a node is cut off"][ways as usize]
             }
             67..=71 => {
                 let zone = node % 3;
-                for node in [zone, zone + 3] {
-                    self.weather[node].is_cut_in.store(true, Ordering::Relaxed);
-                    self.weather[node].is_cut_out.store(true, Ordering::Relaxed);
+                let other = (zone + 1) % 3;
+                let is_whole = self.rng.below(2) == 0;
+                for (node, peer) in [(zone, other), (zone, other + 3), (zone + 3, other), (zone + 3, other + 3)] {
+                    if is_whole || !self.network.cut_between(node, peer) || !self.network.cut_between(peer, node) {
+                        self.network.cut(node, true, true);
+                    }
                 }
-                self.wait(500, 3_000);
-                [zone, zone + 3].iter().for_each(|node| self.weather[*node].heal());
-                "a zone is cut off"
+                self.wait(500, 5_000);
+                self.heal();
+                ["two zones do not hear each other", "a zone is cut off"][usize::from(is_whole)]
             }
             72..=79 => {
                 let delay = 5 + self.rng.below(60);
-                self.weather[node].delay_ms.store(delay, Ordering::Relaxed);
+                self.network.slow(node, delay);
                 self.wait(500, 3_000);
-                self.weather[node].heal();
+                self.network.heal(node);
                 "a slow network"
             }
             80..=86 => {
@@ -337,13 +355,13 @@ impl<'a> World<'a> {
     }
 
     fn heal(&mut self) {
-        self.weather.iter().for_each(|weather| weather.heal());
+        (0..self.nodes.len()).for_each(|node| self.network.heal(node));
     }
 
     fn finish(self) -> Finished {
         let kafka = self.kafka[0].clone();
         let services = self.nodes.into_iter().chain(self.gateways).chain([self.placement]).collect();
-        Finished { report: self.report, kafka, timeline: self.timeline, _services: services }
+        Finished { report: self.report, kafka, timeline: self.timeline, _network: self.network, _services: services }
     }
 }
 

@@ -63,6 +63,7 @@ pub struct Service {
     arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
+    namespace: Option<String>,
 }
 
 impl Service {
@@ -72,14 +73,28 @@ impl Service {
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
             log: dir.join(format!("{name}.log")),
             child: None,
+            namespace: None,
         }
+    }
+
+    /// Runs in a network namespace, which must be there.
+    pub fn in_namespace(mut self, name: Option<String>) -> Self {
+        self.namespace = name;
+        self
     }
 
     /// Starts the process and waits for its `is ready` line.
     pub fn start(&mut self) {
         let out = self.log.with_extension("out");
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
-        let mut command = Command::new(weir());
+        let mut command = match &self.namespace {
+            Some(_) => Command::new("ip"),
+            None => Command::new(weir()),
+        };
+        if let Some(name) = &self.namespace {
+            // It becomes the process: kills reach it.
+            command.args(["netns", "exec", name]).arg(weir());
+        }
         command.args(&self.arguments).stdin(Stdio::null()).stderr(log);
         command.stdout(File::create(&out).expect("an output file"));
         self.child = Some(command.spawn().expect("the binary is built: cargo build --release"));
