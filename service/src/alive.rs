@@ -102,3 +102,46 @@ impl Words {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::connection;
+
+    /// A node that says words for as long as `speaks`, then hangs, its connection open; and who reads from it.
+    async fn pair(speaks: Option<Duration>) -> NodeReader {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        tokio::spawn(async move {
+            let (sender, mut reader) = connection::start(listener.accept().await.expect("a connection").0);
+            let mut words = Words::new(&reader);
+            let word = || sender.send(&Frame::Room { refused: None }, 0);
+            if let Some(speaks) = speaks {
+                let speaking = async { while words.next(&mut reader, word).await.is_some() {} };
+                let _ = tokio::time::timeout(speaks, speaking).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let (sender, reader) = connection::start(TcpStream::connect(address).await.expect("a connection"));
+        NodeReader::new(reader, sender, 0)
+    }
+
+    async fn ends_within(reader: &mut NodeReader, ms: u64) -> bool {
+        let ending = async { while reader.next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_millis(ms), ending).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_hangs_is_given_up_and_one_that_speaks_is_not() {
+        let mut reader = pair(Some(Duration::from_millis(1_500))).await;
+        assert!(!ends_within(&mut reader, 1_200).await, "it speaks");
+        assert!(ends_within(&mut reader, 10_000).await, "it hangs");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_says_no_words_is_never_taken_for_silent() {
+        assert!(!ends_within(&mut pair(None).await, 1_500).await);
+    }
+}

@@ -177,3 +177,22 @@ async fn greet(node: &Node, address: &str) -> Option<(FrameSender, NodeReader)> 
     sender.send(&Frame::Hello { node: me.node, incarnation: me.incarnation }, 0);
     matches!(reader.next().await, Some((_, Frame::Room { .. }))).then_some((sender, reader))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two links to one process would share its answers: each would take those that are meant for the other.
+    #[test]
+    fn a_disk_that_takes_anothers_place_takes_its_link() {
+        let peers = Peers::default();
+        assert_eq!(peers.learn(NodeId(19), "a"), []);
+        assert_eq!(peers.learn(NodeId(18), "b"), []);
+        assert_eq!(peers.learn(NodeId(20), "a"), [NodeId(19)]);
+        // Said again by somebody who has not heard of it.
+        assert_eq!(peers.learn(NodeId(19), "a"), []);
+        let mut known: Vec<NodeId> = peers.followers.iter().map(|link| *link.key()).collect();
+        known.sort_unstable();
+        assert_eq!(known, [NodeId(18), NodeId(20)]);
+    }
+}
