@@ -24,7 +24,9 @@ fn every_order_of_two_failovers_a_crash_and_a_loss_is_clean() {
 /// Failovers, crashes, disk losses, cuts, records, sends of each.
 #[test]
 fn every_order_of_events_within_the_bounds_is_clean() {
-    [[2, 0, 1, 0, 2, 1], [1, 1, 1, 0, 2, 1], [2, 0, 0, 0, 1, 2], [1, 0, 1, 1, 1, 1], [1, 1, 0, 0, 2, 1]].map(is_clean);
+    [[2, 0, 1, 0, 2, 1], [1, 1, 1, 0, 2, 1], [2, 0, 0, 0, 1, 2], [1, 0, 1, 1, 1, 1], [1, 1, 0, 0, 2, 1]]
+        .into_iter()
+        .for_each(is_clean);
 }
 
 #[test]
