@@ -241,7 +241,7 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
     let scratch = Scratch::new("loss");
     let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
     create(&cluster, "t", &PARTITIONS.to_string());
-    write(&cluster, "t", (0..5_000).map(|number| format!("before {number}")));
+    write_to_each(&cluster, "t", PARTITIONS, "before");
     let before = read_by_partition(&cluster, "t");
     for node in [1, 2] {
         cluster.services[node].kill();
@@ -287,12 +287,7 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
     }
     wait_for_two_copies(&cluster, None, Duration::from_secs(60));
     // A consumer before a gap goes on when there is something behind it.
-    for partition in 0..PARTITIONS {
-        let lines: String = (0..80).map(|number| format!("after {number}\n")).collect();
-        let mut produce = Command::new("kcat");
-        produce.args(["-b", &cluster.kafka, "-P", "-t", "t", "-p", &partition.to_string()]);
-        succeed(&mut produce, lines.as_bytes());
-    }
+    write_to_each(&cluster, "t", PARTITIONS, "after");
     let after = read_by_partition(&cluster, "t");
     for partition in 0..PARTITIONS {
         let kept = after[&partition].iter().filter(|(_, line)| line.starts_with("before")).cloned().collect::<Vec<_>>();
@@ -305,6 +300,16 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
     }
     let again = after.values().flatten().filter(|(_, line)| line.starts_with("after")).count();
     assert_eq!(again, 80 * PARTITIONS, "every partition takes records");
+}
+
+/// Eighty lines to every partition.
+fn write_to_each(cluster: &Cluster, topic: &str, partitions: usize, word: &str) {
+    for partition in 0..partitions {
+        let lines: String = (0..80).map(|number| format!("{word} {number}\n")).collect();
+        let mut produce = Command::new("kcat");
+        produce.args(["-b", &cluster.kafka, "-P", "-t", topic, "-p", &partition.to_string()]);
+        succeed(&mut produce, lines.as_bytes());
+    }
 }
 
 /// Offset and line, by partition.
