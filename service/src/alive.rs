@@ -15,10 +15,31 @@ use wire::frame::Frame;
 
 use crate::connection::{FrameReader, FrameSender};
 
-fn every(ms: u64) -> Interval {
-    let mut interval = tokio::time::interval(Duration::from_millis(ms));
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+/// For how long nothing has come on a connection.
+#[derive(Debug)]
+struct Silence {
+    ticks: Interval,
+    reads: Arc<AtomicU64>,
+    reads_before: u64,
+    /// Ticks since something arrived.
+    count: u64,
+}
+
+impl Silence {
+    fn of(reader: &FrameReader, count: u64) -> Self {
+        let mut ticks = tokio::time::interval(Duration::from_millis(ALIVE_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, reads: reader.reads(), reads_before: 0, count }
+    }
+
+    /// Waits for the next tick; whether nothing has come for `SILENT_MS` then.
+    async fn tick(&mut self) -> bool {
+        self.ticks.tick().await;
+        let reads = self.reads.load(Ordering::Relaxed);
+        let has_come = std::mem::replace(&mut self.reads_before, reads) != reads;
+        self.count = if has_come { 0 } else { self.count + 1 };
+        self.count > SILENT_MS / ALIVE_MS
+    }
 }
 
 /// Reads what a storage node sends, until its connection ends or it falls silent.
@@ -26,20 +47,16 @@ fn every(ms: u64) -> Interval {
 pub struct NodeReader {
     reader: FrameReader,
     sender: FrameSender,
-    ticks: Interval,
+    silence: Silence,
     /// Words that the node may still say without saying them by itself: an older one answers a greeting with one.
     unsure: u32,
-    reads: Arc<AtomicU64>,
-    reads_before: u64,
-    /// Ticks since something arrived.
-    silent: u32,
 }
 
 impl NodeReader {
     /// `greetings`: words that even an older node would say on this connection.
     pub fn new(reader: FrameReader, sender: FrameSender, greetings: u32) -> Self {
-        let (ticks, reads) = (every(ALIVE_MS), reader.reads());
-        Self { reader, sender, ticks, unsure: greetings + 1, reads, reads_before: 0, silent: 0 }
+        let silence = Silence::of(&reader, 0);
+        Self { reader, sender, silence, unsure: greetings + 1 }
     }
 
     /// The next frame; `None` at the connection's end.
@@ -47,16 +64,13 @@ impl NodeReader {
         let next = {
             let mut next = std::pin::pin!(self.reader.next());
             loop {
-                tokio::select! {
+                let is_silent = tokio::select! {
                     biased;
                     next = &mut next => break next,
-                    _ = self.ticks.tick() => {}
-                }
-                let reads = self.reads.load(Ordering::Relaxed);
-                let has_come = std::mem::replace(&mut self.reads_before, reads) != reads;
-                self.silent = if has_come { 0 } else { self.silent + 1 };
+                    is_silent = self.silence.tick() => is_silent,
+                };
                 if self.unsure == 0 {
-                    if u64::from(self.silent) > SILENT_MS / ALIVE_MS {
+                    if is_silent {
                         tracing::warn!("a storage node fell silent; its connection is given up");
                         return None;
                     }
@@ -71,32 +85,24 @@ impl NodeReader {
 
 /// The other side: a storage node says its word on a connection for as long as it hears somebody there.
 #[derive(Debug)]
-pub struct Words {
-    ticks: Interval,
-    reads: Arc<AtomicU64>,
-    reads_before: u64,
-    /// Ticks since something was heard; the first one is there for the first word.
-    silent: u64,
-}
+pub struct Words(Silence);
 
 impl Words {
     pub fn new(reader: &FrameReader) -> Self {
-        Self { ticks: every(ALIVE_MS), reads: reader.reads(), reads_before: 0, silent: SILENT_MS / ALIVE_MS - 1 }
+        // As if it had been silent for long: one word is said unasked.
+        Self(Silence::of(reader, SILENT_MS / ALIVE_MS - 1))
     }
 
     /// The next frame; meanwhile `word` is said again and again.
     pub async fn next(&mut self, reader: &mut FrameReader, word: impl Fn()) -> Option<(u64, Frame)> {
         let mut next = std::pin::pin!(reader.next());
         loop {
-            tokio::select! {
+            let is_silent = tokio::select! {
                 biased;
                 next = &mut next => return next,
-                _ = self.ticks.tick() => {}
-            }
-            let reads = self.reads.load(Ordering::Relaxed);
-            let has_come = std::mem::replace(&mut self.reads_before, reads) != reads;
-            self.silent = if has_come { 0 } else { self.silent + 1 };
-            if self.silent <= SILENT_MS / ALIVE_MS {
+                is_silent = self.0.tick() => is_silent,
+            };
+            if !is_silent {
                 word();
             }
         }
