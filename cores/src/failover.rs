@@ -16,6 +16,9 @@ use wire::frame::{
 use crate::scheduler::{Place, are_partners};
 use crate::{Rule, Rules};
 
+/// Openings that are tried one after the other as each is refused at once.
+const REFUSED_AT_ONCE: u8 = 2;
+
 /// A storage node that could hold a copy, as placement sees it now.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Candidate {
@@ -147,6 +150,8 @@ pub struct Failover {
     /// Followers that did not answer an opening in time.
     avoid: Vec<NodeId>,
     suspected: Vec<NodeId>,
+    /// Openings that were refused since the last tick.
+    refused: u8,
     stage: Stage,
     rules: Rules,
 }
@@ -177,6 +182,7 @@ impl Failover {
             only_able: false,
             avoid: Vec::new(),
             suspected: Vec::new(),
+            refused: 0,
             stage,
             rules,
         };
@@ -288,6 +294,7 @@ impl Failover {
                 if now_ms.saturating_sub(*since_ms) < OPEN_TIMEOUT_MS {
                     return vec![Effect::Wake { after_ms: OPEN_TIMEOUT_MS }];
                 }
+                self.refused = 0;
                 self.try_others(request.follower.node);
                 self.open(now_ms)
             }
@@ -463,7 +470,9 @@ impl Failover {
         let is_free = decision.carry_to <= decision.seal && !self.only_able && !decision.able.is_empty();
         let others = self.candidates.iter().filter(|_| is_free);
         let may_lead = |c: &&Candidate| is_free || decision.able.contains(&c.replica);
-        let steady = able.iter().copied().filter(|c| !c.is_draining);
+        // Who holds the tail leads even if it is suspected; whoever else it could be is there.
+        let is_steady = |c: &&Candidate| !c.is_draining && (!is_free || !self.suspected.contains(&c.replica.node));
+        let steady = able.iter().copied().filter(is_steady);
         let leaders = wanted.into_iter().filter(may_lead).chain(steady);
         let leaders = leaders.chain(others.filter(is_there).filter(|c| !c.is_draining)).chain(able.iter().copied());
         let leaders: Vec<&Candidate> = leaders.collect();
@@ -503,8 +512,11 @@ impl Failover {
             Err(why) => {
                 let follower = request.follower.node;
                 self.try_others(follower);
-                if why.code == ErrorCode::LeaderNotAvailable && !self.has_fresh_pair() {
-                    // The follower was not reached, and there is no other: it has until the next tick to come back.
+                self.refused += 1;
+                let is_last = self.refused >= REFUSED_AT_ONCE || !self.has_fresh_pair();
+                if why.code == ErrorCode::LeaderNotAvailable && is_last {
+                    // The follower was not reached, and there is no other, or it is the leader that reaches nobody: they
+                    // have until the next tick to come back.
                     return Vec::new();
                 }
                 self.open(now_ms)

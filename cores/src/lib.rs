@@ -10,6 +10,7 @@
 //! - [`repair`]: sealed segments back to two copies.
 //! - [`scheduler`]: who is paired with whom, and what moves.
 //! - [`packing`]: how entries become one journal write.
+//! - [`rebuild`]: a partition's record made anew from what storage nodes hold.
 //! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
 
 pub mod failover;
@@ -17,6 +18,7 @@ pub mod loss;
 pub mod packing;
 pub mod partition;
 pub mod producers;
+pub mod rebuild;
 pub mod recovery;
 pub mod repair;
 pub mod replica;

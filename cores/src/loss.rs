@@ -3,7 +3,7 @@
 //! Nothing here happens by itself. A partition without an intact copy stays offline for as long as nobody says that the
 //! copies will not come back (docs/durability.md).
 
-use types::{Gap, Nonce, Offset, PartitionRecord, SegmentRecord};
+use types::{Gap, Nonce, Offset, PartitionRecord, Replica, SegmentRecord};
 
 use crate::repair::{Health, View};
 
@@ -20,14 +20,15 @@ pub struct Loss {
     pub to: Option<Offset>,
 }
 
-/// What is lost of a record. `is_open_offline`: a failover has just found no intact copy of the open segment.
-pub fn losses(record: &PartitionRecord, view: &View, is_open_offline: bool) -> Vec<Loss> {
+/// What is lost of a record. `empty`: members of the open segment that have just said, behind a fence, that they have
+/// nothing of it that is intact. Silence says nothing, unless it has been long.
+pub fn losses(record: &PartitionRecord, view: &View, empty: &[Replica]) -> Vec<Loss> {
     let is_lost = |segment: &&SegmentRecord| {
-        let mut health = segment.replicas.iter().map(|replica| view.health(segment.nonce, *replica));
+        let is_gone = |replica: &Replica| view.health(segment.nonce, *replica) == Health::Lost;
+        let mut replicas = segment.replicas.iter();
         match segment.end {
-            Some(_) => health.all(|health| health == Health::Lost),
-            // Members that answer have said that they have nothing; one that fell silent just now has said nothing.
-            None => is_open_offline && health.all(|health| health != Health::Away),
+            Some(_) => replicas.all(is_gone),
+            None => replicas.all(|replica| is_gone(replica) || empty.contains(replica)),
         }
     };
     let lost = record.chain.iter().filter(is_lost);
@@ -52,7 +53,7 @@ pub fn accept(record: &PartitionRecord, losses: &[Loss], now_ms: i64) -> Partiti
 mod tests {
     use std::collections::BTreeMap;
 
-    use types::{AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Replica, TopicId};
+    use types::{AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, TopicId};
 
     use super::*;
     use crate::repair::NodeView;
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn what_no_copy_is_left_of_becomes_a_gap_and_no_offset_is_used_again() {
         let gone = view(&[(1, 60_000), (2, 60_000)]);
-        let found = losses(&record(), &gone, true);
+        let found = losses(&record(), &gone, &[]);
         assert_eq!(found.iter().map(|loss| (loss.from, loss.to)).collect::<Vec<_>>(), [(0, Some(10)), (20, None)]);
         let after = accept(&record(), &found, 7);
         assert_eq!(after.chain.iter().map(|s| s.base).collect::<Vec<_>>(), [10]);
@@ -119,10 +120,11 @@ mod tests {
 
     #[test]
     fn what_may_come_back_is_not_lost() {
-        assert_eq!(losses(&record(), &view(&[]), false), []);
-        assert_eq!(losses(&record(), &view(&[(1, 60_000), (2, 100)]), true), [], "node 2 fell silent just now");
-        assert_eq!(losses(&record(), &view(&[(1, 60_000), (2, 60_000)]), false).len(), 1, "somebody has the open one");
-        let loss = losses(&record(), &view(&[]), true);
-        assert_eq!(loss.len(), 1, "both answer, and have nothing of it");
+        let both = [replica(1), replica(2)];
+        assert_eq!(losses(&record(), &view(&[]), &[]), [], "both are heard, and did not answer just now");
+        assert_eq!(losses(&record(), &view(&[(1, 60_000), (2, 100)]), &[]), [], "node 2 fell silent just now");
+        assert_eq!(losses(&record(), &view(&[]), &both[..1]), [], "node 2 may have it");
+        assert_eq!(losses(&record(), &view(&[(2, 60_000)]), &both[..1]).len(), 1, "the other is gone for good");
+        assert_eq!(losses(&record(), &view(&[]), &both).len(), 1, "both answer, and have nothing of it");
     }
 }

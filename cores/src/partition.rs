@@ -14,9 +14,10 @@ use wire::frame::{
     AppendRequest, Appended, CopyReply, CopyRequest, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest,
     PeerMessage, PeerReply, Refusal,
 };
+use wire::inventory::{HeldPartition, HeldSegment};
 use wire::journal::JournalEntry;
 
-use crate::replica::{Replica, ReplicaError, Settled};
+use crate::replica::{Replica, ReplicaError, Segment, Settled};
 use crate::{Rule, Rules};
 
 pub use copy::Progress;
@@ -240,6 +241,33 @@ impl Partition {
         out
     }
 
+    /// All that this disk has of the partition, for records that are made anew ([`crate::rebuild`]). Final only once a
+    /// fence of the new generation is answered.
+    pub fn inventory(&self) -> HeldPartition {
+        let (generation, epoch) = self.replica.floor();
+        let is_here = |segment: &&Segment| {
+            // A copy that is not whole is nobody's.
+            !segment.is_copy() || (segment.confirmed_for > 0 && !self.copying.is_under_way(segment.open.segment.nonce))
+        };
+        let held = self.replica.segments().filter(is_here).filter_map(|segment| {
+            let open = &segment.open;
+            Some(HeldSegment {
+                account: open.account,
+                cluster: open.cluster,
+                segment: open.segment,
+                base: open.base,
+                first_free: open.first_free,
+                leader: open.leader,
+                follower: open.follower,
+                end: segment.durable?,
+                sealed: segment.sealed,
+                is_damaged: segment.is_damaged,
+                copied_for: segment.copied_for,
+            })
+        });
+        HeldPartition { partition: self.replica.partition(), generation, epoch, segments: held.collect() }
+    }
+
     /// Gives back memory that only work needs; changes nothing else.
     pub fn shed(&mut self) {
         self.replica.shed();
@@ -450,6 +478,10 @@ impl Partition {
 
     /// Reconciles with the record: seals what it seals, drops what it does not name, activates what it opens.
     fn record(&mut self, now: Now, record: &PartitionRecord, out: &mut Vec<Effect>) {
+        if record.generation < self.replica.floor().0 && self.rules.holds(Rule::OlderGenerationIsOver) {
+            // Of metadata that was restored since: who asked for the fence counts on what is here.
+            return;
+        }
         self.report_damage(record, out);
         let here: Vec<SegmentId> = self.replica.segments().map(|segment| segment.open.segment).collect();
         for id in here {

@@ -202,6 +202,7 @@ impl Repair {
             segment: segment.id(record.id()),
             base: segment.base,
             end,
+            generation: record.generation,
             record_version: record.version,
             target,
             sources: sources.collect(),

@@ -88,7 +88,7 @@ pub enum Settled {
 }
 
 /// In the place of the leader and the follower of a copy that repair made.
-const NOBODY: Member = Member { node: NodeId(0), incarnation: Incarnation(0) };
+pub const NOBODY: Member = Member { node: NodeId(0), incarnation: Incarnation(0) };
 
 /// See the module's text.
 #[derive(Debug, Clone, Hash)]

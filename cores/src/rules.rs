@@ -83,6 +83,17 @@ rules! {
     ParkNeedsBoth,
     /// What the record does not list is let go of (invariant 20).
     UnlistedIsDropped,
+    /// When records are made anew: a segment with appends of its own is part of the chain, whatever is longer (invariant 15).
+    OwnAppendsAreProof,
+    /// When records are made anew: an opening counts only if it is whole on both disks (invariant 9).
+    OpeningIsWhole,
+    /// When records are made anew: an opening of which no record reached a disk may have been listed all the same
+    /// (invariant 3).
+    OpeningMayBeListed,
+    /// Before records are made anew every disk is fenced for the new generation (invariant 12).
+    InventoryFences,
+    /// A record of a generation below the fence is not heeded: what it does not list is kept (invariant 23).
+    OlderGenerationIsOver,
 }
 
 /// Which rules hold.

@@ -75,7 +75,9 @@ async fn read(
                 }
                 return Err(out_of_range(&record, end));
             }
-            if left == 0 || offset < end {
+            // In a gap with nothing behind it there is nothing to read either, until something comes.
+            let is_in_gap = record.gaps.iter().any(|gap| gap.from <= offset && gap.to == end);
+            if left == 0 || (offset < end && !is_in_gap) {
                 return Ok(fetched(gateway, &record, end, Bytes::new(), None));
             }
             let _ = tokio::time::timeout(Duration::from_millis(left), changes.changed()).await;

@@ -164,7 +164,7 @@ pub fn shown_order(gateways: &[GatewayRecord], partition: TopicPartition) -> Vec
 
 /// Reads the whole map, waiting for placement as long as it takes.
 pub async fn read_once(gateway: &Arc<Gateway>) {
-    while let Err(error) = gateway.placement.map(0, Duration::ZERO).await.map(|changes| gateway.map.apply(changes)) {
+    while let Err(error) = gateway.placement.map(None, Duration::ZERO).await.map(|changes| gateway.map.apply(changes)) {
         tracing::info!(%error, "waiting for the map");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -172,7 +172,7 @@ pub async fn read_once(gateway: &Arc<Gateway>) {
 
 /// Keeps the map up to date until the drain begins.
 pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
-    let mut revision = 0;
+    let mut revision = None;
     loop {
         let changes = tokio::select! {
             biased;
@@ -181,7 +181,7 @@ pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
         };
         match changes {
             Ok(changes) => {
-                revision = changes.revision;
+                revision = Some((changes.generation, changes.revision));
                 gateway.map.apply(changes);
             }
             Err(error) => {

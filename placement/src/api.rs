@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use cores::failover::Goal;
 use serde::{Deserialize, Serialize};
 use service::api::{
-    AcceptLoss, AlterTopic, ApiError, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges,
+    AcceptLoss, AlterTopic, ApiError, Backup, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges,
     MovePartition, ProducerIds, RegisterGateway, RegisterNode, Status,
 };
 use service::http::CLUSTER_HEADER;
@@ -21,7 +21,7 @@ use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
-use crate::{Placement, balance, failover, loss, members, records, status, turn};
+use crate::{Placement, backup, balance, failover, loss, members, records, status, turn};
 
 type Shared = State<Arc<Placement>>;
 
@@ -65,6 +65,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/partitions/{topic}/{partition}/accept-loss", post(accept_loss))
         .route("/placement/v1/nodes/drain", post(drain_node))
         .route("/placement/v1/status", get(status))
+        .route("/placement/v1/backup", get(take_backup))
         .route("/placement/v1/topics", post(create_topic))
         .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
@@ -96,6 +97,9 @@ async fn register_gateway(State(placement): Shared, Json(request): Json<Register
 #[derive(Deserialize)]
 struct MapQuery {
     after: u64,
+    /// Of that revision; 0: not said.
+    #[serde(default)]
+    generation: u32,
     #[serde(default)]
     wait_ms: u64,
 }
@@ -103,19 +107,22 @@ struct MapQuery {
 /// What changed after a revision; waits for a change of records or of who is alive.
 async fn map(State(placement): Shared, Query(query): Query<MapQuery>) -> Answer<MapChanges> {
     let store = &*placement.store;
+    // A revision of other metadata says nothing here.
+    let is_same = query.generation == 0 || query.generation == placement.generation.0;
+    let after = if is_same { query.after } else { 0 };
     let mut revisions = store.revisions();
     let mut versions = placement.members.versions();
     versions.mark_unchanged();
     let deadline = tokio::time::sleep(Duration::from_millis(query.wait_ms.min(60_000)));
     tokio::pin!(deadline);
     let changes_now = async || {
-        let mut changes = store.changes(query.after).await?;
+        let mut changes = store.changes(after).await?;
         // Whose turn it is among placement processes is nobody else's business.
         changes.keys.iter_mut().for_each(|keys| keys.retain(|key| key != turn::KEY));
         Ok::<_, crate::store::StoreError>(changes)
     };
     let mut changes = changes_now().await?;
-    while changes.keys.as_ref().is_some_and(Vec::is_empty) {
+    while is_same && changes.keys.as_ref().is_some_and(Vec::is_empty) {
         tokio::select! {
             biased;
             () = &mut deadline => break,
@@ -128,11 +135,12 @@ async fn map(State(placement): Shared, Query(query): Query<MapQuery>) -> Answer<
     }
     let mut answer = MapChanges {
         revision: changes.revision,
+        generation: placement.generation,
         nodes: members::nodes(store).await?,
         gateways: members::gateways(&placement).await?,
         ..MapChanges::default()
     };
-    match changes.keys.filter(|_| query.after > 0) {
+    match changes.keys.filter(|_| after > 0) {
         Some(keys) => {
             for key in keys.into_iter().collect::<BTreeSet<_>>() {
                 let entry = store.get(&key).await?;
@@ -207,6 +215,10 @@ async fn drain_node(State(placement): Shared, Json(request): Json<DrainNode>) ->
 
 async fn status(State(placement): Shared) -> Answer<Status> {
     Ok(Json(status::status(&placement).await?))
+}
+
+async fn take_backup(State(placement): Shared) -> Answer<Backup> {
+    Ok(Json(backup::take(&placement).await?))
 }
 
 async fn create_topic(State(placement): Shared, Json(request): Json<CreateTopic>) -> Answer<impl Serialize> {

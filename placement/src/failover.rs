@@ -25,7 +25,7 @@ const CONCURRENT_MAX: usize = 64;
 const NONCES: usize = 4;
 /// How long an attempt waits for a member that is just starting.
 const MEMBER_WAIT: Duration = Duration::from_millis(1_500);
-const FENCE_TIMEOUT: Duration = Duration::from_millis(1_000);
+pub(crate) const FENCE_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 type Running = HashMap<TopicPartition, watch::Receiver<bool>>;
 

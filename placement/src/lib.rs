@@ -5,6 +5,7 @@
 //! compare-and-swap on its revision.
 
 mod api;
+mod backup;
 mod balance;
 mod events;
 mod failover;
@@ -13,6 +14,7 @@ mod loss;
 mod members;
 mod records;
 mod repair;
+pub mod restore;
 mod status;
 pub mod store;
 mod turn;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use service::drain::Drain;
 use service::health::{self, Health};
 use tokio::net::TcpListener;
-use types::ClusterId;
+use types::{ClusterId, Generation};
 
 use crate::members::Members;
 use crate::store::{EtcdStore, MetadataStore, RedbStore, StoreError};
@@ -36,6 +38,7 @@ pub(crate) struct Placement {
     pub members: Members,
     /// Tells this store from another.
     pub cluster: ClusterId,
+    pub generation: Generation,
     pub failovers: failover::Failovers,
     pub repairs: repair::Repairs,
     pub index: index::Index,
@@ -67,22 +70,28 @@ async fn wait_for_etcd(urls: &[String]) -> EtcdStore {
     }
 }
 
+async fn open(at: &StoreAt) -> Result<Arc<dyn MetadataStore>, StoreError> {
+    Ok(match at {
+        StoreAt::Redb(dir) => Arc::new(RedbStore::open(dir)?),
+        StoreAt::Etcd(urls) => Arc::new(wait_for_etcd(urls).await),
+    })
+}
+
 /// Opens the store and serves until the drain begins; returns when ready. Partitions that nobody appends to for
 /// `park_after` are parked.
 pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
-    let store: Arc<dyn MetadataStore> = match &at {
-        StoreAt::Redb(dir) => Arc::new(RedbStore::open(dir)?),
-        StoreAt::Etcd(urls) => Arc::new(wait_for_etcd(urls).await),
-    };
+    let store = open(&at).await?;
     let health = Health::new();
     let failovers = failover::Failovers::new(&health);
     let repairs = repair::Repairs::new(&health);
     records::ensure_default_cluster(&*store).await?;
     let cluster = records::default_cluster(&*store).await?.cluster;
+    let generation = records::generation(&*store).await?;
     let placement = Arc::new(Placement {
         store,
         members: Members::default(),
         cluster,
+        generation,
         failovers,
         repairs,
         index: index::Index::default(),

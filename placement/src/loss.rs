@@ -6,11 +6,13 @@ use cores::failover::Goal;
 use cores::loss::{Loss, accept as without, losses};
 use service::api::{AcceptLoss, ApiError, Losses, LostRange};
 use service::clock;
-use types::{ErrorCode, PartitionRecord, TopicPartition};
+use types::{ErrorCode, Offset, PartitionRecord, Replica, TopicPartition};
+use wire::frame::{FenceReply, FenceRequest, Frame, MemberState};
 
 use crate::{Placement, failover, members, records, repair};
 
-/// Tells what no copy is left of; if that is confirmed, takes it out of the record and opens the partition behind it.
+/// Tells what no copy is left of; if the asker names the version of the record that this was told of, takes it out of the
+/// record and opens the partition behind it.
 pub(crate) async fn accept(
     placement: &Arc<Placement>,
     id: TopicPartition,
@@ -18,38 +20,61 @@ pub(crate) async fn accept(
 ) -> Result<Losses, ApiError> {
     let (record, _) = records::partition(&*placement.store, id).await?;
     // A copy that can be had is had: whatever the reason was, it may be over.
-    let is_open_offline = match record.open() {
-        Some(open) => match failover::run(placement, id, Some(open.nonce), Goal::Open).await {
-            Ok(_) => false,
-            Err(error) if error.code == ErrorCode::PartitionOffline => true,
-            Err(error) => return Err(error),
-        },
-        None => false,
-    };
+    if let Some(open) = record.open() {
+        match failover::run(placement, id, Some(open.nonce), Goal::Open).await {
+            Err(error) if error.code != ErrorCode::PartitionOffline => return Err(error),
+            _ => {}
+        }
+    }
     let (record, revision) = records::partition(&*placement.store, id).await?;
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
-    let lost = losses(&record, &view, is_open_offline);
-    if lost.is_empty() && is_open_offline {
-        let message = "a storage node that has the open segment fell silent just now; it may come back".to_owned();
-        return Err(ApiError::new(ErrorCode::PartitionOffline, message));
-    }
-    let mut answer = Losses { lost: ranges(placement, &record, &lost).await?, next_offset: None };
-    if lost.is_empty() || !request.is_confirmed {
-        return Ok(answer);
-    }
-    let after = without(&record, &lost, clock::wall_ms());
-    if !records::swap_partition(&*placement.store, id, Some(revision), &after).await {
-        let message = "the partition has just changed; look again at what is lost".to_owned();
+    if placement.members.is_deaf(view.nodes.len()) {
+        let message = "fewer than half of the storage nodes are heard here: this process may be cut off".to_owned();
         return Err(ApiError::new(ErrorCode::PlacementUnavailable, message));
+    }
+    let lost = losses(&record, &view, &empty(placement, &record).await);
+    let mut answer =
+        Losses { lost: ranges(placement, &record, &lost).await?, version: record.version, next_offset: None };
+    let Some(version) = request.version.filter(|_| !lost.is_empty()) else { return Ok(answer) };
+    let after = without(&record, &lost, clock::wall_ms());
+    let has_changed = version != record.version;
+    if has_changed || !records::swap_partition(&*placement.store, id, Some(revision), &after).await {
+        let message = "the partition has changed since; look again at what is lost".to_owned();
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
     for range in &answer.lost {
         let to = range.to.map_or("the end".to_owned(), |to| to.to_string());
         placement.events.note(format!("{id}: an operator accepted the loss of offsets {} to {to}", range.from));
     }
     let opened = failover::run(placement, id, None, Goal::Open).await?;
-    answer.next_offset = opened.open().map(|open| open.base);
+    // What was open all the time goes on where it was.
+    let is_behind = |base: &Offset| after.gaps.last().is_some_and(|gap| gap.to == *base);
+    answer.next_offset = opened.open().map(|open| open.base).filter(is_behind);
     Ok(answer)
+}
+
+/// Members of the open segment that say, behind a fence, that they have nothing of it that is intact.
+async fn empty(placement: &Placement, record: &PartitionRecord) -> Vec<Replica> {
+    let Some(open) = record.open() else { return Vec::new() };
+    let request = FenceRequest {
+        partition: record.id(),
+        generation: record.generation,
+        epoch: record.epoch.next(),
+        nonce: Some(open.nonce),
+    };
+    let nodes = members::nodes(&*placement.store).await.unwrap_or_default();
+    let mut empty = Vec::new();
+    for replica in open.replicas {
+        let address = nodes.iter().find(|node| node.id == replica.node).map(|node| node.address.clone());
+        let pool = placement.failovers.pool();
+        let answer = failover::ask(pool, address, &Frame::Fence(request), failover::FENCE_TIMEOUT).await;
+        let Some(Frame::Fenced(Ok(FenceReply { incarnation, state }))) = answer else { continue };
+        if incarnation != replica.incarnation || !matches!(state, MemberState::Known { .. }) {
+            empty.push(replica);
+        }
+    }
+    empty
 }
 
 async fn ranges(placement: &Placement, record: &PartitionRecord, lost: &[Loss]) -> Result<Vec<LostRange>, ApiError> {

@@ -221,9 +221,9 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         is_draining: known.as_ref().is_some_and(|known| known.is_draining),
     };
     if known.as_ref() != Some(&record) {
-        // A new disk under the name of a node that is gone, or that listened where only one process can: it is replaced.
-        let is_new = request.id.is_none() && request.is_start;
-        let replaced = if is_new { replaced_by(placement, &record).await? } else { Vec::new() };
+        // A disk under the name of a node that is gone, or that listened where only one process can: it is replaced. An
+        // old disk may come back in the place of the new one, too.
+        let replaced = if request.is_start { replaced_by(placement, &record).await? } else { Vec::new() };
         let mut compares = vec![(key.clone(), entry.map_or(0, |entry| entry.revision))];
         compares.extend(replaced.iter().map(|(old, _)| old.clone()));
         let transaction = Transaction {
@@ -238,7 +238,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
             let (old, name) = (node.id, node.name);
             placement
                 .events
-                .note(format!("storage node `{name}` has a new disk: it is node {id} now, and {old} is gone"));
+                .note(format!("storage node `{name}` has another disk: it is node {id} now, and {old} is gone"));
         }
     }
     placement.members.note(&key);

@@ -8,6 +8,7 @@
 //! | `partition/{topic}/{p}` | a partition |
 //! | `node/{id}`, `gateway/{id}` | a member |
 //! | `next/{what}` | the next number to give |
+//! | `generation` | how often the metadata was restored, plus one; absent: 1 |
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,8 @@ pub const TOPICS: &str = "topic/";
 pub const PARTITIONS: &str = "partition/";
 pub const NODES: &str = "node/";
 pub const GATEWAYS: &str = "gateway/";
-const CLUSTER: &str = "cluster";
+pub const CLUSTER: &str = "cluster";
+pub const GENERATION: &str = "generation";
 
 /// The tenant that exists from the start.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -58,7 +60,7 @@ pub fn partition_of(key: &str) -> Option<TopicPartition> {
     Some(TopicPartition { topic: topic.parse().ok()?, partition: partition.parse().ok()? })
 }
 
-fn name_key(account: AccountId, cluster: ClusterId, name: &str) -> String {
+pub fn name_key(account: AccountId, cluster: ClusterId, name: &str) -> String {
     format!("name/{}/{cluster}/{name}", account.digits())
 }
 
@@ -71,6 +73,12 @@ pub async fn ensure_default_cluster(store: &dyn MetadataStore) -> Result<(), Sto
     };
     // A conflict means that it is there already.
     store.transact(transaction).await.map(|_| ())
+}
+
+/// The generation of this metadata: it changes only while no placement runs.
+pub async fn generation(store: &dyn MetadataStore) -> Result<Generation, StoreError> {
+    let entry = store.get(GENERATION).await?;
+    entry.as_ref().map_or(Ok(Generation(1)), parse)
 }
 
 pub async fn default_cluster(store: &dyn MetadataStore) -> Result<DefaultCluster, StoreError> {
@@ -163,7 +171,7 @@ pub async fn create_topic(
         return Ok(topic);
     }
     let mut puts = vec![(format!("{TOPICS}{}", topic.id), json(&topic)), (name.clone(), json(&topic.id))];
-    puts.extend(new_partitions(&topic, 0));
+    puts.extend(new_partitions(&topic, 0, generation(store).await?));
     let transaction = Transaction { compares: vec![(name, 0)], puts, ..Transaction::default() };
     match store.transact(transaction).await? {
         Outcome::Committed { .. } => Ok(topic),
@@ -172,14 +180,18 @@ pub async fn create_topic(
 }
 
 /// Records of the partitions from `first` on, none of them open.
-fn new_partitions(topic: &TopicRecord, first: i32) -> impl Iterator<Item = (String, Vec<u8>)> {
-    (first..topic.partitions).map(|partition| {
+pub fn new_partitions(
+    topic: &TopicRecord,
+    first: i32,
+    generation: Generation,
+) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (first..topic.partitions).map(move |partition| {
         let record = PartitionRecord {
             account: topic.account,
             cluster: topic.cluster,
             topic: topic.id,
             partition,
-            generation: Generation(1),
+            generation,
             epoch: Epoch(0),
             version: 1,
             log_start: 0,
@@ -222,7 +234,7 @@ pub async fn alter_topic(
         }
         topic.version += 1;
         let mut puts = vec![(key.clone(), json(&topic))];
-        puts.extend(new_partitions(&topic, before));
+        puts.extend(new_partitions(&topic, before, generation(store).await?));
         let transaction = Transaction { compares: vec![(key.clone(), entry.revision)], puts, ..Transaction::default() };
         // Another change came first: look again.
         if let Outcome::Committed { .. } = store.transact(transaction).await? {

@@ -72,6 +72,7 @@ impl NodeReader {
                 if self.unsure == 0 {
                     if is_silent {
                         tracing::warn!("a storage node fell silent; its connection is given up");
+                        self.sender.abandon();
                         return None;
                     }
                     self.sender.send(&Frame::Room { refused: None }, 0);

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `POST /placement/v1/nodes` | registers a storage node for one process lifetime |
 //! | `POST /placement/v1/gateways` | registers a gateway, or says that it is alive |
-//! | `GET /placement/v1/map?after=N&wait_ms=M` | what changed after revision N, or all of it |
+//! | `GET /placement/v1/map?after=N&generation=G&wait_ms=M` | what changed after revision N of generation G, or all of it |
 //! | `GET /placement/v1/partitions/{topic}/{p}` | one record, linearizable |
 //! | `POST /placement/v1/partitions/{topic}/{p}/open` | opens the partition if no segment is open |
 //! | `POST /placement/v1/partitions/{topic}/{p}/failover` | fails it over if `nonce` is still the open segment |
 //! | `POST /placement/v1/partitions/{topic}/{p}/move` | moves its open segment to a node |
+//! | `POST /placement/v1/partitions/{topic}/{p}/accept-loss` | tells what no copy is left of, or goes on without it |
 //! | `POST /placement/v1/nodes/drain` | empties a node, or lets it be used again |
 //! | `GET /placement/v1/status` | what placement sees and does |
+//! | `GET /placement/v1/backup` | all metadata, to be restored by `weir placement restore` |
 //! | `POST /placement/v1/topics`, `/topics/alter`, `/topics/delete` | creates, alters, deletes |
 //! | `POST /placement/v1/producer-ids` | a block of producer ids |
 
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccountId, ClusterId, ErrorCode, GatewayRecord, Incarnation, NodeId, NodeRecord, Nonce, Offset, PartitionRecord,
+    AccountId, ClusterId, ErrorCode, GatewayRecord, Generation, Incarnation, NodeId, NodeRecord, Nonce, Offset, PartitionRecord,
     SegmentId, TopicId, TopicPartition, TopicRecord,
 };
 
@@ -90,12 +92,19 @@ pub struct GatewayRegistered {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MapChanges {
     pub revision: u64,
+    /// Counts how often the metadata was restored; orders before the revision.
+    #[serde(default = "first_generation")]
+    pub generation: Generation,
     /// The receiver must forget what it had: this is all there is.
     pub is_whole: bool,
     pub topics: Vec<(TopicId, Option<TopicRecord>)>,
     pub partitions: Vec<PartitionRecord>,
     pub nodes: Vec<NodeRecord>,
     pub gateways: Vec<GatewayRecord>,
+}
+
+fn first_generation() -> Generation {
+    Generation(1)
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,14 +160,17 @@ pub struct MovePartition {
 /// Says that copies of a partition will not come back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AcceptLoss {
-    /// False: only tell what is lost.
-    pub is_confirmed: bool,
+    /// The version that was told with what is lost, to go on without that. `None`: only tell.
+    pub version: Option<u64>,
 }
 
 /// What is lost of a partition.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Losses {
     pub lost: Vec<LostRange>,
+    /// Of the record that this is about.
+    #[serde(default)]
+    pub version: u64,
     /// Where the partition goes on, once that was accepted and it is open.
     pub next_offset: Option<Offset>,
 }
@@ -237,6 +249,22 @@ pub struct ProducerIds {
     pub count: i64,
 }
 
+/// The format of backups that this release writes, and the newest that it reads.
+pub const BACKUP_FORMAT: u32 = 1;
+
+/// All metadata at one revision.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Backup {
+    pub format: u32,
+    /// Ms since 1970.
+    pub taken_ms: i64,
+    pub cluster: ClusterId,
+    pub generation: Generation,
+    pub revision: u64,
+    /// Key and value, in order.
+    pub entries: Vec<(String, serde_json::Value)>,
+}
+
 /// An answer without content.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Done {}
@@ -273,8 +301,14 @@ impl PlacementClient {
     }
 
     /// Waits up to `wait` for a change after `revision`.
-    pub async fn map(&self, after: u64, wait: Duration) -> Result<MapChanges, ApiError> {
-        let path = format!("/placement/v1/map?after={after}&wait_ms={}", wait.as_millis());
+    /// What changed after the revision that an earlier answer named, or all of it for `None`.
+    pub async fn map(&self, after: Option<(Generation, u64)>, wait: Duration) -> Result<MapChanges, ApiError> {
+        let (generation, after) = after.unwrap_or_default();
+        let path = format!(
+            "/placement/v1/map?after={after}&generation={}&wait_ms={}",
+            generation.0,
+            wait.as_millis()
+        );
         self.0.get(&path, wait + CALL).await
     }
 
@@ -305,6 +339,10 @@ impl PlacementClient {
 
     pub async fn status(&self) -> Result<Status, ApiError> {
         self.0.get("/placement/v1/status", OPEN).await
+    }
+
+    pub async fn backup(&self) -> Result<Backup, ApiError> {
+        self.0.get("/placement/v1/backup", OPEN).await
     }
 
     pub async fn drain_node(&self, request: &DrainNode) -> Result<Done, ApiError> {

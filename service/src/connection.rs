@@ -34,15 +34,23 @@ type Chunks = (Bytes, Option<Bytes>);
 /// The sending side of a connection; cheap to clone. Sending to a closed connection does nothing: whoever
 /// waits for an answer learns it from the connection's end.
 #[derive(Debug, Clone)]
-pub struct FrameSender(mpsc::UnboundedSender<Chunks>);
+pub struct FrameSender {
+    queue: mpsc::UnboundedSender<Chunks>,
+    writing: AbortHandle,
+}
 
 impl FrameSender {
     pub fn send(&self, frame: &Frame, correlation: u64) {
-        let _ = self.0.send(frame.encode(correlation));
+        let _ = self.queue.send(frame.encode(correlation));
     }
 
     pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.queue.is_closed()
+    }
+
+    /// Ends the connection with what is queued: whoever it was for does not take it, and should not later.
+    pub fn abandon(&self) {
+        self.writing.abort();
     }
 }
 
@@ -51,9 +59,9 @@ pub fn start(stream: TcpStream) -> (FrameSender, FrameReader) {
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
     let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(write_frames(write, receiver));
+    let writing = tokio::spawn(write_frames(write, receiver)).abort_handle();
     let read = Counted { half: read, reads: Arc::default() };
-    (FrameSender(sender), FrameReader { read, buffer: BytesMut::with_capacity(READ_BUFFER_BYTES) })
+    (FrameSender { queue: sender, writing }, FrameReader { read, buffer: BytesMut::with_capacity(READ_BUFFER_BYTES) })
 }
 
 async fn write_frames(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Chunks>) {
@@ -286,23 +294,18 @@ impl FrameClient {
     }
 
     /// Ends a connection that nobody uses yet.
-    pub fn abandon(self) {
+    pub fn abandon(&self) {
         if let Some(reading) = self.shared.reading.get() {
             reading.abort();
         }
     }
 
-    /// Asks for a word; whether the node says one within this time, after the one that begins each connection.
-    pub async fn is_answered(&self, within: Duration) -> bool {
+    /// Asks for a word; whether the node has said so many within this time. One begins each connection.
+    pub async fn is_answered(&self, within: Duration, count: u64) -> bool {
         self.tell(&Frame::Room { refused: None });
         let mut words = self.shared.words.subscribe();
-        let heard = tokio::time::timeout(within, words.wait_for(|words| words.count > 1 || words.is_over)).await;
+        let heard = tokio::time::timeout(within, words.wait_for(|words| words.count >= count || words.is_over)).await;
         heard.is_ok_and(|words| words.is_ok_and(|words| !words.is_over))
-    }
-
-    /// Whether the node said a word by itself so far.
-    pub fn had_word(&self) -> bool {
-        self.shared.words.borrow().count > 0
     }
 
     pub fn is_closed(&self) -> bool {

@@ -1,16 +1,13 @@
 //! Connections to storage nodes, one per address, opened when needed and shared.
 
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use tokio::sync::Mutex;
 use types::limits::FIRST_WORD_MS;
 
 use crate::connection::FrameClient;
-
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// After a connection that could not be made others are told the same for so long: many wait for one node.
 const REST: Duration = Duration::from_millis(50);
@@ -20,22 +17,25 @@ const WATCH: Duration = Duration::from_millis(2_000);
 
 #[derive(Debug, Default)]
 struct Slot {
-    client: Option<FrameClient>,
-    /// The node at this address says by itself that it is there.
-    has_words: bool,
-    failed: Option<(Instant, ErrorKind)>,
+    client: Mutex<Option<FrameClient>>,
+    /// Held by whoever connects: how the last attempt failed.
+    connecting: tokio::sync::Mutex<Option<(Instant, ErrorKind)>>,
+}
+
+impl Slot {
+    fn client(&self) -> Option<FrameClient> {
+        self.client.lock().expect("no panic holds this lock").clone().filter(|client| !client.is_closed())
+    }
 }
 
 /// See the module's text.
 #[derive(Debug, Default, Clone)]
-pub struct NodePool(Arc<DashMap<String, Arc<Mutex<Slot>>>>);
+pub struct NodePool(Arc<DashMap<String, Arc<Slot>>>);
 
 impl NodePool {
     /// There was a connection to `address` and there is none now; nothing is said of addresses that were never asked for.
     pub fn is_lost(&self, address: &str) -> bool {
-        let Some(slot) = self.0.get(address).map(|slot| Arc::clone(&slot)) else { return false };
-        // Whoever holds the lock is connecting.
-        slot.try_lock().map_or(true, |slot| slot.client.as_ref().is_none_or(FrameClient::is_closed))
+        self.0.get(address).is_some_and(|slot| slot.client().is_none())
     }
 
     /// Connects, unless there is a connection: its end then tells that the node is gone. Tries for a while: a node is
@@ -67,32 +67,56 @@ impl NodePool {
             Some(slot) => Arc::clone(&slot),
             None => Arc::clone(&self.0.entry(address.to_owned()).or_default()),
         };
-        let mut slot = slot.lock().await;
-        if let Some(client) = slot.client.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(client.clone());
+        if let Some(client) = slot.client() {
+            return Ok(client);
         }
-        slot.has_words |= slot.client.take().is_some_and(|client| client.had_word());
-        if let Some((_, kind)) = slot.failed.filter(|(at, _)| at.elapsed() < REST) {
+        let mut failed = slot.connecting.lock().await;
+        if let Some(client) = slot.client() {
+            return Ok(client);
+        }
+        if let Some((_, kind)) = failed.filter(|(at, _)| at.elapsed() < REST) {
             return Err(kind.into());
         }
-        let fresh = self.connect(address, slot.has_words).await;
-        slot.failed = fresh.as_ref().err().map(|error| (Instant::now(), error.kind()));
-        slot.client = fresh.as_ref().ok().cloned();
+        let was_there = slot.client.lock().expect("no panic holds this lock").take().is_some() || failed.is_some();
+        let fresh = connect(address, was_there).await;
+        *failed = fresh.as_ref().err().map(|error| (Instant::now(), error.kind()));
+        *slot.client.lock().expect("no panic holds this lock") = fresh.as_ref().ok().cloned();
         fresh
     }
+}
 
-    /// A kernel takes connections for a process that hangs, and so does what stands between: a node that is there says
-    /// so at once.
-    async fn connect(&self, address: &str, has_words: bool) -> io::Result<FrameClient> {
-        if !has_words {
-            return FrameClient::connect(address, CONNECT).await;
+/// A kernel takes connections for a process that hangs, and so does what stands between: a node that is there says so at
+/// once. To one whose connection ended, or could not be made, it must also get through.
+async fn connect(address: &str, is_doubtful: bool) -> io::Result<FrameClient> {
+    let patience = Duration::from_millis(FIRST_WORD_MS);
+    // Ends also if whoever asks goes away meanwhile: nobody else knows of this connection.
+    let unused = Unused(Some(FrameClient::connect(address, patience).await?));
+    match unused.is_answered(patience, is_doubtful).await {
+        true => Ok(unused.take()),
+        false => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A connection that is in nobody's hands yet: it ends with this.
+struct Unused(Option<FrameClient>);
+
+impl Unused {
+    async fn is_answered(&self, within: Duration, is_doubtful: bool) -> bool {
+        match &self.0 {
+            Some(client) => client.is_answered(within, if is_doubtful { 2 } else { 1 }).await,
+            None => false,
         }
-        let patience = Duration::from_millis(FIRST_WORD_MS);
-        let client = FrameClient::connect(address, patience).await?;
-        if !client.is_answered(patience).await {
+    }
+
+    fn take(mut self) -> FrameClient {
+        self.0.take().expect("taken once")
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(client) = &self.0 {
             client.abandon();
-            return Err(ErrorKind::TimedOut.into());
         }
-        Ok(client)
     }
 }

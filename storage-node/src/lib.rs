@@ -9,6 +9,8 @@ pub mod catalogue;
 pub mod copy;
 mod files;
 pub mod flush;
+mod following;
+mod inventory;
 pub mod journal;
 mod listener;
 mod mailbox;
@@ -17,5 +19,6 @@ mod node;
 mod owner;
 mod peers;
 mod tail;
+mod topics;
 
 pub use node::{Settings, StartError, StorageNode};

@@ -9,9 +9,10 @@ use service::alive::Words;
 use service::connection;
 use service::drain::Drain;
 use tokio::net::{TcpListener, TcpStream};
-use types::{ErrorCode, NodeId, TopicPartition};
+use types::{Epoch, ErrorCode, NodeId, TopicPartition};
 use wire::frame::{FenceReply, Frame, MemberState, PeerMessage, PeerReply, Refusal};
 
+use crate::inventory;
 use crate::node::Node;
 use crate::owner::{self, Mail};
 
@@ -85,7 +86,7 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                 }
             },
             Frame::Open { request, producers } => {
-                node.learn(request.follower.node, &request.follower_address);
+                node.peers.hear_of(request.follower.node, &request.follower_address);
                 let partition = request.segment.partition;
                 let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
                 owner.tell(Mail::Open(asker(), request, producers));
@@ -102,6 +103,13 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                 let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
                 owner.tell(Mail::Copy(asker(), request));
             }
+            Frame::Inventory(request) => {
+                let (node, (sender, correlation)) = (Arc::clone(&node), asker());
+                tokio::spawn(async move {
+                    let result = inventory::take(&node, request).await.map(Box::new);
+                    sender.send(&Frame::Inventoried(result), correlation);
+                });
+            }
             // Whoever asks is there.
             Frame::Room { .. } => {}
             Frame::Hint { partition } => node.ask_placement(partition),
@@ -115,7 +123,9 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
 
 fn begin(node: &Arc<Node>, partition: TopicPartition) -> owner::OwnerHandle {
     node.owner_or(partition, || {
-        owner::start(node, Replica::new(partition, Rules::ALL), Vec::new(), Vec::new(), Vec::new())
+        let mut replica = Replica::new(partition, Rules::ALL);
+        replica.restore((node.generation(), Epoch(0)), []);
+        owner::start(node, replica, Vec::new(), Vec::new(), Vec::new())
     })
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use service::api::{PlacementClient, RegisterNode};
 use service::drain::Drain;
 use types::limits::{HEARTBEAT_MS, LOAD_MAX};
-use types::{ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
+use types::{ClusterId, ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
 
 use crate::node::{Node, Settings, StartError, write_durably};
 
@@ -27,7 +27,7 @@ pub async fn register(
     incarnation: Incarnation,
     // `None` at the start of a process.
     news: Option<News>,
-) -> Result<NodeId, StartError> {
+) -> Result<(NodeId, ClusterId), StartError> {
     let is_start = news.is_none();
     let news = news.unwrap_or_default();
     let path = data.join("node-id");
@@ -58,7 +58,7 @@ pub async fn register(
                     write(&data.join("cluster"), &registered.cluster.to_string())?;
                     placement.expect_cluster(registered.cluster);
                 }
-                return Ok(registered.id);
+                return Ok((registered.id, registered.cluster));
             }
             Err(error) if error.code == ErrorCode::PlacementUnavailable => {
                 if !std::mem::replace(&mut waited, true) {

@@ -1,12 +1,12 @@
 //! A storage node's life: recovery, registration, serving, drain.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cores::Rules;
 use cores::recovery::{self, JournalFile};
@@ -19,7 +19,10 @@ use service::random;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use types::limits::JOURNAL_FILE_BYTES;
-use types::{ErrorCode, Incarnation, NodeId, Nonce, PartitionRecord, Replica, SegmentId, TopicId, TopicPartition};
+use types::{
+    ClusterId, Epoch, ErrorCode, Generation, Incarnation, NodeId, Nonce, PartitionRecord, Replica, SegmentId,
+    TopicPartition,
+};
 use wire::Batch;
 use wire::frame::{PeerMessage, PeerReply};
 use wire::journal::JournalEntry;
@@ -33,10 +36,9 @@ use crate::journal::{DirectFiles, Journal, JournalFiles};
 use crate::membership::{heartbeat, register};
 use crate::owner::{self, Mail, OwnerHandle};
 use crate::peers::{self, Peers};
-use crate::{listener, tail::TailBudget};
+use crate::topics::TopicCache;
+use crate::{following, inventory, listener, tail::TailBudget};
 
-/// How often the map's revision is noted on disk, at most.
-const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// Damaged segments that a heartbeat names.
 const DAMAGED_MAX: usize = 1_000;
 /// How often owners are looked at that have no work; each gives memory back after the second look in vain.
@@ -70,7 +72,16 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Node {
     pub name: String,
+    pub az: String,
+    pub data: PathBuf,
     me: Replica,
+    /// The cluster of the metadata that this data belongs to.
+    cluster: ClusterId,
+    /// Nothing of a generation below this begins here; as it is on disk, and a copy to look at.
+    pub fenced: Mutex<Generation>,
+    pub generation: AtomicU32,
+    /// Topics as placement described them last.
+    pub topics: TopicCache,
     owners: DashMap<TopicPartition, OwnerHandle>,
     pub journal: Journal<OwnerHandle>,
     pub journal_files: Arc<dyn JournalFiles>,
@@ -92,7 +103,7 @@ pub struct Node {
     pub placement: PlacementClient,
     pub metrics: Metrics,
     /// Placement's store is an older copy of the one that was known: it does not know what was made since.
-    is_placement_older: AtomicBool,
+    pub is_placement_older: AtomicBool,
 }
 
 impl std::fmt::Debug for OwnerHandle {
@@ -108,6 +119,15 @@ impl std::fmt::Debug for dyn JournalFiles {
 }
 
 impl Node {
+    /// The generation that was fenced here last; 0 before metadata was ever restored.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// This node's disk, as records name it.
     pub fn me(&self) -> Replica {
         self.me
@@ -183,7 +203,7 @@ impl Node {
     }
 
     /// What the record does not list this disk for need not be whole here.
-    fn forget_unlisted(&self, record: &PartitionRecord) {
+    pub fn forget_unlisted(&self, record: &PartitionRecord) {
         let mut damaged = self.damaged.lock().expect("no panic holds this lock");
         if !damaged.is_empty() {
             let is_listed = |nonce| record.chain.iter().any(|s| s.nonce == nonce && s.replicas.contains(&self.me));
@@ -192,7 +212,7 @@ impl Node {
     }
 
     /// A record that comes where no owner is, and that lists this disk: its copies are gone.
-    fn report_absent(&self, record: &PartitionRecord) {
+    pub fn report_absent(&self, record: &PartitionRecord) {
         let sealed = record.chain.iter().filter(|segment| segment.end.is_some());
         sealed.filter(|s| s.replicas.contains(&self.me)).for_each(|s| self.report_damage(s.id(record.id())));
     }
@@ -207,8 +227,10 @@ impl Node {
     }
 
     /// Asks placement for a partition's record, and tells its owner.
-    async fn hear_of(&self, partition: TopicPartition) -> Result<(), ApiError> {
+    pub async fn hear_of(&self, partition: TopicPartition) -> Result<(), ApiError> {
         match self.placement.partition(partition).await {
+            // Older metadata does not know what was made since.
+            Ok(_) if self.is_placement_older.load(Ordering::Relaxed) => {}
             Ok(record) => self.tell(partition, Mail::Record(Box::new(record))),
             // A record is made with its topic and goes with it: in this cluster's metadata, and not in an older copy
             // of it, an absence is a deletion.
@@ -268,11 +290,18 @@ impl StorageNode {
         let (reported, reports) = mpsc::unbounded_channel();
         let durable = move |entries| drop(reported.send(entries));
         let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, durable, failed).map_err(in_data)?;
-        let id = register(&placement, &settings, &data, incarnation, None).await?;
+        let (id, cluster) = register(&placement, &settings, &data, incarnation, None).await?;
+        let generation = inventory::noted(&data).map_err(in_data)?;
         let (flusher, jobs) = Flusher::new();
         let node = Arc::new(Node {
             name: settings.name.clone(),
+            az: settings.az.clone(),
+            data: data.clone(),
             me: Replica { node: id, incarnation },
+            cluster,
+            fenced: Mutex::new(generation),
+            generation: AtomicU32::new(generation.0),
+            topics: TopicCache::open(&data.join("topics.json")),
             owners: DashMap::new(),
             journal,
             journal_files,
@@ -298,7 +327,7 @@ impl StorageNode {
         state.start_owners(&node);
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
-        tokio::spawn(follow_map(Arc::clone(&node), data.join("revision"), drain.clone()));
+        tokio::spawn(following::follow_map(Arc::clone(&node), data.join("revision"), drain.clone()));
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
         tokio::spawn(count(Arc::clone(&node)));
         tokio::spawn(report_room(Arc::clone(&node)));
@@ -436,82 +465,12 @@ impl Recovering {
                 _ => {}
             }
         }
-        for (partition, replica) in self.replicas {
+        for (partition, mut replica) in self.replicas {
+            replica.restore((node.generation(), Epoch(0)), []);
             let batches = batches.remove(&partition).unwrap_or_default();
             let extents = self.extents.remove(&partition).unwrap_or_default();
             let dropped = dropped.remove(&partition).unwrap_or_default();
             node.owner_or(partition, || owner::start(node, replica, batches, extents, dropped));
-        }
-    }
-}
-
-/// Hears of changed partition records; only a hint, each owner decides by what the record says.
-async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
-    let mut revision = 0;
-    // The highest revision seen in earlier lives, or a little less.
-    let mut known: u64 = fs::read_to_string(&known_at).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let mut noted = Instant::now();
-    loop {
-        let changes = tokio::select! {
-            biased;
-            () = drain.begun() => return,
-            changes = node.placement.map(revision, Duration::from_secs(20)) => changes,
-        };
-        match changes {
-            Ok(changes) => {
-                revision = changes.revision;
-                let is_older = revision < known;
-                if node.is_placement_older.swap(is_older, Ordering::Relaxed) != is_older && is_older {
-                    tracing::error!(
-                        revision,
-                        known,
-                        "placement's store is older than the one known: deletions are not believed"
-                    );
-                }
-                if revision > known && (known == 0 || noted.elapsed() > NOTE_EVERY) {
-                    (known, noted) = (revision, Instant::now());
-                    if let Err(error) = write_durably(&known_at, &known.to_string()) {
-                        tracing::warn!(%error, "the revision of the map could not be noted");
-                    }
-                }
-                for other in &changes.nodes {
-                    node.learn(other.id, &other.address);
-                }
-                if changes.is_whole {
-                    // Deletions that this node did not hear of are not in it: it asks for each.
-                    let topics: HashSet<TopicId> = changes.topics.iter().map(|(topic, _)| *topic).collect();
-                    let all = node.owners.iter().map(|owner| *owner.key());
-                    let missing = all.filter(|partition| !topics.contains(&partition.topic)).collect();
-                    tokio::spawn(ask_for_all(Arc::clone(&node), missing));
-                }
-                for record in changes.partitions {
-                    node.forget_unlisted(&record);
-                    match node.owner(record.id()) {
-                        Some(owner) => owner.tell(Mail::Record(Box::new(record))),
-                        None => node.report_absent(&record),
-                    }
-                }
-                for (topic, record) in changes.topics {
-                    if record.is_none() {
-                        let ours = node.owners.iter().filter(|owner| owner.key().topic == topic);
-                        ours.for_each(|owner| owner.tell(Mail::Deleted));
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the map could not be read");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-}
-
-/// One after the other, until placement has answered for each: there may be thousands.
-async fn ask_for_all(node: Arc<Node>, partitions: Vec<TopicPartition>) {
-    for partition in partitions {
-        while let Err(error) = node.hear_of(partition).await {
-            tracing::debug!(%error, %partition, "placement did not answer for a partition; asking again");
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }
@@ -541,11 +500,12 @@ async fn report_room(node: Arc<Node>) {
     }
 }
 
-/// Owners without work give memory back.
+/// Owners without work give memory back; names of topics are noted.
 async fn shed(node: Arc<Node>) {
     loop {
         tokio::time::sleep(SHED_EVERY).await;
         node.owners.iter().for_each(|owner| owner.shed_if_quiet());
+        tokio::task::block_in_place(|| node.topics.write());
     }
 }
 

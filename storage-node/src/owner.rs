@@ -14,12 +14,13 @@ use cores::partition::{Effect, Input, Now, Partition, Progress, Token};
 use cores::replica::Replica;
 use service::connection::FrameSender;
 use service::{clock, random};
-use tokio::sync::mpsc;
-use types::{ErrorCode, NodeId, Nonce, Offset, PartitionRecord, TopicPartition};
+use tokio::sync::{mpsc, oneshot};
+use types::{Epoch, ErrorCode, Generation, NodeId, Nonce, Offset, PartitionRecord, TopicPartition};
 use wire::frame::{
-    AppendRequest, CopyRequest, DescribeRequest, FenceRequest, FetchRequest, Frame, OpenRequest, PeerMessage,
-    PeerReply, Refusal,
+    AppendRequest, CopyRequest, DescribeRequest, FenceReply, FenceRequest, FetchRequest, Frame, OpenRequest,
+    PeerMessage, PeerReply, Refusal,
 };
+use wire::inventory::HeldPartition;
 use wire::journal::JournalEntry;
 use wire::{Batch, DedupeSnapshot};
 
@@ -45,6 +46,8 @@ pub enum Mail {
     Fence(Asker, Box<FenceRequest>),
     Open(Asker, Box<OpenRequest>, Option<Box<DedupeSnapshot>>),
     Describe(Asker, DescribeRequest),
+    /// Tells what is here; behind a fence of this generation, if one is given.
+    Inventory(Option<Generation>, oneshot::Sender<HeldPartition>),
     Copy(Asker, Box<CopyRequest>),
     /// How a copy that is made here goes on.
     Copied(Progress),
@@ -105,6 +108,8 @@ struct Owner {
     core: Partition,
     tail: Tail,
     askers: HashMap<Token, Asker>,
+    /// Who waits for an inventory, behind which fence.
+    inventories: Vec<(Token, oneshot::Sender<HeldPartition>)>,
     next_token: Token,
     owed: VecDeque<Owed>,
     journal: Vec<Request<OwnerHandle>>,
@@ -159,6 +164,7 @@ pub fn start(
         handle: handle.clone(),
         tail,
         askers: HashMap::new(),
+        inventories: Vec::new(),
         next_token: 1,
         owed: VecDeque::new(),
         journal: Vec::new(),
@@ -267,6 +273,15 @@ impl Owner {
             Mail::Describe(asker, request) => {
                 let result = self.core.describe(&request).map(Box::new);
                 asker.0.send(&Frame::Described(result), asker.1);
+            }
+            Mail::Inventory(None, to) => drop(to.send(self.core.inventory())),
+            Mail::Inventory(Some(generation), to) => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.inventories.push((token, to));
+                let partition = self.core.replica().partition();
+                let request = FenceRequest { partition, generation, epoch: Epoch(0), nonce: None };
+                self.step(Input::Fence { token, request });
             }
             Mail::Copy(asker, request) => {
                 let token = self.token(asker);
@@ -390,7 +405,7 @@ impl Owner {
                 }
                 Effect::Reply { to, reply } => self.node.reply_to_leader(to, reply),
                 Effect::Answer { token, result } => self.answer(token, &Frame::Appended(result)),
-                Effect::AnswerFence { token, result } => self.answer(token, &Frame::Fenced(result)),
+                Effect::AnswerFence { token, result } => self.answer_fence(token, result),
                 Effect::AnswerOpen { token, result } => self.answer(token, &Frame::Opened(result)),
                 Effect::AskPlacement => self.node.ask_placement(self.core.replica().partition()),
                 Effect::RequestFailover { segment } => self.request_failover(segment.nonce),
@@ -433,6 +448,17 @@ impl Owner {
         }
     }
 
+    fn answer_fence(&mut self, token: Token, result: Result<FenceReply, Refusal>) {
+        let waits = |(known, _): &(Token, _)| *known == token;
+        let Some(at) = self.inventories.iter().position(waits) else {
+            return self.answer(token, &Frame::Fenced(result));
+        };
+        let (_, to) = self.inventories.swap_remove(at);
+        if result.is_ok() {
+            let _ = to.send(self.core.inventory());
+        }
+    }
+
     fn request_failover(&self, nonce: Nonce) {
         let (placement, handle) = (self.node.placement.clone(), self.handle.clone());
         let partition = self.core.replica().partition();
@@ -460,7 +486,10 @@ impl Owner {
             let Some(durable) = segment.durable else { continue };
             let nonce = segment.open.segment.nonce;
             let end = segment.sealed.unwrap_or(segment.commit).min(durable);
-            let Some(producers) = segment.producers_at(end.max(segment.commit)) else { continue };
+            // Of a segment sealed below what was known to be committed here the state at the seal is not known any more:
+            // what lies between is in the next segment.
+            let producers = segment.producers_at(end.max(segment.commit));
+            let producers = producers.unwrap_or_else(|| segment.committed.clone());
             ends.insert(nonce, end);
             let batches = self.tail.unflushed(nonce, end);
             if !batches.is_empty() {

@@ -48,21 +48,33 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Notes where a node listens. Who listened there before is gone, and is returned: one process would answer for both,
-    /// and its answers would come over the connection of either. A disk that takes another's place has the higher number.
+    /// Notes where a node listens, as placement has it registered. Who listened there before is gone, and is returned: one
+    /// process would answer for both, and its answers would come over the connection of either.
     pub fn learn(&self, node: NodeId, address: &str) -> Vec<NodeId> {
         let mut gone = Vec::new();
+        let mut left = 0;
         self.followers.retain(|other, link| {
-            let is_gone = *other < node && link.address == address;
+            let is_gone = *other != node && link.address == address;
             if is_gone {
                 gone.push(*other);
+                left += usize::from(link.refused.is_some());
                 link.task.take().iter().for_each(AbortHandle::abort);
             }
             !is_gone
         });
-        if self.followers.iter().any(|link| *link.key() > node && link.address == address) {
-            return gone;
+        self.refusing.fetch_sub(left, Ordering::Relaxed);
+        self.insert(node, address);
+        gone
+    }
+
+    /// Notes where a node listens that an opening names, unless another is known to listen there.
+    pub fn hear_of(&self, node: NodeId, address: &str) {
+        if !self.followers.iter().any(|link| *link.key() != node && link.address == address) {
+            self.insert(node, address);
         }
+    }
+
+    fn insert(&self, node: NodeId, address: &str) {
         let mut link = self.followers.entry(node).or_insert_with(|| Link {
             address: address.to_owned(),
             sender: None,
@@ -74,7 +86,6 @@ impl Peers {
         if link.address != address {
             link.address = address.to_owned();
         }
-        gone
     }
 
     /// A leader begins to use a connection: replies to it go there.
@@ -190,9 +201,11 @@ mod tests {
         assert_eq!(peers.learn(NodeId(18), "b"), []);
         assert_eq!(peers.learn(NodeId(20), "a"), [NodeId(19)]);
         // Said again by somebody who has not heard of it.
-        assert_eq!(peers.learn(NodeId(19), "a"), []);
+        peers.hear_of(NodeId(19), "a");
         let mut known: Vec<NodeId> = peers.followers.iter().map(|link| *link.key()).collect();
         known.sort_unstable();
         assert_eq!(known, [NodeId(18), NodeId(20)]);
+        // The old disk is there again: placement has it registered at its address.
+        assert_eq!(peers.learn(NodeId(19), "a"), [NodeId(20)]);
     }
 }

@@ -112,6 +112,12 @@ impl Service {
         self.arguments.extend(arguments.iter().map(|text| (*text).to_owned()));
     }
 
+    /// The value of one of its options.
+    pub fn option(&self, name: &str) -> &str {
+        let at = self.arguments.iter().rposition(|argument| argument == name).expect("an option of it");
+        &self.arguments[at + 1]
+    }
+
     /// The process's id.
     pub fn id(&self) -> i32 {
         self.child.as_ref().expect("it runs").id() as i32

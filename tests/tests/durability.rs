@@ -302,6 +302,78 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
     assert_eq!(again, 80 * PARTITIONS, "every partition takes records");
 }
 
+/// Placement's store is lost, twice: once there is a backup from before much happened, once there is none. Nothing that was
+/// acknowledged is lost, names are known, and the old placement could do no harm.
+#[test]
+fn lost_metadata_is_made_anew() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("restore");
+    let at = |name: &str| scratch.path().join(name).to_str().expect("a path").to_owned();
+    let mut cluster = Cluster::start(scratch.path());
+    create(&cluster, "t", "6");
+    create(&cluster, "gone", "2");
+    write(&cluster, "t", (0..2_000).map(|number| format!("early {number}")));
+    write(&cluster, "gone", (0..10).map(|number| number.to_string()));
+    let url = format!("http://{}", cluster.services[0].option("--listen"));
+    let backup = at("backup.json");
+    succeed(Command::new(weir()).args(["placement", "backup", &backup, "--placement", &url]), b"");
+
+    // None of this is in the backup.
+    let mut writer = Writer::start(&cluster, "t");
+    create(&cluster, "late", "3");
+    write(&cluster, "late", (0..500).map(|number| format!("late {number}")));
+    succeed(&mut command(&cluster, &["topic", "delete", "gone"]), b"");
+    for node in [1, 2] {
+        writer.write_for(Duration::from_millis(500));
+        cluster.services[node].kill();
+        cluster.services[node].start();
+        writer.write_for(Duration::from_millis(500));
+    }
+    // Nodes note names within seconds.
+    writer.write_for(Duration::from_secs(4));
+    cluster.services[0].kill();
+    std::fs::remove_dir_all(at("placement")).expect("the store");
+
+    let store = format!("redb:{}", at("placement-2"));
+    let dry = succeed(Command::new(weir()).args(["placement", "restore", &backup, "--store", &store, "--dry-run"]), b"");
+    assert!(String::from_utf8_lossy(&dry).contains("GENERATION"), "{dry:?}");
+    let mut restore = Command::new(weir());
+    restore.args(["placement", "restore", &backup, "--store", &store, "--output", "json"]);
+    let restored: Value = serde_json::from_slice(&succeed(&mut restore, b"")).expect("JSON");
+    assert_eq!((&restored["generation"], &restored["topics"], &restored["partitions"]), (&2.into(), &2.into(), &9.into()));
+    assert!(!restore.output().expect("weir").status.success(), "a store that is not empty is left alone");
+    cluster.services[0].add_arguments(&["--store", &store]);
+    cluster.services[0].start();
+    writer.write_for(Duration::from_secs(1));
+    let lines = writer.end();
+    let expected = sorted((0..2_000).map(|n| format!("early {n}")).chain((0..lines).map(|n| format!("line {n}"))));
+    let late = sorted((0..500).map(|number| format!("late {number}")));
+    assert!(read(&cluster, "t") == expected, "not what was acknowledged");
+    assert!(read(&cluster, "late") == late, "not what was acknowledged");
+    wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+
+    // From the nodes alone; one of them must be named as gone, or answer.
+    cluster.services[0].kill();
+    std::fs::remove_dir_all(at("placement-2")).expect("the store");
+    let store = format!("redb:{}", at("placement-3"));
+    let mut rebuild = Command::new(weir());
+    rebuild.args(["placement", "rebuild", "--store", &store, "--output", "json"]);
+    for node in 1..=3 {
+        rebuild.args(["--node", cluster.services[node].option("--listen")]);
+    }
+    let rebuilt: Value = serde_json::from_slice(&succeed(&mut rebuild, b"")).expect("JSON");
+    assert_eq!((&rebuilt["generation"], &rebuilt["topics"], &rebuilt["unnamed"]), (&3.into(), &2.into(), &0.into()));
+    cluster.services[0].add_arguments(&["--store", &store]);
+    cluster.services[0].start();
+    write(&cluster, "late", std::iter::once("after all".to_owned()));
+    assert!(read(&cluster, "t") == expected, "not what was acknowledged");
+    let late = sorted(late.into_iter().chain(["after all".to_owned()]));
+    assert!(read(&cluster, "late") == late, "not what was acknowledged");
+    wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+}
+
 /// Eighty lines to every partition.
 fn write_to_each(cluster: &Cluster, topic: &str, partitions: usize, word: &str) {
     for partition in 0..partitions {

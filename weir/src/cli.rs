@@ -20,10 +20,11 @@ pub enum Command {
     /// Run everything in one process, on this machine
     #[command(after_help = "Example:\n  weir up --data /var/lib/weir", args_override_self = true)]
     Up(UpOptions),
-    /// Run a placement service
+    /// Run a placement service; back its metadata up, restore it, make it anew
     #[command(
         after_help = "Example:\n  weir placement --store redb:/var/lib/weir/placement",
-        args_override_self = true
+        args_override_self = true,
+        args_conflicts_with_subcommands = true
     )]
     Placement(PlacementOptions),
     /// Run a storage node
@@ -111,6 +112,8 @@ pub struct UpOptions {
 
 #[derive(Debug, Args)]
 pub struct PlacementOptions {
+    #[command(subcommand)]
+    pub command: Option<PlacementCommand>,
     /// TOML file with these options as keys
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -130,6 +133,61 @@ pub struct PlacementOptions {
     /// Threads for its tasks; half of the cores unless given
     #[arg(long, value_name = "N", env = "WEIR_PLACEMENT_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PlacementCommand {
+    /// Write all metadata to a file, while placement runs
+    #[command(after_help = "Example:\n  weir placement backup weir.json")]
+    Backup {
+        file: PathBuf,
+        /// Placement's addresses
+        #[arg(
+            long,
+            value_name = "URL",
+            default_value = "http://127.0.0.1:7000",
+            value_delimiter = ',',
+            value_parser = http_url
+        )]
+        placement: Vec<String>,
+    },
+    /// Make metadata anew from a backup and from what the storage nodes hold, while no placement runs
+    #[command(after_help = "Example:\n  weir placement restore weir.json --store redb:/var/lib/weir/placement-new")]
+    Restore {
+        file: PathBuf,
+        #[command(flatten)]
+        options: RestoreOptions,
+    },
+    /// Make metadata anew from what the storage nodes hold, without a backup
+    #[command(
+        after_help = "Example:\n  weir placement rebuild --store redb:./placement-new --node 10.0.0.1:7100 --node 10.0.0.2:7100"
+    )]
+    Rebuild {
+        #[command(flatten)]
+        options: RestoreOptions,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreOptions {
+    /// Where the new metadata goes: redb:DIR, or etcd:URL,URL; it must be empty
+    #[arg(long, value_name = "STORE")]
+    pub store: String,
+    /// A storage node's data path, more than once; those in the backup are asked in any case
+    #[arg(long, value_name = "HOST:PORT")]
+    pub node: Vec<String>,
+    /// A storage node that is gone for good, more than once: what only it had is lost
+    #[arg(long, value_name = "NAME")]
+    pub without: Vec<String>,
+    /// Go on although offsets are on no storage node that answered: they become gaps
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Only tell what would be restored: no storage node is fenced, nothing is written
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How results are printed
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PlacementOptions};
 use crate::output::Failure;
 
 /// A fifth more small records per second than with the C library's (docs/adr/0006-fewer-wake-ups.md).
@@ -75,6 +75,7 @@ fn worker_threads(command: &Command) -> usize {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Up(options) => up::run(options).await,
+        Command::Placement(PlacementOptions { command: Some(command), .. }) => commands::metadata::run(command).await,
         Command::Placement(options) => services::placement(options).await,
         Command::StorageNode(options) => services::storage_node(options).await,
         Command::Gateway(options) => services::gateway(options).await,

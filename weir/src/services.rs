@@ -47,7 +47,7 @@ pub async fn until_ended(handle: DrainHandle) -> Result<(), Failure> {
 }
 
 /// The store that `redb:DIR` or `etcd:URL[,URL]` names.
-fn store_at(store: &str) -> Result<StoreAt, Failure> {
+pub fn store_at(store: &str) -> Result<StoreAt, Failure> {
     let wrong = || Failure::usage(format!("`{store}` is no metadata store: redb:DIR and etcd:URL[,URL] are"));
     match store.split_once(':') {
         Some(("redb", dir)) if !dir.is_empty() => Ok(StoreAt::Redb(dir.into())),

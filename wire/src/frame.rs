@@ -13,15 +13,23 @@ use types::{
 use crate::batch::Batch;
 use crate::codec::{DecodeError, Reader};
 use crate::dedupe::{DedupeKey, DedupeSnapshot};
+use crate::inventory::{Inventory, InventoryRequest};
 use crate::journal::{AppendMeta, OpenMeta};
 use crate::layout::{Layout, layout};
 
 /// The newest version. Each frame carries the oldest version that has its kind, so that nodes of the release before
 /// this one understand all that they can.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 const OLDEST: u8 = 3;
-/// The last kind of version 3.
-const OLDEST_KINDS: u8 = 16;
+
+/// The oldest version that has a kind.
+fn version_of(kind: u8) -> u8 {
+    match kind {
+        0..=16 => 3,
+        17..=21 => 4,
+        _ => VERSION,
+    }
+}
 /// Bytes of a frame before its fields, the length prefix included.
 pub const HEADER_BYTES: usize = 16;
 
@@ -219,7 +227,8 @@ pub struct CopyRequest {
     pub segment: SegmentId,
     pub base: Offset,
     pub end: Offset,
-    /// The version of the record that the asker is about to change.
+    /// Generation and version of the record that the asker is about to change.
+    pub generation: Generation,
     pub record_version: u64,
     /// The disk that the asker means.
     pub target: Replica,
@@ -269,7 +278,12 @@ pub enum Frame {
     Described(Result<Box<Description>, Refusal>),
     Copy(Box<CopyRequest>),
     Copied(Result<CopyReply, Refusal>),
+    Inventory(InventoryRequest),
+    Inventoried(Result<Box<Inventory>, Refusal>),
 }
+
+/// Before metadata was ever restored. Version 4 knew no other, and had no field for it.
+const FIRST_GENERATION: Generation = Generation(1);
 
 layout!(struct AppendHead {
     account, cluster, segment, principal, protocol, dedupe, encryption_key, log_append_time,
@@ -291,7 +305,7 @@ layout!(struct OpenRequest {
 layout!(struct OpenReply { end });
 layout!(struct DescribeRequest { account, segment, end });
 layout!(struct Description { open, chain, producers });
-layout!(struct CopyRequest { account, segment, base, end, record_version, target, sources });
+layout!(struct CopyRequest { account, segment, base, end, generation, record_version, target, sources });
 layout!(struct CopyReply { copied_to, is_done });
 layout!(struct FetchRequest { account, segment, sealed_end, offset, since_ms, bytes_max, wait_ms });
 
@@ -417,16 +431,28 @@ impl Frame {
                 result.put(&mut out);
                 18
             }
+            Self::Copy(request) if request.generation <= FIRST_GENERATION => {
+                put_copy_of_the_first_generation(request, &mut out);
+                19
+            }
             Self::Copy(request) => {
                 request.put(&mut out);
-                19
+                22
+            }
+            Self::Inventory(request) => {
+                request.put(&mut out);
+                23
+            }
+            Self::Inventoried(result) => {
+                result.put(&mut out);
+                24
             }
             Self::Copied(result) => {
                 result.put(&mut out);
                 20
             }
         };
-        out[4] = if kind <= OLDEST_KINDS { OLDEST } else { VERSION };
+        out[4] = version_of(kind);
         out[5] = kind;
         let length = out.len() - 4 + tail.as_ref().map_or(0, Bytes::len);
         out[..4].copy_from_slice(&(length as u32).to_be_bytes());
@@ -473,14 +499,41 @@ impl Frame {
             16 => Self::Room { refused: Layout::take(r)? },
             17 => Self::Describe(Layout::take(r)?),
             18 => Self::Described(Layout::take(r)?),
-            19 => Self::Copy(Layout::take(r)?),
+            19 => Self::Copy(Box::new(take_copy_of_the_first_generation(r)?)),
             20 => Self::Copied(Layout::take(r)?),
             21 => Self::Open { request: Layout::take(r)?, producers: Some(Layout::take(r)?) },
+            22 => Self::Copy(Layout::take(r)?),
+            23 => Self::Inventory(Layout::take(r)?),
+            24 => Self::Inventoried(Layout::take(r)?),
             other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
         };
         reader.finish()?;
         Ok((correlation, frame))
     }
+}
+
+fn put_copy_of_the_first_generation(request: &CopyRequest, out: &mut BytesMut) {
+    let CopyRequest { account, segment, base, end, record_version, target, sources, .. } = request;
+    account.put(out);
+    segment.put(out);
+    base.put(out);
+    end.put(out);
+    record_version.put(out);
+    target.put(out);
+    sources.put(out);
+}
+
+fn take_copy_of_the_first_generation(r: &mut Reader) -> Result<CopyRequest, DecodeError> {
+    Ok(CopyRequest {
+        account: Layout::take(r)?,
+        segment: Layout::take(r)?,
+        base: Layout::take(r)?,
+        end: Layout::take(r)?,
+        generation: FIRST_GENERATION,
+        record_version: Layout::take(r)?,
+        target: Layout::take(r)?,
+        sources: Layout::take(r)?,
+    })
 }
 
 fn put_batch(batch: &Batch, out: &mut BytesMut) -> Bytes {

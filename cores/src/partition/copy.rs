@@ -49,6 +49,9 @@ impl Partition {
         if request.target != self.me {
             return Err(refusal(ErrorCode::InvalidRequest, "the copy is not for this disk"));
         }
+        if request.generation < self.replica.floor().0 && self.rules.holds(Rule::OlderGenerationIsOver) {
+            return Err(refusal(ErrorCode::Fenced, "metadata was restored: another generation has begun"));
+        }
         let nonce = request.segment.nonce;
         let unsealed = self.replica.segment(nonce).filter(|segment| segment.sealed.is_none());
         if unsealed.is_some_and(|segment| !segment.is_copy()) && !self.copying.is_under_way(nonce) {

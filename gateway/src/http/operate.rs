@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use service::api::{AcceptLoss, DrainNode, MovePartition, Status};
+use service::api::{AcceptLoss, DrainNode, Losses, MovePartition, Status};
 use types::{ErrorCode, TopicPartition};
 
 use super::problem::Problem;
@@ -79,7 +79,7 @@ pub async fn move_partition(
     Ok(Json(json!({ "topic": topic, "partition": partition, "leader": leader, "epoch": epoch })))
 }
 
-/// Tells what of a partition no copy is left of; `is_confirmed`: and goes on without it.
+/// Tells what of a partition no copy is left of; with the `version` that was told with it: and goes on without it.
 pub async fn accept_loss(
     State(gateway): State<Arc<Gateway>>,
     Path((topic, partition)): Path<(String, i32)>,
@@ -88,8 +88,10 @@ pub async fn accept_loss(
     let Json(request) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
     let id = find_partition(&gateway, &topic, partition)?;
     let losses = gateway.placement.accept_loss(id, &request).await.map_err(from_api)?;
-    let (lost, next_offset) = (losses.lost, losses.next_offset);
-    Ok(Json(json!({ "topic": topic, "partition": partition, "lost": lost, "next_offset": next_offset })))
+    let Losses { lost, version, next_offset } = losses;
+    Ok(Json(json!({
+        "topic": topic, "partition": partition, "lost": lost, "version": version, "next_offset": next_offset,
+    })))
 }
 
 fn find_partition(gateway: &Gateway, topic: &str, partition: i32) -> Result<TopicPartition, Problem> {

@@ -98,6 +98,12 @@ fn bench(name: &str, is_open: bool) -> Bench {
     let node = Arc::new(Node {
         name: "az-a".into(),
         me: ME,
+        az: "az-a".into(),
+        data: dir.to_owned(),
+        cluster: ClusterId(1),
+        fenced: Mutex::default(),
+        generation: AtomicU32::new(0),
+        topics: TopicCache::open(&dir.join("topics.json")),
         owners: DashMap::new(),
         journal,
         journal_files: gated,

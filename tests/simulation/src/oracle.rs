@@ -40,6 +40,8 @@ pub struct Oracle {
     fenced_at: BTreeMap<(Incarnation, Nonce), Offset>,
     authors: BTreeMap<Nonce, (NodeId, u64)>,
     published: BTreeMap<Nonce, [Replica; 2]>,
+    /// The pair that each segment was listed with first: its records were acknowledged by these.
+    opened: BTreeMap<Nonce, [Replica; 2]>,
     seals: BTreeMap<Nonce, Offset>,
     visible: BTreeMap<(NodeId, u64, Nonce), Offset>,
     last_leadership: (Generation, Epoch),
@@ -175,12 +177,20 @@ impl Oracle {
                 copies.and_then(|copies| copies.get(&base)).is_some_and(|(_, known)| *known == hash(batch))
             })
         };
-        if !self.published.iter().any(is_on_both) {
+        if !self.opened.iter().any(is_on_both) {
             let anywhere = self.ever.iter().any(|(_, copies)| copies.get(&base).is_some_and(|c| c.1 == hash(batch)));
             let name = if anywhere { "1 ACKED-DURABLE or 15 CAS-FIRST" } else { "1 ACKED-DURABLE" };
             return broken(format!("{name}: {batch:?} is not fsynced on both members of a published segment"));
         }
         Ok(())
+    }
+
+    /// Placement's record was made anew: where it ends what only a lost record had sealed is its own to say.
+    pub fn restored(&mut self, record: &PartitionRecord) {
+        let listed = record.chain.iter().filter_map(|segment| Some((segment.nonce, segment.end?)));
+        self.seals = listed.collect();
+        self.visible.clear();
+        self.recorded(record);
     }
 
     /// Placement's record changed.
@@ -190,6 +200,7 @@ impl Oracle {
         self.last_chain = record.chain.iter().map(|segment| (segment.nonce, segment.end)).collect();
         for segment in &record.chain {
             self.published.insert(segment.nonce, segment.replicas);
+            self.opened.entry(segment.nonce).or_insert(segment.replicas);
             if let Some(end) = segment.end {
                 self.seals.insert(segment.nonce, end);
             }
@@ -220,7 +231,7 @@ impl Oracle {
         // 9 TAIL-CARRIED: all that may have been acknowledged above the seal is on both new members.
         if let Some(open) = record.open() {
             for (base, (_, known)) in self.acked.range(open.base..) {
-                for member in open.replicas {
+                for member in open.replicas.iter().filter(|member| !self.lost_disks.contains(&member.incarnation)) {
                     let copies = self.ever.get(&(member.incarnation, open.nonce));
                     if copies.and_then(|c| c.get(base)).is_none_or(|(_, hash)| hash != known) {
                         return broken(format!(
@@ -271,15 +282,22 @@ impl Oracle {
     fn check_replicas(&self, record: &PartitionRecord) -> Check {
         for segment in &record.chain {
             let [a, b] = segment.replicas;
-            if (a.node.0 - 1) % 3 == (b.node.0 - 1) % 3 {
+            // Nobody, until repair finds someone.
+            let is_someone = a.node.0 > 0 && b.node.0 > 0;
+            if is_someone && (a.node.0 - 1) % 3 == (b.node.0 - 1) % 3 {
                 return broken(format!("19 AZ-PAIR: {} and {} are in one zone", a.node, b.node));
             }
             let Some(pair) = self.published.get(&segment.nonce) else { continue };
-            for member in segment.replicas.iter().filter(|member| !pair.contains(member)) {
+            let is_new = |member: &&Replica| {
+                // Nobody, or a disk that is gone: listed until repair finds another.
+                member.node.0 > 0 && !pair.contains(member) && !self.lost_disks.contains(&member.incarnation)
+            };
+            for member in segment.replicas.iter().filter(is_new) {
                 let copies = self.copies.get(&(member.incarnation, segment.nonce));
                 for (base, (_, known)) in self.acked.range(segment.base..segment.end.unwrap_or(segment.base)) {
                     if copies.and_then(|copies| copies.get(base)).is_none_or(|(_, hash)| hash != known) {
-                        return broken(format!("22 TWO-COPIES: {} is listed and lacks {base}", member.node));
+                        let has = copies.and_then(|copies| copies.get(base));
+                        return broken(format!("22 TWO-COPIES: {} is listed and lacks {base}: {has:?}", member.node));
                     }
                 }
             }
@@ -344,7 +362,7 @@ impl Oracle {
     }
 
     fn is_on_both(&self, nonce: Nonce, base: Offset, known: u32) -> bool {
-        let Some(pair) = self.published.get(&nonce) else { return false };
+        let Some(pair) = self.opened.get(&nonce) else { return false };
         pair.iter().all(|member| {
             let copies = self.ever.get(&(member.incarnation, nonce));
             copies.and_then(|copies| copies.get(&base)).is_some_and(|(_, hash)| *hash == known)

@@ -23,6 +23,7 @@ use crate::rng::Rng;
 
 mod faults;
 mod repairs;
+mod restore;
 
 /// What a run is made of.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,9 @@ pub enum Scenario {
     /// One member of the open segment, leader or follower, stops and stays away; nothing else happens. Records must
     /// go on being acknowledged by others.
     OneAway,
+    /// Placement's store is restored from a backup again and again, or made anew from what the nodes hold, while the old
+    /// one goes on.
+    Restore,
 }
 
 /// How a run ended.
@@ -118,6 +122,8 @@ enum Event {
     },
     /// A node that makes a copy asks a source for more.
     CopyStep(repairs::CopyStep),
+    /// An operator who restores metadata asks the nodes that have not answered yet.
+    AskInventories,
     Register {
         node: usize,
         life: u64,
@@ -198,6 +204,9 @@ struct World {
     /// Copies that nodes said are damaged.
     damaged: Vec<(Nonce, Replica)>,
     actors: BTreeMap<u64, Failover>,
+    restoring: Option<restore::Restoring>,
+    /// Every record that there was: a backup is one of them.
+    history: Vec<PartitionRecord>,
     next_actor: u64,
     next_token: u64,
     clients: Vec<Client>,
@@ -315,6 +324,8 @@ impl World {
             repairs: BTreeMap::new(),
             damaged: Vec::new(),
             actors: BTreeMap::new(),
+            restoring: None,
+            history: Vec::new(),
             next_actor: 1,
             next_token: 1,
             clients,
@@ -426,10 +437,7 @@ impl World {
             Event::Swap { actor, revision, record } => {
                 let won = revision.is_none_or(|revision| revision == self.revision);
                 if won {
-                    self.revision += 1;
-                    self.record = *record;
-                    let record = self.record.clone();
-                    self.oracle.recorded(&record);
+                    self.changed(*record);
                 }
                 // One answer in ten is lost; the actor then never hears, and another must go on.
                 if self.rng.chance(10) {
@@ -448,6 +456,7 @@ impl World {
             Event::ToRepair { actor, input } => self.step_repair(actor, input),
             Event::SwapRepaired { actor, revision, record } => self.swap_repaired(actor, revision, *record),
             Event::CopyStep(step) => self.copy_step(step),
+            Event::AskInventories => self.ask_inventories(),
             Event::Register { node, life } => {
                 if self.is_alive(node, life) {
                     let id = NodeId(node as u32 + 1);
@@ -465,6 +474,13 @@ impl World {
             Event::Restart { node } => self.restart(node),
             Event::Reconnect { a, b, epoch } => self.reconnect(a, b, epoch),
         }
+    }
+
+    fn changed(&mut self, record: PartitionRecord) {
+        self.revision += 1;
+        self.record = record;
+        self.history.push(self.record.clone());
+        self.oracle.recorded(&self.record);
     }
 
     fn is_alive(&self, node: usize, life: u64) -> bool {
@@ -515,6 +531,9 @@ impl World {
                 }
                 Effect::AnswerFence { token, result } => {
                     if let Some((actor, request)) = self.nodes[node].fences.remove(&token) {
+                        if actor == restore::OPERATOR && result.is_ok() {
+                            self.take_inventory(node, request.generation);
+                        }
                         if let Ok(reply) = &result {
                             let end = match reply.state {
                                 MemberState::Known { durable, .. } => request.nonce.map(|nonce| (nonce, durable)),
@@ -605,7 +624,8 @@ impl World {
             return;
         }
         // One attempt at a time by each of two placement processes, and sometimes a third that was thought dead.
-        let times = if self.rng.chance(25) { 2 } else { 1 };
+        let often = if self.profile.scenario == Scenario::Restore { 60 } else { 25 };
+        let times = if self.rng.chance(often) { 2 } else { 1 };
         for _ in 0..times.min(ATTEMPTS_MAX.saturating_sub(self.actors.len())) {
             let actor = self.next_actor;
             self.next_actor += 1;

@@ -22,6 +22,11 @@ fn scenario_of(rule: Rule) -> Scenario {
         Rule::AwayFollowerIsReplaced => Scenario::OneAway,
         Rule::DamageIsNotTorn | Rule::CopyIsKept => Scenario::Rotten,
         Rule::ParkNeedsBoth => Scenario::Parking,
+        Rule::OwnAppendsAreProof
+        | Rule::OpeningIsWhole
+        | Rule::OpeningMayBeListed
+        | Rule::InventoryFences
+        | Rule::OlderGenerationIsOver => Scenario::Restore,
         _ => Scenario::Mixed,
     }
 }

@@ -165,8 +165,13 @@ pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
 
 async fn accept_loss(topic: &str, partition: i32, is_confirmed: bool, target: &Target) -> Result<(), Failure> {
     let path = format!("/v1/topics/{}/partitions/{partition}/accept-loss", part(topic));
-    let body = json!({ "is_confirmed": is_confirmed });
-    let answer = Client::new(&target.server).json(Method::POST, &path, Some(&body)).await?;
+    let client = Client::new(&target.server);
+    let mut answer = client.json(Method::POST, &path, Some(&json!({}))).await?;
+    if is_confirmed && !list(&answer["lost"]).is_empty() {
+        // What is accepted is what was told, or nothing.
+        let body = json!({ "version": answer["version"] });
+        answer = client.json(Method::POST, &path, Some(&body)).await?;
+    }
     let lost = list(&answer["lost"]);
     let row = |range: &Value| {
         let nodes: Vec<String> = list(&range["nodes"]).iter().map(text).collect();
@@ -177,9 +182,10 @@ async fn accept_loss(topic: &str, partition: i32, is_confirmed: bool, target: &T
     print(target.output, &answer, &heading, lost.iter().map(row).collect());
     match (lost.is_empty(), is_confirmed) {
         (true, _) => eprintln!("nothing is lost: every segment has a copy, or one that may come back"),
+        (false, true) if answer["next_offset"].is_null() => eprintln!("accepted; new records go on where they were"),
         (false, true) => eprintln!("accepted; the partition goes on at offset {}", text(&answer["next_offset"])),
         (false, false) => {
-            return Err(Failure::failed("nothing was changed; with --yes the partition goes on without this"));
+            return Err(Failure::failed("nothing was accepted; with --yes the partition goes on without this"));
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use types::{SessionId, TopicId};
 
 use super::*;
+use crate::inventory::{HeldPartition, HeldSegment};
 use crate::compression::Codec;
 use crate::dedupe::DedupeSnapshot;
 use crate::records::{BatchBuilder, NewRecord};
@@ -83,6 +84,7 @@ fn frames() -> Vec<Frame> {
         Frame::Describe(DescribeRequest { account: AccountId(5), segment, end: 9 }),
         Frame::Described(Err(refusal.clone())),
         Frame::Copy(Box::new(CopyRequest {
+            generation: Generation(1),
             account: AccountId(5),
             segment,
             base: 1,
@@ -91,6 +93,43 @@ fn frames() -> Vec<Frame> {
             target: replica(3),
             sources: vec!["127.0.0.1:7100".into()],
         })),
+        Frame::Copy(Box::new(CopyRequest {
+            generation: Generation(2),
+            account: AccountId(5),
+            segment,
+            base: 1,
+            end: 9,
+            record_version: 4,
+            target: replica(3),
+            sources: Vec::new(),
+        })),
+        Frame::Inventory(InventoryRequest { fence: Some(Generation(2)), after: Some(partition) }),
+        Frame::Inventoried(Ok(Box::new(Inventory {
+            me: replica(3),
+            name: "a".into(),
+            az: "az-a".into(),
+            cluster: ClusterId(7),
+            partitions: vec![HeldPartition {
+                partition,
+                generation: Generation(2),
+                epoch: Epoch(0),
+                segments: vec![HeldSegment {
+                    account: AccountId(5),
+                    cluster: ClusterId(7),
+                    segment,
+                    base: 1,
+                    first_free: 2,
+                    leader: replica(3),
+                    follower: replica(4),
+                    end: 9,
+                    sealed: None,
+                    is_damaged: false,
+                    copied_for: 0,
+                }],
+            }],
+            topics: vec!["{}".into()],
+            has_more: true,
+        }))),
         Frame::Copied(Ok(CopyReply { copied_to: 9, is_done: true })),
         Frame::Opened(Ok(OpenReply { end: 5 })),
         Frame::Fetch(FetchRequest {
@@ -142,7 +181,7 @@ fn every_truncation_is_an_error() {
 
 proptest! {
     #[test]
-    fn no_input_panics(kind in 0_u8..20, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn no_input_panics(kind in 0_u8..26, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = vec![VERSION, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         bytes.extend(body);
         let _ = Frame::decode(bytes.into());

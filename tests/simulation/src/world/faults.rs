@@ -11,6 +11,9 @@ impl World {
         if self.profile.scenario == Scenario::OneAway {
             return self.one_goes();
         }
+        if self.profile.scenario == Scenario::Restore && self.rng.chance(30) {
+            self.begin_restore();
+        }
         if self.profile.scenario == Scenario::Parking && self.rng.chance(60) {
             self.park();
             return self.at(self.fault_every_ms, Event::Fault);
@@ -63,10 +66,13 @@ impl World {
                 self.at(0, Event::StartFailover { nonce, goal });
             }
             // One loss at a time: another may come once everything has two copies again.
+            85..=94 if self.restoring.is_some() => {}
             85..=89 if !self.has_lost_data || self.is_repaired() => {
                 self.has_lost_data = true;
                 self.lose_disk(node, 250);
             }
+            // An opening that rotted looks like one that never came about: of a restore that is asked too much.
+            90..=94 if self.profile.scenario == Scenario::Restore => {}
             90..=94 if !self.has_lost_data || self.is_repaired() => {
                 self.crash(node, 200);
                 if self.nodes[node].disk.rot(&mut self.rng) {
@@ -101,7 +107,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, node: usize, down_ms: u64) {
+    pub(super) fn crash(&mut self, node: usize, down_ms: u64) {
         if !self.nodes[node].is_up {
             return;
         }

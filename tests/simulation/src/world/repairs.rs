@@ -55,8 +55,10 @@ impl World {
                 // A copy for the present record may still be listed by the next.
                 // So may an opening of a later epoch: its attempt may be asleep. The next failover ends it.
                 let published = (self.record.generation, self.record.epoch);
-                let is_over =
-                    segment.copied_for < self.record.version && segment.open.segment.leadership() <= published;
+                // What an earlier generation made is never dropped: restored metadata may not know what it was for.
+                let is_over = segment.copied_for < self.record.version
+                    && segment.open.segment.generation == self.record.generation
+                    && segment.open.segment.leadership() <= published;
                 is_over
                     && !self.record.chain.iter().any(|listed| listed.nonce == nonce && listed.replicas.contains(&me))
             })
@@ -73,7 +75,9 @@ impl World {
         let view = self.view();
         self.record.chain.iter().all(|segment| {
             segment.replicas.iter().all(|replica| {
-                let node = &self.nodes[replica.node.0 as usize - 1];
+                let Some(node) = (replica.node.0 as usize).checked_sub(1).map(|index| &self.nodes[index]) else {
+                    return false;
+                };
                 let copy = node.core.replica().segment(segment.nonce);
                 let is_there = node.is_up && copy.is_some_and(|copy| !copy.is_damaged);
                 view.health(segment.nonce, *replica) < Health::Lost && is_there
@@ -154,10 +158,7 @@ impl World {
     pub(super) fn swap_repaired(&mut self, actor: u64, revision: u64, record: PartitionRecord) {
         let won = revision == self.revision;
         if won {
-            self.revision += 1;
-            self.record = record;
-            let record = self.record.clone();
-            self.oracle.recorded(&record);
+            self.changed(record);
             for node in 0..self.nodes.len() {
                 let (life, after) = (self.nodes[node].life, self.rng.range(0, 3 * self.net_ms));
                 self.at(after, Event::RecordRead { node, life });

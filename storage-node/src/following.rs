@@ -1,0 +1,108 @@
+//! Follows placement's map: hints for owners, addresses of other nodes, deletions.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use service::drain::Drain;
+use types::{Generation, TopicId, TopicPartition};
+
+use crate::node::{Node, write_durably};
+use crate::owner::Mail;
+
+/// How often the map's revision is noted on disk, at most.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+
+/// The newest state of placement's store that was seen: a store that is behind it is an older copy.
+type Seen = (Generation, u64);
+
+fn noted(path: &Path) -> Seen {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [revision] => (Generation(1), revision),
+        [generation, revision] => (Generation(generation as u32), revision),
+        _ => (Generation(0), 0),
+    }
+}
+
+/// Hears of changed partition records; only a hint, each owner decides by what the record says.
+pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
+    let mut after = None;
+    // As seen in earlier lives, or a little less.
+    let mut known = noted(&known_at);
+    let mut noted_at = Instant::now();
+    loop {
+        let changes = tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            changes = node.placement.map(after, Duration::from_secs(20)) => changes,
+        };
+        match changes {
+            Ok(changes) => {
+                let seen = (changes.generation, changes.revision);
+                after = Some(seen);
+                let is_older = seen < known || changes.generation < node.generation();
+                if node.is_placement_older.swap(is_older, Ordering::Relaxed) != is_older && is_older {
+                    tracing::error!(
+                        ?seen,
+                        ?known,
+                        "placement's store is an older copy: it is not believed; restore it with `weir placement restore`"
+                    );
+                }
+                if is_older {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+                if seen > known && (known.0 != seen.0 || noted_at.elapsed() > NOTE_EVERY) {
+                    (known, noted_at) = (seen, Instant::now());
+                    let text = format!("{} {}", known.0.0, known.1);
+                    if let Err(error) = write_durably(&known_at, &text) {
+                        tracing::warn!(%error, "the revision of the map could not be noted");
+                    }
+                }
+                node.topics.learn(&changes);
+                for other in &changes.nodes {
+                    node.learn(other.id, &other.address);
+                }
+                if changes.is_whole {
+                    // Deletions that this node did not hear of are not in it: it asks for each.
+                    let topics: HashSet<TopicId> = changes.topics.iter().map(|(topic, _)| *topic).collect();
+                    let all = node.owners().map(|owner| *owner.key());
+                    let missing = all.filter(|partition| !topics.contains(&partition.topic)).collect();
+                    tokio::spawn(ask_for_all(Arc::clone(&node), missing));
+                }
+                for record in changes.partitions {
+                    node.forget_unlisted(&record);
+                    match node.owner(record.id()) {
+                        Some(owner) => owner.tell(Mail::Record(Box::new(record))),
+                        None => node.report_absent(&record),
+                    }
+                }
+                for (topic, record) in changes.topics {
+                    if record.is_none() {
+                        let ours = node.owners().filter(|owner| owner.key().topic == topic);
+                        ours.for_each(|owner| owner.tell(Mail::Deleted));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the map could not be read");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// One after the other, until placement has answered for each: there may be thousands.
+async fn ask_for_all(node: Arc<Node>, partitions: Vec<TopicPartition>) {
+    for partition in partitions {
+        while let Err(error) = node.hear_of(partition).await {
+            tracing::debug!(%error, %partition, "placement did not answer for a partition; asking again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+

@@ -1,0 +1,65 @@
+//! `weir placement backup|restore|rebuild`.
+
+use std::path::Path;
+
+use placement::restore::{Plan, RestoreError, Restored};
+use serde_json::json;
+use service::api::{Backup, PlacementClient};
+
+use crate::cli::{PlacementCommand, RestoreOptions};
+use crate::output::{Failure, print};
+use crate::services::store_at;
+
+pub async fn run(command: PlacementCommand) -> Result<(), Failure> {
+    match command {
+        PlacementCommand::Backup { file, placement } => backup(&file, &placement).await,
+        PlacementCommand::Restore { file, options } => {
+            let text = std::fs::read(&file).map_err(|error| Failure::failed(format!("`{}`: {error}", file.display())))?;
+            let backup: Backup = serde_json::from_slice(&text)
+                .map_err(|error| Failure::failed(format!("`{}` is no backup: {error}", file.display())))?;
+            restore(Some(backup), options).await
+        }
+        PlacementCommand::Rebuild { options } => restore(None, options).await,
+    }
+}
+
+async fn backup(file: &Path, placement: &[String]) -> Result<(), Failure> {
+    let backup = PlacementClient::new(placement).backup().await?;
+    let text = serde_json::to_vec(&backup).expect("a backup is plain data");
+    // Whole, or not there: an older backup under this name stays until then.
+    let new = file.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, file)?;
+    eprintln!("{} keys at revision {} are in `{}`", backup.entries.len(), backup.revision, file.display());
+    Ok(())
+}
+
+async fn restore(backup: Option<Backup>, options: RestoreOptions) -> Result<(), Failure> {
+    let plan = Plan {
+        store: store_at(&options.store)?,
+        backup,
+        nodes: options.node.clone(),
+        without: options.without.clone(),
+        accepts_loss: options.accept_loss,
+        is_dry_run: options.dry_run,
+    };
+    let restored = placement::restore::run(plan, |text| eprintln!("{text}")).await.map_err(|error| match error {
+        RestoreError::Refused(why) => Failure::failed(why),
+        RestoreError::Store(error) => Failure::unreachable(error.to_string()),
+    })?;
+    show(&restored, &options)
+}
+
+fn show(restored: &Restored, options: &RestoreOptions) -> Result<(), Failure> {
+    let Restored { generation, nodes, topics, partitions, segments, unnamed, changed, holes } = restored;
+    let numbers = [generation.0 as usize, *nodes, *topics, *partitions, *segments, *unnamed, *changed, holes.len()];
+    let heading = ["GENERATION", "NODES", "TOPICS", "PARTITIONS", "SEGMENTS", "UNNAMED TOPICS", "NEWER THAN BACKUP", "HOLES"];
+    print(options.output, &json!(restored), &heading, vec![numbers.map(|number| number.to_string()).to_vec()]);
+    holes.iter().for_each(|hole| eprintln!("on no storage node that answered: {hole}"));
+    match options.dry_run {
+        true => eprintln!("nothing was changed"),
+        false => eprintln!("start placement with --store {}; storage nodes and gateways go on by themselves", options.store),
+    }
+    Ok(())
+}
