@@ -505,7 +505,7 @@ impl Failover {
 
     fn opened(&mut self, now_ms: u64, nonce: Nonce, result: Result<OpenReply, Refusal>) -> Vec<Effect> {
         let Stage::Opening { request, sealed_at, .. } = &self.stage else { return Vec::new() };
-        if request.segment.nonce != nonce {
+        if request.segment.nonce != nonce && self.rules.holds(Rule::AnswerNamesItsOpening) {
             return Vec::new();
         }
         match result {

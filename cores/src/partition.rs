@@ -498,13 +498,7 @@ impl Partition {
                 continue;
             }
             if let Some(end) = listed.and_then(|segment| segment.end) {
-                if is_led {
-                    self.step_down(ErrorCode::NotLeader, "the segment was sealed", out);
-                }
-                if let Some(entry) = self.replica.seal(id.nonce, end) {
-                    out.push(Effect::Journal(entry));
-                    out.push(Effect::Visible { nonce: id.nonce, offset: end });
-                }
+                self.seal(id.nonce, end, out);
             } else if listed.is_some() {
                 if is_led {
                     self.with_leader(|leader, replica| leader.activate(now, replica, out));
@@ -512,6 +506,19 @@ impl Partition {
                     // The record names this node, but no process lifetime of ours may lead it (any more).
                     out.push(Effect::RequestFailover { segment: id });
                 }
+            }
+        }
+    }
+
+    /// Placement recorded that a segment ends: who led it leads no more, and readers hear of it.
+    fn seal(&mut self, nonce: Nonce, end: Offset, out: &mut Vec<Effect>) {
+        if self.leader.as_ref().is_some_and(|leader| leader.segment().nonce == nonce) {
+            self.step_down(ErrorCode::NotLeader, "the segment was sealed", out);
+        }
+        if let Some(entry) = self.replica.seal(nonce, end) {
+            out.push(Effect::Journal(entry));
+            if self.rules.holds(Rule::ReadersHearOfSeals) {
+                out.push(Effect::Visible { nonce, offset: end });
             }
         }
     }

@@ -297,7 +297,8 @@ fn follow<'a>(chain: &mut Vec<(&'a Seen, Option<Offset>)>, possible: &'a [Seen])
 
 /// The longest that can follow; of equals the one with more copies, then the newest.
 fn best<'a>(possible: impl Iterator<Item = &'a Seen>, last: &Seen) -> Option<&'a Seen> {
-    let copies = |seen: &Seen| seen.copies.iter().filter(|copy| !copy.is_damaged && copy.end >= seen.first_free).count();
+    let copies =
+        |seen: &Seen| seen.copies.iter().filter(|copy| !copy.is_damaged && copy.end >= seen.first_free).count();
     let possible = possible.filter(|seen| seen.follows(last));
     possible.max_by_key(|seen| (seen.reach(), copies(seen), seen.id.leadership()))
 }
@@ -342,8 +343,7 @@ fn gather(known: Option<&PartitionRecord>, disks: &[Disk]) -> BTreeMap<Nonce, Se
             }
             seen.sealed = seen.sealed.or(held.sealed);
             seen.is_sealed_on_disk |= held.sealed.is_some();
-            let copy =
-                Copy { replica: disk.replica, az: disk.az.clone(), end: held.end, is_damaged: held.is_damaged };
+            let copy = Copy { replica: disk.replica, az: disk.az.clone(), end: held.end, is_damaged: held.is_damaged };
             seen.copies.push(copy);
         }
     }

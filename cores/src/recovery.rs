@@ -132,7 +132,7 @@ fn settle(found: Vec<Found>, out: &mut Recovered, file_bytes: u64, files_end: u6
         } else if place.write != write {
             // Where the write before it ended: what is unused between, at the end of a file, must not be vouched for by
             // what is written after this one was cut.
-            write_start = out.end;
+            write_start = if rules.holds(Rule::CutFromTheEndBefore) { out.end } else { place.position };
         }
         write = place.write;
         whole = place.is_last;

@@ -94,6 +94,16 @@ rules! {
     InventoryFences,
     /// A record of a generation below the fence is not heeded: what it does not list is kept (invariant 23).
     OlderGenerationIsOver,
+    /// What is cut of a torn write begins where the write before it ended, not where its own first record is (invariant 27).
+    CutFromTheEndBefore,
+    /// A copy is said to be kept once that is on disk (invariant 22).
+    KeptIsOnDisk,
+    /// Readers that wait hear of a seal (invariant 39).
+    ReadersHearOfSeals,
+    /// A leader that gives up answers all that wait, those too early for their turn among them (invariant 36).
+    AllAreAnswered,
+    /// An answer counts for the opening that it names (invariant 9).
+    AnswerNamesItsOpening,
 }
 
 /// Which rules hold.

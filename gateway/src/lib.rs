@@ -12,12 +12,13 @@ mod map;
 mod tenant;
 mod topics;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use service::api::{ApiError, PlacementClient, RegisterGateway};
+use service::api::{ApiError, GatewayRegistered, PlacementClient, RegisterGateway};
 use service::drain::Drain;
 use service::health::{self, Health, Metric};
 use service::nodes::NodePool;
@@ -27,6 +28,7 @@ use types::{ErrorCode, Offset, TopicPartition};
 
 use crate::lane::LaneHandle;
 use crate::map::Map;
+use crate::map::cache::MapCache;
 use crate::tenant::Tenant;
 
 /// What a user may set.
@@ -37,7 +39,12 @@ pub struct Settings {
     pub advertise_host: String,
     pub advertise_port: u16,
     pub placement: Vec<String>,
+    /// Where its map is cached, to start without placement.
+    pub data: Option<PathBuf>,
 }
+
+/// How long a gateway with a cached map waits for placement.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a gateway counts.
 #[derive(Debug)]
@@ -109,23 +116,39 @@ impl Gateway {
     }
 }
 
-/// Registers, reads the map and serves; returns when the gateway is ready.
-pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, drain: Drain) -> Result<(), ApiError> {
-    let health = Health::new();
-    let placement = PlacementClient::new(&settings.placement);
-    let register = RegisterGateway { host: settings.advertise_host, port: settings.advertise_port, az: settings.az };
+/// Registers, waiting for placement as long as it takes.
+async fn register(placement: &PlacementClient, register: &RegisterGateway) -> Result<GatewayRegistered, ApiError> {
     let mut has_waited = false;
-    let registered = loop {
-        match placement.register_gateway(&register).await {
-            Ok(registered) => break registered,
+    loop {
+        match placement.register_gateway(register).await {
             Err(error) if error.code == ErrorCode::PlacementUnavailable => {
                 if !std::mem::replace(&mut has_waited, true) {
                     tracing::info!(%error, "waiting for placement");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => return Err(error),
+            registered => return registered,
         }
+    }
+}
+
+/// Registers, reads the map and serves; returns when ready. Without placement it begins with its cached map.
+pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, drain: Drain) -> Result<(), ApiError> {
+    let health = Health::new();
+    let placement = PlacementClient::new(&settings.placement);
+    let wanted = RegisterGateway { host: settings.advertise_host, port: settings.advertise_port, az: settings.az };
+    let cache = settings.data.as_deref().map(MapCache::open).transpose();
+    let cache = cache.map_err(|error| ApiError::new(ErrorCode::Internal, format!("the map's cache: {error}")))?;
+    let registering = register(&placement, &wanted);
+    let (registered, cached) = match cache.as_ref().and_then(MapCache::read) {
+        None => (registering.await?, None),
+        Some(known) => match tokio::time::timeout(PATIENCE, registering).await {
+            Ok(registered) => (registered?, None),
+            Err(_) => {
+                tracing::warn!("placement does not answer: beginning with the map of before");
+                (known.registered, Some(known.map))
+            }
+        },
     };
     // Its map, once read, is of this cluster: another store's must not take its place.
     placement.expect_cluster(registered.cluster);
@@ -141,9 +164,12 @@ pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, dr
         sticky: AtomicI64::new(0),
         metrics: Metrics::new(&health),
     });
-    map::read_once(&gateway).await;
-    tokio::spawn(map::follow(Arc::clone(&gateway), drain.clone()));
-    tokio::spawn(heartbeat(Arc::clone(&gateway), register, drain.clone()));
+    match cached {
+        Some(map) => gateway.map.apply(map),
+        None => map::read_once(&gateway).await,
+    }
+    tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
+    tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
     tokio::spawn(kafka::serve(Arc::clone(&gateway), kafka, drain.clone()));
     let router = http::routes(Arc::clone(&gateway)).merge(health::routes(Arc::clone(&health)));
     tokio::spawn(service::http::serve(http, router, drain));

@@ -1,17 +1,20 @@
 //! The gateway's copy of the map: topics, partitions, nodes, gateways. A cache, never authority: a storage node
 //! that disagrees is right, and the record is read again.
 
+pub mod cache;
+
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use service::api::MapChanges;
+use service::api::{GatewayRegistered, MapChanges};
 use service::drain::Drain;
 use tokio::sync::watch;
-use types::{GatewayRecord, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
+use types::{GatewayRecord, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
 use wire::batch::mix;
 
 use crate::Gateway;
+use crate::map::cache::{Cached, MapCache};
 use crate::tenant::Tenant;
 
 #[derive(Debug, Default)]
@@ -127,6 +130,20 @@ impl Map {
         self.revision.subscribe()
     }
 
+    /// All of it, to be kept.
+    pub(crate) fn whole(&self, (generation, revision): (Generation, u64)) -> MapChanges {
+        let state = self.read();
+        MapChanges {
+            revision,
+            generation,
+            is_whole: true,
+            topics: state.topics.iter().map(|(id, topic)| (*id, Some(TopicRecord::clone(topic)))).collect(),
+            partitions: state.partitions.values().map(|record| PartitionRecord::clone(record)).collect(),
+            nodes: state.nodes.values().cloned().collect(),
+            gateways: state.gateways.clone(),
+        }
+    }
+
     pub(crate) fn apply(&self, changes: MapChanges) {
         let mut state = self.state.write().expect("no panic holds this lock");
         if changes.is_whole {
@@ -170,19 +187,34 @@ pub async fn read_once(gateway: &Arc<Gateway>) {
     }
 }
 
-/// Keeps the map up to date until the drain begins.
-pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
+/// Keeps the map up to date until the drain begins, and notes it in the cache.
+pub async fn follow(
+    gateway: Arc<Gateway>,
+    registered: GatewayRegistered,
+    mut cache: Option<MapCache>,
+    mut drain: Drain,
+) {
     let mut revision = None;
+    let mut is_noted = true;
     loop {
+        // What is not noted yet does not wait for the next change.
+        let wait = if is_noted { Duration::from_secs(20) } else { Duration::from_secs(1) };
         let changes = tokio::select! {
             biased;
             () = drain.begun() => return,
-            changes = gateway.placement.map(revision, Duration::from_secs(20)) => changes,
+            changes = gateway.placement.map(revision, wait) => changes,
         };
         match changes {
             Ok(changes) => {
-                revision = Some((changes.generation, changes.revision));
+                let seen = (changes.generation, changes.revision);
+                is_noted &= revision == Some(seen) || cache.is_none();
+                revision = Some(seen);
                 gateway.map.apply(changes);
+                if let Some(cache) = cache.as_mut().filter(|cache| !is_noted && cache.is_due()) {
+                    let cached = Cached { registered: registered.clone(), map: gateway.map.whole(seen) };
+                    tokio::task::block_in_place(|| cache.write(&cached));
+                    is_noted = true;
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, "the map could not be read; going on with the last one");

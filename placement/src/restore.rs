@@ -14,9 +14,7 @@ use serde::de::DeserializeOwned;
 use service::api::{BACKUP_FORMAT, Backup};
 use service::clock;
 use service::nodes::NodePool;
-use types::{
-    AccountId, ClusterId, Gap, Generation, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord,
-};
+use types::{AccountId, ClusterId, Gap, Generation, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
 use wire::frame::Frame;
 use wire::inventory::{Inventory, InventoryRequest};
 
@@ -207,13 +205,17 @@ async fn take_all(
     }
     // Of a node that is not asked nobody knows what it has: that must be said by name.
     let is_here = |node: &&NodeRecord| {
-        stocks.iter().any(|stock| stock.disk.node == node.id || (stock.name == node.name && stock.address == node.address))
+        stocks
+            .iter()
+            .any(|stock| stock.disk.node == node.id || (stock.name == node.name && stock.address == node.address))
     };
     let missing: Vec<&str> = known.nodes.iter().filter(|node| !is_here(node)).map(|node| node.name.as_str()).collect();
     let missing: Vec<&str> = missing.into_iter().filter(|name| !without.iter().any(|other| other == name)).collect();
     match missing.is_empty() {
         true => Ok(stocks),
-        false => refuse(format!("the backup knows of `{}` too: --node HOST:PORT, or --without NAME", missing.join("`, `"))),
+        false => {
+            refuse(format!("the backup knows of `{}` too: --node HOST:PORT, or --without NAME", missing.join("`, `")))
+        }
     }
 }
 
@@ -291,7 +293,11 @@ fn rebuild_all(
             Ok(None) => {}
             Ok(Some(Rebuilt { mut record, holes })) => {
                 restored.holes.extend(holes.iter().map(|hole| format!("{id}: {} to {}", hole.from, hole.to)));
-                record.gaps.extend(holes.into_iter().map(|Hole { from, to }| Gap { from, to, accepted_ms: clock::wall_ms() }));
+                record.gaps.extend(holes.into_iter().map(|Hole { from, to }| Gap {
+                    from,
+                    to,
+                    accepted_ms: clock::wall_ms(),
+                }));
                 record.gaps.sort_by_key(|gap| gap.from);
                 restored.changed += usize::from(before.is_some_and(|before| before.chain != record.chain));
                 partitions.insert(id, record);
@@ -350,7 +356,10 @@ fn topics_of(
         // All nodes answered, and none has anything of what the backup lists.
         let is_deleted = has_records && !held.contains(id) && plan.without.is_empty();
         if is_deleted {
-            progress(&format!("topic `{}` was deleted since the backup: no storage node has anything of it", topic.name));
+            progress(&format!(
+                "topic `{}` was deleted since the backup: no storage node has anything of it",
+                topic.name
+            ));
         }
         !is_deleted
     });

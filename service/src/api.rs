@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccountId, ClusterId, ErrorCode, GatewayRecord, Generation, Incarnation, NodeId, NodeRecord, Nonce, Offset, PartitionRecord,
-    SegmentId, TopicId, TopicPartition, TopicRecord,
+    AccountId, ClusterId, ErrorCode, GatewayRecord, Generation, Incarnation, NodeId, NodeRecord, Nonce, Offset,
+    PartitionRecord, SegmentId, TopicId, TopicPartition, TopicRecord,
 };
 
 use crate::http::JsonClient;
@@ -304,11 +304,7 @@ impl PlacementClient {
     /// What changed after the revision that an earlier answer named, or all of it for `None`.
     pub async fn map(&self, after: Option<(Generation, u64)>, wait: Duration) -> Result<MapChanges, ApiError> {
         let (generation, after) = after.unwrap_or_default();
-        let path = format!(
-            "/placement/v1/map?after={after}&generation={}&wait_ms={}",
-            generation.0,
-            wait.as_millis()
-        );
+        let path = format!("/placement/v1/map?after={after}&generation={}&wait_ms={}", generation.0, wait.as_millis());
         self.0.get(&path, wait + CALL).await
     }
 

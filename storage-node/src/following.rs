@@ -105,4 +105,3 @@ async fn ask_for_all(node: Arc<Node>, partitions: Vec<TopicPartition>) {
         }
     }
 }
-

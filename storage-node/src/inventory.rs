@@ -60,7 +60,9 @@ fn fence(node: &Node, generation: Generation) -> Result<(), Refusal> {
         return refuse(ErrorCode::Fenced, format!("this node is in generation {} already", known.0));
     }
     if generation > *known {
-        if let Err(error) = tokio::task::block_in_place(|| write_durably(&node.data.join(FILE), &generation.0.to_string())) {
+        if let Err(error) =
+            tokio::task::block_in_place(|| write_durably(&node.data.join(FILE), &generation.0.to_string()))
+        {
             return refuse(ErrorCode::Internal, format!("the generation could not be noted: {error}"));
         }
         *known = generation;

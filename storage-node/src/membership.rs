@@ -20,7 +20,41 @@ pub struct News {
     load: Vec<(TopicPartition, u64)>,
 }
 
-pub async fn register(
+/// How long a restarted node waits for placement before it goes on as who it was.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Registers a process at its start. Without placement a node that was registered before goes on as who it was: what it
+/// has can be read and followed; its heartbeats register it later (false then).
+pub async fn register_start(
+    placement: &PlacementClient,
+    settings: &Settings,
+    data: &Path,
+    incarnation: Incarnation,
+) -> Result<(NodeId, ClusterId, bool), StartError> {
+    let known = (number(&data.join("node-id")), cluster(data));
+    let registering = register(placement, settings, data, incarnation, None);
+    let (Some(id), Some(cluster)) = known else {
+        let (id, cluster) = registering.await?;
+        return Ok((id, cluster, true));
+    };
+    match tokio::time::timeout(PATIENCE, registering).await {
+        Ok(registered) => registered.map(|(id, cluster)| (id, cluster, true)),
+        Err(_) => {
+            tracing::warn!(node = %id, "placement does not answer: going on as who this node was");
+            Ok((id, cluster, false))
+        }
+    }
+}
+
+fn number(path: &Path) -> Option<NodeId> {
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).map(NodeId)
+}
+
+fn cluster(data: &Path) -> Option<ClusterId> {
+    fs::read_to_string(data.join("cluster")).ok().and_then(|text| text.trim().parse().ok())
+}
+
+async fn register(
     placement: &PlacementClient,
     settings: &Settings,
     data: &Path,
@@ -31,7 +65,7 @@ pub async fn register(
     let is_start = news.is_none();
     let news = news.unwrap_or_default();
     let path = data.join("node-id");
-    let id = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).map(NodeId);
+    let id = number(&path);
     let request = RegisterNode {
         name: settings.name.clone(),
         az: settings.az.clone(),
@@ -43,7 +77,7 @@ pub async fn register(
         load: news.load,
     };
     // Data belongs to one cluster's metadata: another store's absences are no deletions.
-    if let Some(cluster) = fs::read_to_string(data.join("cluster")).ok().and_then(|text| text.trim().parse().ok()) {
+    if let Some(cluster) = cluster(data) {
         placement.expect_cluster(cluster);
     }
     let mut waited = false;
@@ -87,7 +121,18 @@ fn load(node: &Node, before: &mut HashMap<TopicPartition, u64>, elapsed: Duratio
     load
 }
 
-pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, mut drain: Drain) {
+pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, is_registered: bool, mut drain: Drain) {
+    if !is_registered {
+        // What this process does not lead any more is failed over then.
+        let registered = tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            registered = register(&node.placement, &settings, &data, node.me().incarnation, None) => registered,
+        };
+        if let Err(error) = registered {
+            tracing::error!(%error, "placement refuses this node");
+        }
+    }
     let (mut appended, mut looked) = (HashMap::new(), Instant::now());
     loop {
         let load = load(&node, &mut appended, looked.elapsed());

@@ -33,7 +33,7 @@ use crate::copy::COPIES_MAX;
 use crate::files::{FileWriter, Files};
 use crate::flush::{self, Flusher};
 use crate::journal::{DirectFiles, Journal, JournalFiles};
-use crate::membership::{heartbeat, register};
+use crate::membership::{heartbeat, register_start};
 use crate::owner::{self, Mail, OwnerHandle};
 use crate::peers::{self, Peers};
 use crate::topics::TopicCache;
@@ -290,7 +290,7 @@ impl StorageNode {
         let (reported, reports) = mpsc::unbounded_channel();
         let durable = move |entries| drop(reported.send(entries));
         let journal = Journal::start(Arc::clone(&journal_files), &state.recovered, durable, failed).map_err(in_data)?;
-        let (id, cluster) = register(&placement, &settings, &data, incarnation, None).await?;
+        let (id, cluster, is_registered) = register_start(&placement, &settings, &data, incarnation).await?;
         let generation = inventory::noted(&data).map_err(in_data)?;
         let (flusher, jobs) = Flusher::new();
         let node = Arc::new(Node {
@@ -328,7 +328,7 @@ impl StorageNode {
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
         tokio::spawn(following::follow_map(Arc::clone(&node), data.join("revision"), drain.clone()));
-        tokio::spawn(heartbeat(Arc::clone(&node), settings, data, drain.clone()));
+        tokio::spawn(heartbeat(Arc::clone(&node), settings, data, is_registered, drain.clone()));
         tokio::spawn(count(Arc::clone(&node)));
         tokio::spawn(report_room(Arc::clone(&node)));
         tokio::spawn(shed(Arc::clone(&node)));

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::chaos::ledger::{Ledger, Log, Value, parse};
+use crate::chaos::ledger::{Ledger, Log, Read, Value, parse};
 use crate::chaos::network::Network;
 use crate::{Service, curl_json, succeed, tools, weir};
 
@@ -49,6 +49,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, usize>,
     pub acked: usize,
     pub read: usize,
+    /// Of these reads it is checked that they see what was there before they began.
+    pub tail_reads: usize,
     pub errors: Vec<String>,
     pub wrong: Vec<String>,
     /// After each fault of a kind, the longest time without an acknowledgement on any partition; sorted.
@@ -58,7 +60,10 @@ pub struct Report {
 impl Report {
     pub fn text(&self) -> String {
         let total: usize = self.faults.values().sum();
-        let mut text = format!("{total} faults, {} records acknowledged, {} read meanwhile\n", self.acked, self.read);
+        let mut text = format!(
+            "{total} faults, {} records acknowledged, {} read meanwhile, {} reads at the tail\n",
+            self.acked, self.read, self.tail_reads
+        );
         text += "longest pause of any of the partitions, in ms          count    p50    p90    p99    max  (partition, at)\n";
         for (name, pauses) in &self.pauses {
             // The value below which so many of a hundred lie.
@@ -126,7 +131,7 @@ pub fn run(dir: &Path, plan: Plan) -> Report {
     let ledger = dir.join("ledger-1");
     let mut producer = kafka_writer(&world.kafka.join(","), plan.rate, &ledger);
     let is_over = Arc::new(AtomicBool::new(false));
-    let (http_ledger, reads) = (Arc::new(Mutex::new(Ledger::default())), Arc::new(Mutex::new(Vec::new())));
+    let (http_ledger, reads) = (Arc::new(Mutex::new(Ledger::default())), Arc::new(Mutex::new(Reads::default())));
     let writer = {
         let (http, is_over, ledger) = (world.http.clone(), Arc::clone(&is_over), Arc::clone(&http_ledger));
         std::thread::spawn(move || http_writer(&http, &is_over, &ledger))
@@ -160,13 +165,15 @@ pub fn run(dir: &Path, plan: Plan) -> Report {
     let reads = std::mem::take(&mut *reads.lock().expect("no panic"));
     let mut out = report.report;
     out.acked = kafka_ledger.acked.len() + http_ledger.acked.len();
-    out.read = reads.len();
+    out.read = reads.values.len();
+    out.tail_reads = reads.pages.iter().filter(|page| !page.is_full).count();
     for name in out.faults.keys() {
         out.pauses.insert(name, pauses(&kafka_ledger, &report.timeline, name));
     }
     out.pauses.retain(|_, pauses| !pauses.is_empty());
     let ledgers = [kafka_ledger, http_ledger];
-    out.wrong.extend(ledger::check(&log, &ledgers, &reads));
+    out.wrong.extend(ledger::check(&log, &ledgers, &reads.values));
+    out.wrong.extend(ledger::check_linear(&ledgers, &reads.pages));
     out.errors.extend(ledgers.into_iter().flat_map(|ledger| ledger.errors));
     out
 }
@@ -397,13 +404,14 @@ fn http_writer(servers: &[String], is_over: &AtomicBool, ledger: &Mutex<Ledger>)
         let partition = number % u64::from(PARTITIONS);
         let server = &servers[(number / 7) as usize % servers.len()];
         let body = format!("{{\"records\":[{{\"partition\":{partition},\"value\":\"2:{number}:http\"}}]}}");
+        let sent_ms = now_ms();
         let answer = http(server, "POST /v1/topics/t/records", &body);
         let mut ledger = ledger.lock().expect("no panic");
         match answer {
             Some((200, answer)) => {
                 let offset = answer["results"][0]["offset"].as_u64().expect("an offset");
                 let (at_ms, partition) = (now_ms(), partition as u32);
-                ledger.acked.push(ledger::Acked { at_ms, partition, offset, value: (2, number) });
+                ledger.acked.push(ledger::Acked { sent_ms, at_ms, partition, offset, value: (2, number) });
             }
             // Refused, and said so; a gateway that was just killed has no answer.
             Some((status, answer)) => ledger.errors.push(format!("HTTP {status}: {answer}")),
@@ -415,8 +423,15 @@ fn http_writer(servers: &[String], is_over: &AtomicBool, ledger: &Mutex<Ledger>)
     }
 }
 
+/// What the reader saw.
+#[derive(Debug, Default)]
+struct Reads {
+    values: Vec<(u32, u64, Value)>,
+    pages: Vec<Read>,
+}
+
 /// Reads at the tail over HTTP, from one gateway and then the other.
-fn http_reader(servers: &[String], is_over: &AtomicBool, reads: &Mutex<Vec<(u32, u64, Value)>>) {
+fn http_reader(servers: &[String], is_over: &AtomicBool, reads: &Mutex<Reads>) {
     let mut next = vec![0_u64; PARTITIONS as usize];
     let mut round = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -424,14 +439,21 @@ fn http_reader(servers: &[String], is_over: &AtomicBool, reads: &Mutex<Vec<(u32,
             round += 1;
             let offset = next[partition as usize];
             let path = format!("GET /v1/topics/t/partitions/{partition}/records?offset={offset}&max_records=1000");
+            let sent_ms = now_ms();
             let Some((200, page)) = http(&servers[round % servers.len()], &path, "") else { continue };
+            let at_ms = now_ms();
             let mut reads = reads.lock().expect("no panic");
-            for record in page["records"].as_array().into_iter().flatten() {
+            let records = page["records"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for record in records {
                 let at = record["offset"].as_u64().expect("an offset");
                 let value = record["value"].as_str().and_then(parse).expect("a value of ours");
-                reads.push((partition, at, value));
+                reads.values.push((partition, at, value));
                 next[partition as usize] = at + 1;
             }
+            // A page may end where its bytes do, or its segment: it says that there is more.
+            let end = next[partition as usize];
+            let is_full = page["high_watermark"].as_u64() != Some(end);
+            reads.pages.push(Read { sent_ms, at_ms, partition, next: end, is_full });
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -486,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_pause_belongs_to_its_fault() {
-        let acked = |partition, at_ms| ledger::Acked { at_ms, partition, offset: 0, value: (1, 0) };
+        let acked = |partition, at_ms| ledger::Acked { sent_ms: 0, at_ms, partition, offset: 0, value: (1, 0) };
         let times = [(0, 900), (0, 1_400), (0, 1_500), (1, 990), (1, 1_100), (0, 2_900), (0, 6_000), (1, 6_000)];
         let acked = times.map(|(partition, at_ms)| acked(partition, at_ms)).to_vec();
         let ledger = Ledger { acked, errors: Vec::new() };

@@ -64,6 +64,7 @@ pub struct Service {
     log: PathBuf,
     child: Option<Child>,
     namespace: Option<String>,
+    binary: PathBuf,
 }
 
 impl Service {
@@ -74,6 +75,7 @@ impl Service {
             log: dir.join(format!("{name}.log")),
             child: None,
             namespace: None,
+            binary: weir(),
         }
     }
 
@@ -89,11 +91,11 @@ impl Service {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
         let mut command = match &self.namespace {
             Some(_) => Command::new("ip"),
-            None => Command::new(weir()),
+            None => Command::new(&self.binary),
         };
         if let Some(name) = &self.namespace {
             // It becomes the process: kills reach it.
-            command.args(["netns", "exec", name]).arg(weir());
+            command.args(["netns", "exec", name]).arg(&self.binary);
         }
         command.args(&self.arguments).stdin(Stdio::null()).stderr(log);
         command.stdout(File::create(&out).expect("an output file"));
@@ -105,6 +107,11 @@ impl Service {
             assert!(began.elapsed() < Duration::from_secs(30), "{} is not ready: {}", self.name, self.log_text());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// From the next start on it is this binary.
+    pub fn set_binary(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
     }
 
     /// From the next start on it is given these, too.
@@ -220,6 +227,11 @@ impl Cluster {
         services.iter_mut().for_each(Service::start);
         Self { kafka, http: format!("http://{http}"), services }
     }
+}
+
+/// The binary of the release before this one, which `./test` builds from history; `None` where there is no history.
+pub fn previous_weir() -> Option<PathBuf> {
+    std::env::var_os("WEIR_PREVIOUS").map(PathBuf::from).filter(|binary| binary.exists())
 }
 
 /// An etcd cluster of three members, as processes.

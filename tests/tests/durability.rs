@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::{Cluster, Etcd, Scratch, curl_json, has_command, succeed, tool, weir};
+use tests::{Cluster, Etcd, Scratch, curl_json, has_command, previous_weir, succeed, tool, weir};
 
 fn is_equipped() -> bool {
     tool("kcat", has_command("kcat"))
@@ -302,6 +302,96 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
     assert_eq!(again, 80 * PARTITIONS, "every partition takes records");
 }
 
+/// The release before this one and this one side by side: each process is upgraded in turn under load, and taken back.
+#[test]
+fn two_releases_work_side_by_side() {
+    let Some(previous) = previous_weir().filter(|_| is_equipped()) else {
+        tool("the release before (a checkout with its history)", false);
+        return;
+    };
+    let scratch = Scratch::new("skew");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    let (placement, gateway) = (0, cluster.services.len() - 1);
+    for service in &mut cluster.services {
+        service.kill();
+        service.set_binary(&previous);
+    }
+    cluster.services.iter_mut().for_each(|service| service.start());
+    create(&cluster, "t", "6");
+    let mut writer = Writer::start(&cluster, "t");
+    writer.write_for(Duration::from_millis(500));
+    // Nodes first and last, placement in between; then all the way back.
+    for (binary, order) in [(weir(), [1, placement, 2, 3]), (previous, [3, 1, placement, 2])] {
+        for service in order {
+            assert_eq!(cluster.services[service].terminate(), Some(0), "{}", cluster.services[service].name);
+            cluster.services[service].set_binary(&binary);
+            cluster.services[service].start();
+            writer.write_for(Duration::from_millis(500));
+            wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+        }
+        // And without warning, of this mixture.
+        cluster.services[2].kill();
+        writer.write_for(Duration::from_secs(1));
+        cluster.services[2].start();
+        wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+    }
+    let lines = writer.end();
+    let expected = sorted((0..lines).map(|line| format!("line {line}")));
+    assert!(read(&cluster, "t") == expected, "not what was acknowledged");
+    // The only gateway last: kcat ends when no broker is left.
+    cluster.services[gateway].kill();
+    cluster.services[gateway].set_binary(&weir());
+    cluster.services[gateway].start();
+    assert!(read(&cluster, "t") == expected, "not what was acknowledged");
+}
+
+/// Without placement nothing stops that goes on, and what restarts comes back: nodes as who they were, gateways with the
+/// map of before.
+#[test]
+fn everything_but_failover_goes_on_without_placement() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("static");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    let gateway = cluster.services.len() - 1;
+    let data = scratch.path().join("gateway-data");
+    cluster.services[gateway].kill();
+    cluster.services[gateway].add_arguments(&["--data", data.to_str().expect("a path")]);
+    cluster.services[gateway].start();
+    create(&cluster, "t", "6");
+    write_to_each(&cluster, "t", 6, "before");
+    let before = read_by_partition(&cluster, "t");
+    let shown = succeed(&mut command(&cluster, &["topic", "describe", "t", "--output", "json"]), b"");
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    let leaders = shown["partitions"].as_array().expect("partitions").iter().map(|p| p["leader"].clone());
+    let leaders: Vec<Value> = leaders.collect();
+    // The map is noted within seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    cluster.services[0].kill();
+    // Open partitions take records.
+    write_to_each(&cluster, "t", 6, "open");
+    cluster.services[gateway].kill();
+    cluster.services[gateway].start();
+    write_to_each(&cluster, "t", 6, "gateway");
+    // A node comes back: what it follows goes on with it; what it led waits for placement.
+    cluster.services[1].kill();
+    cluster.services[1].start();
+    let others: Vec<usize> = (0..6).filter(|partition| leaders[*partition] != "n1").collect();
+    assert!(!others.is_empty(), "{leaders:?}");
+    for partition in &others {
+        write_to(&cluster, "t", *partition, "node");
+    }
+    cluster.services[0].start();
+    wait_for_two_copies(&cluster, None, Duration::from_secs(60));
+    let after = read_by_partition(&cluster, "t");
+    for partition in 0..6 {
+        let count = if others.contains(&partition) { 4 * 80 } else { 3 * 80 };
+        assert!(after[&partition].len() == count && after[&partition].starts_with(&before[&partition]), "{partition}");
+    }
+    write_to_each(&cluster, "t", 6, "after");
+}
+
 /// Placement's store is lost, twice: once there is a backup from before much happened, once there is none. Nothing that was
 /// acknowledged is lost, names are known, and the old placement could do no harm.
 #[test]
@@ -337,12 +427,16 @@ fn lost_metadata_is_made_anew() {
     std::fs::remove_dir_all(at("placement")).expect("the store");
 
     let store = format!("redb:{}", at("placement-2"));
-    let dry = succeed(Command::new(weir()).args(["placement", "restore", &backup, "--store", &store, "--dry-run"]), b"");
+    let dry =
+        succeed(Command::new(weir()).args(["placement", "restore", &backup, "--store", &store, "--dry-run"]), b"");
     assert!(String::from_utf8_lossy(&dry).contains("GENERATION"), "{dry:?}");
     let mut restore = Command::new(weir());
     restore.args(["placement", "restore", &backup, "--store", &store, "--output", "json"]);
     let restored: Value = serde_json::from_slice(&succeed(&mut restore, b"")).expect("JSON");
-    assert_eq!((&restored["generation"], &restored["topics"], &restored["partitions"]), (&2.into(), &2.into(), &9.into()));
+    assert_eq!(
+        (&restored["generation"], &restored["topics"], &restored["partitions"]),
+        (&2.into(), &2.into(), &9.into())
+    );
     assert!(!restore.output().expect("weir").status.success(), "a store that is not empty is left alone");
     cluster.services[0].add_arguments(&["--store", &store]);
     cluster.services[0].start();
@@ -376,12 +470,14 @@ fn lost_metadata_is_made_anew() {
 
 /// Eighty lines to every partition.
 fn write_to_each(cluster: &Cluster, topic: &str, partitions: usize, word: &str) {
-    for partition in 0..partitions {
-        let lines: String = (0..80).map(|number| format!("{word} {number}\n")).collect();
-        let mut produce = Command::new("kcat");
-        produce.args(["-b", &cluster.kafka, "-P", "-t", topic, "-p", &partition.to_string()]);
-        succeed(&mut produce, lines.as_bytes());
-    }
+    (0..partitions).for_each(|partition| write_to(cluster, topic, partition, word));
+}
+
+fn write_to(cluster: &Cluster, topic: &str, partition: usize, word: &str) {
+    let lines: String = (0..80).map(|number| format!("{word} {number}\n")).collect();
+    let mut produce = Command::new("kcat");
+    produce.args(["-b", &cluster.kafka, "-P", "-t", topic, "-p", &partition.to_string()]);
+    succeed(&mut produce, lines.as_bytes());
 }
 
 /// Offset and line, by partition.

@@ -239,6 +239,9 @@ pub struct GatewayOptions {
     /// Availability zone of this gateway; shown to clients as its rack
     #[arg(long, value_name = "NAME", env = "WEIR_GATEWAY_AZ")]
     pub az: Option<String>,
+    /// Where its map is cached, so that it starts without placement; nothing is unless given
+    #[arg(long, value_name = "DIR", env = "WEIR_GATEWAY_DATA")]
+    pub data: Option<PathBuf>,
     /// Address for Kafka clients
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_GATEWAY_KAFKA")]
     pub kafka: SocketAddr,

@@ -103,8 +103,13 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         .and_then(|(host, port)| Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?)))
         .ok_or_else(|| Failure::usage(format!("`{advertise}` is not HOST:PORT")))?;
     let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);
-    let settings =
-        gateway::Settings { az: options.az, advertise_host: host, advertise_port: port, placement: options.placement };
+    let settings = gateway::Settings {
+        az: options.az,
+        advertise_host: host,
+        advertise_port: port,
+        placement: options.placement,
+        data: options.data,
+    };
     let (handle, drain) = drain::channel();
     gateway::start(settings, kafka, http, drain).await?;
     println!("gateway is ready");

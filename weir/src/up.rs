@@ -60,6 +60,8 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         advertise_host: advertised.ip().to_string(),
         advertise_port: advertised.port(),
         placement,
+        // All of it starts together.
+        data: None,
     };
     gateway::start(settings, kafka, http, drain).await?;
     welcome(&options, advertised, served, &nodes);

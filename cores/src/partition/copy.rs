@@ -56,7 +56,7 @@ impl Partition {
         let unsealed = self.replica.segment(nonce).filter(|segment| segment.sealed.is_none());
         if unsealed.is_some_and(|segment| !segment.is_copy()) && !self.copying.is_under_way(nonce) {
             // It had not heard of its seal.
-            out.extend(self.replica.seal(nonce, request.end).map(Effect::Journal));
+            self.seal(nonce, request.end, out);
         }
         if self.replica.segment(nonce).is_some_and(|segment| segment.is_damaged) {
             self.copying.0.remove(&nonce);
@@ -71,7 +71,9 @@ impl Partition {
             }
             return Ok(CopyReply { copied_to, is_done: false });
         };
-        let is_kept = segment.confirmed_for >= request.record_version || !self.rules.holds(Rule::CopyIsKept);
+        let is_on_disk = self.rules.holds(Rule::KeptIsOnDisk);
+        let kept_for = if is_on_disk { segment.confirmed_for } else { segment.copied_for.max(segment.confirmed_for) };
+        let is_kept = kept_for >= request.record_version || !self.rules.holds(Rule::CopyIsKept);
         if segment.copied_for < request.record_version {
             // Whole, but what says so must be in the journal before the answer does.
             let copied = CopiedMeta {

@@ -541,7 +541,8 @@ impl Leader {
             out.push(Effect::AnswerOpen { token, result: Err(refusal(code, message)) });
         }
         let tokens = self.waiters.into_iter().map(|waiter| waiter.token);
-        let tokens = tokens.chain(self.early.into_iter().map(|early| early.token));
+        let are_told = self.rules.holds(Rule::AllAreAnswered);
+        let tokens = tokens.chain(self.early.into_iter().filter(|_| are_told).map(|early| early.token));
         for token in tokens.chain(self.held.into_iter().map(|(token, _)| token)) {
             out.push(Effect::Answer { token, result: Err(refusal(code, message)) });
         }

@@ -29,12 +29,7 @@ fn disks(all: &[(u32, &[HeldSegment])]) -> Vec<Disk> {
     let disk = |(node, segments): &(u32, &[HeldSegment])| Disk {
         replica: disk(*node),
         az: format!("az-{node}"),
-        held: HeldPartition {
-            partition: P,
-            generation: Generation(2),
-            epoch: Epoch(0),
-            segments: segments.to_vec(),
-        },
+        held: HeldPartition { partition: P, generation: Generation(2), epoch: Epoch(0), segments: segments.to_vec() },
     };
     all.iter().map(disk).collect()
 }

@@ -4,6 +4,7 @@
 //! which nobody asks here.
 
 use std::sync::{Condvar, Mutex};
+use std::time::Instant;
 
 use cores::replica::Replica as ReplicaCore;
 use types::{AccountId, ClusterId, Epoch, Generation, PrincipalId, Protocol, SegmentId, TopicId};

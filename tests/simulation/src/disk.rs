@@ -13,7 +13,14 @@ use wire::journal::{EncodedEntry, JournalEntry};
 
 use crate::rng::Rng;
 
-const FILE_BYTES: u64 = 1024 * 1024;
+/// How a disk lies about a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// It never gets there.
+    Lost,
+    /// It gets somewhere else: over what was there.
+    Misdirected,
+}
 
 /// What one entry was, for the oracle and the owner.
 #[derive(Debug, Clone)]
@@ -35,6 +42,7 @@ struct Flight {
 #[derive(Debug)]
 pub struct Disk {
     pub incarnation: Incarnation,
+    file_bytes: u64,
     files: Vec<Vec<u8>>,
     cursor: Cursor,
     queue: VecDeque<Queued>,
@@ -50,13 +58,25 @@ pub struct Disk {
     kept: BTreeMap<Nonce, BTreeMap<Offset, Batch>>,
     /// A bit was flipped: what recovery calls damage may be damage.
     pub is_rotten: bool,
+    lie: Option<Lie>,
+    /// It said that a write was done, and it was not.
+    pub has_lied: bool,
+    /// And nobody could find out so far.
+    is_hidden: bool,
+    /// The last write of all, which is not there: the next one tells that it should be.
+    lied: Option<(u64, Vec<u8>)>,
 }
 
 impl Disk {
-    pub fn new(incarnation: Incarnation) -> Self {
-        let cursor = Cursor { file_bytes: FILE_BYTES, end: 0, write: 1, durable_through: 0 };
+    pub fn new(incarnation: Incarnation, file_bytes: u64) -> Self {
+        let cursor = Cursor { file_bytes, end: 0, write: 1, durable_through: 0 };
         Self {
             incarnation,
+            file_bytes,
+            lie: None,
+            has_lied: false,
+            is_hidden: false,
+            lied: None,
             files: Vec::new(),
             cursor,
             queue: VecDeque::new(),
@@ -92,7 +112,21 @@ impl Disk {
     pub fn finish_write(&mut self) -> Vec<Queued> {
         let Some(flight) = self.flight.take() else { return Vec::new() };
         if !self.has_failed {
-            self.put(flight.at, &flight.bytes, |_| true);
+            match self.lie.take() {
+                None => {
+                    self.lied = None;
+                    self.put(flight.at, &flight.bytes, |_| true);
+                }
+                Some(lie) => {
+                    (self.has_lied, self.is_hidden, self.is_rotten) = (true, true, true);
+                    let elsewhere = flight.at.saturating_sub(4 * JOURNAL_BLOCK_BYTES as u64);
+                    let fits = elsewhere / self.file_bytes == flight.at / self.file_bytes;
+                    if lie == Lie::Misdirected && fits {
+                        self.put(elsewhere, &flight.bytes, |_| true);
+                    }
+                    self.lied = Some((flight.at, flight.bytes.clone()));
+                }
+            }
             self.vouched = flight.at;
             for (queued, position) in flight.entries.iter().zip(&flight.positions) {
                 if let JournalEntry::Open(open) = &queued.entry {
@@ -108,6 +142,12 @@ impl Disk {
     /// Power is cut: what is queued is lost, the write in flight leaves any subset of its blocks.
     pub fn cut_power(&mut self, rng: &mut Rng) {
         self.queue.clear();
+        if let Some((at, bytes)) = self.lied.take() {
+            // Of the last write of all nobody could ever tell that it is missing. (The real journal's empty record tells
+            // within 10 ms.) It gets there after all.
+            self.put(at, &bytes, |_| true);
+            self.is_hidden = false;
+        }
         if let Some(flight) = self.flight.take() {
             // All, none, or each block by chance.
             let style = rng.range(0, 4);
@@ -120,11 +160,11 @@ impl Disk {
     }
 
     fn put(&mut self, at: u64, bytes: &[u8], mut reaches: impl FnMut(usize) -> bool) {
-        let file = (at / FILE_BYTES) as usize;
+        let file = (at / self.file_bytes) as usize;
         while self.files.len() <= file {
-            self.files.push(vec![0; FILE_BYTES as usize]);
+            self.files.push(vec![0; self.file_bytes as usize]);
         }
-        let start = (at % FILE_BYTES) as usize;
+        let start = (at % self.file_bytes) as usize;
         for (i, block) in bytes.chunks(JOURNAL_BLOCK_BYTES).enumerate() {
             if reaches(i) {
                 let at = start + i * JOURNAL_BLOCK_BYTES;
@@ -142,7 +182,7 @@ impl Disk {
         // Most of a block is padding: aim at its front, where the records are.
         let block = rng.range(0, written / JOURNAL_BLOCK_BYTES as u64) * JOURNAL_BLOCK_BYTES as u64;
         let at = block + rng.range(0, 300);
-        self.files[(at / FILE_BYTES) as usize][(at % FILE_BYTES) as usize] ^= 1 << rng.range(0, 8);
+        self.files[(at / self.file_bytes) as usize][(at % self.file_bytes) as usize] ^= 1 << rng.range(0, 8);
         self.is_rotten = true;
         true
     }
@@ -155,7 +195,7 @@ impl Disk {
         }
         // Past the record's own length, so that the record is bad and nothing else.
         let at = at + 40;
-        self.files[(at / FILE_BYTES) as usize][(at % FILE_BYTES) as usize] ^= 1;
+        self.files[(at / self.file_bytes) as usize][(at % self.file_bytes) as usize] ^= 1;
         self.is_rotten = true;
         true
     }
@@ -168,19 +208,20 @@ impl Disk {
             .enumerate()
             .map(|(lap, bytes)| JournalFile { lap: lap as u64, bytes: Bytes::copy_from_slice(bytes) })
             .collect();
-        let recovered = recover(&files, FILE_BYTES, 0, rules);
+        let recovered = recover(&files, self.file_bytes, 0, rules);
         if let Some(torn) = &recovered.torn {
             for at in torn.clone().step_by(JOURNAL_BLOCK_BYTES) {
-                let (file, start) = ((at / FILE_BYTES) as usize, (at % FILE_BYTES) as usize);
-                let end = (start + JOURNAL_BLOCK_BYTES).min(FILE_BYTES as usize);
+                let (file, start) = ((at / self.file_bytes) as usize, (at % self.file_bytes) as usize);
+                let end = (start + JOURNAL_BLOCK_BYTES).min(self.file_bytes as usize);
                 self.files[file][start..end].fill(0);
             }
         }
+        self.is_hidden = false;
         self.kept.clear();
         recovered.entries.iter().for_each(|replayed| note(&mut self.kept, &replayed.entry));
         self.has_failed = false;
         self.cursor = Cursor {
-            file_bytes: FILE_BYTES,
+            file_bytes: self.file_bytes,
             end: recovered.end.next_multiple_of(JOURNAL_BLOCK_BYTES as u64),
             write: recovered.next_write,
             durable_through: recovered.end.next_multiple_of(JOURNAL_BLOCK_BYTES as u64),
@@ -192,6 +233,26 @@ impl Disk {
     pub fn batches(&self, nonce: Nonce, from: Offset, end: Offset, count: usize) -> Vec<Batch> {
         let kept = self.kept.get(&nonce).into_iter().flat_map(|kept| kept.range(from..end));
         kept.map(|(_, batch)| batch.clone()).take_while(|batch| batch.end_offset() <= end).take(count).collect()
+    }
+
+    /// The write in flight begins a journal file.
+    pub fn begins_file(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.at > 0 && flight.at % self.file_bytes == 0)
+    }
+
+    /// It has lied, and nobody knows.
+    pub fn is_hidden(&self) -> bool {
+        self.is_hidden
+    }
+
+    /// It will lie, or has and nobody knows.
+    pub fn is_lying(&self) -> bool {
+        self.lie.is_some() || self.is_hidden
+    }
+
+    /// The next write is said to be done.
+    pub fn lie_next(&mut self, how: Lie) {
+        self.lie = Some(how);
     }
 
     /// The next write fails; with the rule the process must stop.

@@ -46,6 +46,9 @@ pub struct Oracle {
     visible: BTreeMap<(NodeId, u64, Nonce), Offset>,
     last_leadership: (Generation, Epoch),
     last_chain: Vec<(Nonce, Option<Offset>)>,
+    /// Segments whose opening a disk fsynced, and the newest record version that a fsynced copy is kept for.
+    openings: BTreeSet<(Incarnation, Nonce)>,
+    confirmed: BTreeMap<(Incarnation, Nonce), u64>,
     lost_disks: BTreeSet<Incarnation>,
     /// Quarantined copies.
     damaged: BTreeSet<(Incarnation, Nonce)>,
@@ -64,8 +67,22 @@ impl Oracle {
         }
     }
 
+    /// What this entry on a disk lets it say.
+    fn note_entry(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        match entry {
+            JournalEntry::Open(open) => drop(self.openings.insert((disk, open.segment.nonce))),
+            JournalEntry::Copied(copied) => {
+                let version = self.confirmed.entry((disk, copied.segment.nonce)).or_default();
+                *version = (*version).max(copied.record_version);
+            }
+            JournalEntry::Drop { segment } => drop(self.confirmed.remove(&(disk, segment.nonce))),
+            _ => {}
+        }
+    }
+
     /// A disk completed a write that holds this entry.
     pub fn fsynced(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        self.note_entry(disk, entry);
         if let JournalEntry::Drop { segment } | JournalEntry::Open(OpenMeta { segment, .. }) = entry {
             // What was queued before it came to the disk all the same; or its earlier opening had rotted away.
             self.copies.remove(&(disk, segment.nonce));
@@ -193,6 +210,13 @@ impl Oracle {
         self.recorded(record);
     }
 
+    /// A node says that its copy is whole and stays: that must be on disk by then (22 TWO-COPIES).
+    pub fn copy_confirmed(&mut self, disk: Incarnation, nonce: Nonce, version: u64) {
+        if self.confirmed.get(&(disk, nonce)).is_none_or(|known| *known < version) {
+            self.note(broken(format!("22 TWO-COPIES: a copy of {nonce} is said to be kept, and that is not on disk")));
+        }
+    }
+
     /// Placement's record changed.
     pub fn recorded(&mut self, record: &PartitionRecord) {
         let check = self.check_recorded(record).and_then(|()| self.check_replicas(record));
@@ -226,6 +250,18 @@ impl Oracle {
                 && Some(*known) != end
             {
                 return broken(format!("16 SEAL-ONCE: {known} became {end:?}"));
+            }
+        }
+        // 9: an opening is listed once both disks have it.
+        let is_new = |nonce: Nonce| !self.published.contains_key(&nonce);
+        if let Some(open) = record.open().filter(|open| is_new(open.nonce)) {
+            let is_gone = |member: &Replica| self.lost_disks.contains(&member.incarnation);
+            let has = |member: &Replica| self.openings.contains(&(member.incarnation, open.nonce)) || is_gone(member);
+            if !open.replicas.iter().all(has) {
+                return broken(format!(
+                    "9 TAIL-CARRIED: {} is listed, and a disk does not have its opening",
+                    open.nonce
+                ));
             }
         }
         // 9 TAIL-CARRIED: all that may have been acknowledged above the seal is on both new members.
@@ -336,7 +372,10 @@ impl Oracle {
     /// A reader is shown everything of a segment below `visible` by this disk.
     pub fn shown(&mut self, node: NodeId, life: u64, disk: Incarnation, nonce: Nonce, visible: Offset, is_open: bool) {
         let before = self.visible.insert((node, life, nonce), visible);
-        if before.is_some_and(|before| before > visible) {
+        // A leader that stood still may know more to be committed than the survivor whose watermark became the seal: what
+        // lies between is read in the next segment.
+        let is_at_seal = !is_open && self.seals.get(&nonce) == Some(&visible);
+        if before.is_some_and(|before| before > visible) && !is_at_seal {
             self.note(broken(format!("8 CW-BOUND: the watermark of {nonce} fell from {before:?} to {visible}")));
         }
         let copies = self.copies.get(&(disk, nonce)).cloned().unwrap_or_default();
@@ -370,7 +409,15 @@ impl Oracle {
     }
 
     /// A process recovered a segment with this end; `None` when it is quarantined.
-    pub fn recovered(&mut self, disk: Incarnation, nonce: Nonce, end: Option<Offset>, seal: Option<Offset>) {
+    /// `has_lied`: the disk had said that a write was done, and it was not.
+    pub fn recovered(
+        &mut self,
+        disk: Incarnation,
+        nonce: Nonce,
+        end: Option<Offset>,
+        seal: Option<Offset>,
+        has_lied: bool,
+    ) {
         if end.is_none() {
             self.damaged.insert((disk, nonce));
         }
@@ -378,6 +425,7 @@ impl Oracle {
         let held = held.map(|held| seal.map_or(held, |seal| held.min(seal)));
         if let (Some(held), Some(end)) = (held, end)
             && end < held
+            && !has_lied
         {
             self.note(broken(format!("27 NO-SILENT-TRUNCATION: {nonce} came back at {end}, fsynced to {held}")));
         }
@@ -385,6 +433,7 @@ impl Oracle {
 
     /// A torn write that reached the disk whole was never reported, yet it is there.
     pub fn found(&mut self, disk: Incarnation, entry: &JournalEntry) {
+        self.note_entry(disk, entry);
         // What lies before its opening is of an earlier life of this copy.
         if let JournalEntry::Drop { segment } | JournalEntry::Open(OpenMeta { segment, .. }) = entry {
             self.copies.remove(&(disk, segment.nonce));

@@ -1,6 +1,6 @@
 //! The world of one seed: nodes, network, placement, clients, and the events between them.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Write as _;
 
 use cores::Rules;
@@ -44,6 +44,8 @@ pub enum Scenario {
     LostOpening,
     /// The same, but the one that comes back at once has a new disk.
     LostDisk,
+    /// Journal files are small, power fails again and again, and nothing else does: what recovery calls damage is none.
+    Torn,
     /// Bits rot on disks again and again, as long as another copy is intact.
     Rotten,
     /// Placement parks the partition again and again, often just as one of its members stops.
@@ -142,6 +144,14 @@ enum Event {
     Restart {
         node: usize,
     },
+    PowerOff {
+        node: usize,
+    },
+    /// It has stood still for so long that others give up its connections.
+    FellSilent {
+        node: usize,
+        life: u64,
+    },
     Reconnect {
         a: usize,
         b: usize,
@@ -182,9 +192,14 @@ struct Node {
     fences: BTreeMap<Correlation, (u64, wire::frame::FenceRequest)>,
     opens: BTreeMap<Correlation, (u64, Nonce)>,
     appends: BTreeMap<Correlation, (usize, u64, u64)>,
-    copies: BTreeMap<Correlation, u64>,
+    copies: BTreeMap<Correlation, (u64, Nonce, u64)>,
+    /// Appends that were given to the core and not answered.
+    asked: BTreeSet<Correlation>,
     /// Since when it is down, in ms.
     down_since_ms: u64,
+    paused_until_ms: u64,
+    slow_until_ms: u64,
+    full_until_ms: u64,
 }
 
 struct World {
@@ -217,10 +232,23 @@ struct World {
     faults: u64,
     has_lost_data: bool,
     disk_ms: u64,
+    file_bytes: u64,
     net_ms: u64,
     fault_every_ms: u64,
+    /// The faults of this seed, each as often as it comes.
+    swarm: Vec<faults::Kind>,
     /// Turns of clients; every so many of them an old batch comes again.
     turns: u64,
+}
+
+/// Whether each segment is sealed, and what readers may see of it.
+fn shown(core: &Partition) -> BTreeMap<Nonce, (bool, Option<i64>)> {
+    let originals = core.replica().segments().filter(|segment| !segment.is_copy());
+    let shown = originals.map(|segment| {
+        let nonce = segment.open.segment.nonce;
+        (nonce, (segment.sealed.is_some(), core.visible(nonce)))
+    });
+    shown.collect()
 }
 
 /// Runs one seed to its end. A core's own assertion counts as a violation.
@@ -276,12 +304,16 @@ impl World {
     fn new(seed: u64, profile: Profile) -> Self {
         let mut rng = Rng::new(seed);
         let count = 3 + rng.range(0, 2) as usize;
+        let swarm = faults::swarm(&mut rng);
+        // Small files are full often, so that a write begins one.
+        let file_bytes =
+            if profile.scenario == Scenario::Torn { 64 * 1024 } else { [128, 1_024][rng.range(0, 2) as usize] * 1_024 };
         let nodes = (0..count)
             .map(|index| {
                 let incarnation = Incarnation(rng.wide());
                 let me = Replica { node: NodeId(index as u32 + 1), incarnation };
                 Node {
-                    disk: Disk::new(incarnation),
+                    disk: Disk::new(incarnation, file_bytes),
                     life: 1,
                     is_up: true,
                     core: Partition::new(PARTITION, me, profile.rules),
@@ -289,7 +321,11 @@ impl World {
                     opens: BTreeMap::new(),
                     appends: BTreeMap::new(),
                     copies: BTreeMap::new(),
+                    asked: BTreeSet::new(),
                     down_since_ms: 0,
+                    paused_until_ms: 0,
+                    slow_until_ms: 0,
+                    full_until_ms: 0,
                 }
             })
             .collect();
@@ -338,6 +374,8 @@ impl World {
             disk_ms: 1 + rng.range(0, 12),
             net_ms: 1 + rng.range(0, 12),
             fault_every_ms: 60 + rng.range(0, 400),
+            swarm,
+            file_bytes,
             turns: 0,
             rng,
         };
@@ -413,6 +451,13 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
+        if let Event::ToNode { node, .. } | Event::DiskDone { node, .. } = &event
+            && self.nodes[*node].paused_until_ms > self.now_ms
+        {
+            // Late, and in the same order.
+            let after = self.nodes[*node].paused_until_ms - self.now_ms;
+            return self.at(after, event);
+        }
         match event {
             Event::ToNode { node, life, input } => {
                 if self.is_alive(node, life) {
@@ -471,6 +516,12 @@ impl World {
             Event::ClientTurn { client } => self.client_turn(client),
             Event::Read => self.read(),
             Event::Fault => self.fault(),
+            Event::PowerOff { node } => self.crash(node, 200),
+            Event::FellSilent { node, life } => {
+                if self.is_alive(node, life) && self.nodes[node].paused_until_ms > self.now_ms {
+                    self.fell_silent(node);
+                }
+            }
             Event::Restart { node } => self.restart(node),
             Event::Reconnect { a, b, epoch } => self.reconnect(a, b, epoch),
         }
@@ -487,10 +538,44 @@ impl World {
         self.nodes[node].is_up && self.nodes[node].life == life
     }
 
-    fn step(&mut self, node: usize, input: Input) {
+    fn step(&mut self, node: usize, mut input: Input) {
         let now = self.clock();
+        if let Input::Append { token, no_room, .. } = &mut input {
+            self.nodes[node].asked.insert(*token);
+            if self.nodes[node].full_until_ms > self.now_ms {
+                let refusal = Refusal { code: types::ErrorCode::StorageFull, message: "the disk is full".into() };
+                *no_room = Some(Box::new(refusal));
+            }
+        }
+        let before = shown(&self.nodes[node].core);
         let effects = self.nodes[node].core.step(now, input);
+        self.check_step(node, &before, &effects);
         self.carry_out(node, effects);
+    }
+
+    /// What must hold of each step: whoever waits is told.
+    fn check_step(&mut self, node: usize, before: &BTreeMap<Nonce, (bool, Option<i64>)>, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Answer { token, .. } = effect
+                && !self.nodes[node].asked.remove(token)
+            {
+                self.oracle.fail(format!("36 ONE-ANSWER: an append has two answers on node {}", node + 1));
+            }
+        }
+        let is_led = self.nodes[node].core.leader().is_some();
+        if !is_led && !self.nodes[node].asked.is_empty() {
+            self.oracle.fail(format!("36 ONE-ANSWER: node {} gave up, and appends wait there for ever", node + 1));
+        }
+        for (nonce, (is_sealed, visible)) in shown(&self.nodes[node].core) {
+            let Some((was_sealed, was_visible)) = before.get(&nonce) else { continue };
+            let is_told =
+                effects.iter().any(|effect| matches!(effect, Effect::Visible { nonce: told, .. } if *told == nonce));
+            let has_grown = was_visible.is_some() && *was_visible < visible;
+            if (has_grown || (is_sealed && !was_sealed)) && !is_told {
+                self.oracle
+                    .fail(format!("39 READ-LIVE: {nonce} is seen to {visible:?} now, and no reader hears of it"));
+            }
+        }
     }
 
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
@@ -581,8 +666,13 @@ impl World {
             }
         }
         if self.nodes[node].disk.start_write() {
-            let after = 1 + self.rng.range(0, self.disk_ms);
+            let factor = if self.nodes[node].slow_until_ms > self.now_ms { 30 } else { 1 };
+            let after = factor * (1 + self.rng.range(0, self.disk_ms));
             self.at(after, Event::DiskDone { node, life });
+            let is_torn = self.profile.scenario == Scenario::Torn && self.now_ms < FAULTS_END_MS;
+            if is_torn && self.nodes[node].disk.begins_file() && self.rng.chance(60) {
+                self.at(after.saturating_sub(1), Event::PowerOff { node });
+            }
         }
     }
 
@@ -592,6 +682,7 @@ impl World {
         }
         let has_failed = self.nodes[node].disk.has_failed;
         let disk = self.nodes[node].disk.incarnation;
+        let lied_before = self.nodes[node].disk.is_hidden();
         for queued in self.nodes[node].disk.finish_write() {
             if !has_failed {
                 self.oracle.fsynced(disk, &queued.entry);
@@ -599,6 +690,11 @@ impl World {
             self.step(node, Input::JournalDurable);
         }
         self.carry_out(node, Vec::new());
+        if self.nodes[node].disk.is_hidden() && lied_before {
+            // Nobody knows before the next start; and nobody ever could, of the last write of all: another came after it.
+            let after = self.rng.range(1, 60);
+            self.at(after, Event::PowerOff { node });
+        }
     }
 
     fn candidates(&self) -> Vec<Candidate> {

@@ -9,6 +9,8 @@ pub type Value = (u32, u64);
 /// An acknowledged record.
 #[derive(Debug, Clone, Copy)]
 pub struct Acked {
+    /// When the client began to send it; 0 where it does not say.
+    pub sent_ms: u64,
     pub at_ms: u64,
     pub partition: u32,
     pub offset: u64,
@@ -31,13 +33,64 @@ impl Ledger {
             let number = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
             match (number(0), number(1), number(2), number(3)) {
                 (Some(at_ms), Some(partition), Some(offset), Some(of)) => {
-                    ledger.acked.push(Acked { at_ms, partition: partition as u32, offset, value: (writer, of) });
+                    ledger.acked.push(Acked {
+                        sent_ms: 0,
+                        at_ms,
+                        partition: partition as u32,
+                        offset,
+                        value: (writer, of),
+                    });
                 }
                 _ => ledger.errors.push(line.to_owned()),
             }
         }
         ledger
     }
+}
+
+/// One read at the tail.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
+    pub sent_ms: u64,
+    pub at_ms: u64,
+    pub partition: u32,
+    /// Where it ended: everything below was there.
+    pub next: u64,
+    /// It took as much as it may at once: there may have been more.
+    pub is_full: bool,
+}
+
+/// Whether appends and reads at the tail took effect in one order that agrees with time. Offsets say which order that is,
+/// so it is enough to look at each two that did not overlap: who began later must have, or see, the higher offset.
+/// Times are of one machine, in ms: what is closer than two of them overlaps.
+pub fn check_linear(ledgers: &[Ledger], reads: &[Read]) -> Vec<String> {
+    let mut by_partition: BTreeMap<u32, (Vec<Acked>, Vec<Read>)> = BTreeMap::new();
+    for acked in ledgers.iter().flat_map(|ledger| &ledger.acked) {
+        by_partition.entry(acked.partition).or_default().0.push(*acked);
+    }
+    reads.iter().for_each(|read| by_partition.entry(read.partition).or_default().1.push(*read));
+    let mut wrong = Vec::new();
+    for (appends, reads) in by_partition.into_values() {
+        // What must be below whatever begins after this time: the end of what was seen or acknowledged before.
+        let mut ends: Vec<(u64, u64)> = appends.iter().map(|acked| (acked.at_ms, acked.offset + 1)).collect();
+        ends.extend(reads.iter().map(|read| (read.at_ms, read.next)));
+        ends.sort_unstable();
+        let mut highest = 0;
+        for (_, end) in &mut ends {
+            highest = highest.max(*end);
+            *end = highest;
+        }
+        let end_before = |ms: u64| {
+            let at = ends.partition_point(|(at_ms, _)| at_ms + 2 < ms);
+            at.checked_sub(1).map_or(0, |at| ends[at].1)
+        };
+        let late = appends.iter().filter(|acked| acked.sent_ms > 0 && acked.offset < end_before(acked.sent_ms));
+        wrong.extend(late.map(|acked| format!("STALE APPEND: {acked:?} is below what was there before it was sent")));
+        let late = reads.iter().filter(|read| !read.is_full && read.next < end_before(read.sent_ms));
+        wrong.extend(late.map(|read| format!("STALE READ: {read:?}, {} was there before", end_before(read.sent_ms))));
+    }
+    wrong.truncate(20);
+    wrong
 }
 
 /// A value as it is stored: `WRITER:NUMBER:padding`.
@@ -104,7 +157,23 @@ mod tests {
     use super::*;
 
     fn acked(offset: u64, number: u64) -> Ledger {
-        Ledger { acked: vec![Acked { at_ms: 0, partition: 0, offset, value: (1, number) }], errors: Vec::new() }
+        Ledger { acked: vec![append(0, 0, offset, number)], errors: Vec::new() }
+    }
+
+    fn append(sent_ms: u64, at_ms: u64, offset: u64, number: u64) -> Acked {
+        Acked { sent_ms, at_ms, partition: 0, offset, value: (1, number) }
+    }
+
+    #[test]
+    fn what_began_later_is_not_before() {
+        let ledger =
+            |second| Ledger { acked: vec![append(10, 20, 4, 0), append(30, 40, second, 1)], errors: Vec::new() };
+        let read = |sent_ms, next| Read { sent_ms, at_ms: sent_ms + 5, partition: 0, next, is_full: false };
+        let finds = |second, reads: &[Read]| check_linear(&[ledger(second)], reads).len();
+        assert_eq!(finds(5, &[read(21, 4), read(45, 6)]), 0, "the first read began as the append was answered");
+        assert_eq!(finds(3, &[]), 1, "an append below an earlier one");
+        assert_eq!(finds(5, &[read(25, 4)]), 1, "a read that does not see what was acknowledged");
+        assert_eq!(finds(5, &[read(15, 6), read(25, 5)]), 2, "a read that sees less than one before, and the append");
     }
 
     /// The checker itself is able to see each kind of failure.

@@ -14,7 +14,8 @@ pub async fn run(command: PlacementCommand) -> Result<(), Failure> {
     match command {
         PlacementCommand::Backup { file, placement } => backup(&file, &placement).await,
         PlacementCommand::Restore { file, options } => {
-            let text = std::fs::read(&file).map_err(|error| Failure::failed(format!("`{}`: {error}", file.display())))?;
+            let text =
+                std::fs::read(&file).map_err(|error| Failure::failed(format!("`{}`: {error}", file.display())))?;
             let backup: Backup = serde_json::from_slice(&text)
                 .map_err(|error| Failure::failed(format!("`{}` is no backup: {error}", file.display())))?;
             restore(Some(backup), options).await
@@ -54,12 +55,15 @@ async fn restore(backup: Option<Backup>, options: RestoreOptions) -> Result<(), 
 fn show(restored: &Restored, options: &RestoreOptions) -> Result<(), Failure> {
     let Restored { generation, nodes, topics, partitions, segments, unnamed, changed, holes } = restored;
     let numbers = [generation.0 as usize, *nodes, *topics, *partitions, *segments, *unnamed, *changed, holes.len()];
-    let heading = ["GENERATION", "NODES", "TOPICS", "PARTITIONS", "SEGMENTS", "UNNAMED TOPICS", "NEWER THAN BACKUP", "HOLES"];
+    let heading =
+        ["GENERATION", "NODES", "TOPICS", "PARTITIONS", "SEGMENTS", "UNNAMED TOPICS", "NEWER THAN BACKUP", "HOLES"];
     print(options.output, &json!(restored), &heading, vec![numbers.map(|number| number.to_string()).to_vec()]);
     holes.iter().for_each(|hole| eprintln!("on no storage node that answered: {hole}"));
     match options.dry_run {
         true => eprintln!("nothing was changed"),
-        false => eprintln!("start placement with --store {}; storage nodes and gateways go on by themselves", options.store),
+        false => {
+            eprintln!("start placement with --store {}; storage nodes and gateways go on by themselves", options.store)
+        }
     }
     Ok(())
 }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use types::{SessionId, TopicId};
 
 use super::*;
-use crate::inventory::{HeldPartition, HeldSegment};
 use crate::compression::Codec;
 use crate::dedupe::DedupeSnapshot;
+use crate::inventory::{HeldPartition, HeldSegment};
 use crate::records::{BatchBuilder, NewRecord};
 
 fn frames() -> Vec<Frame> {

@@ -1,6 +1,59 @@
 //! What goes wrong: crashes, power cuts, cut connections, one lost disk or one rotten bit per seed, failed writes.
 
 use super::*;
+use crate::disk::Lie;
+
+/// What may befall a seed. Each seed draws which of these do (its swarm), so that rare ones meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Crash,
+    /// The power of all nodes at once.
+    PowerCut,
+    BothMembers,
+    Cut,
+    /// A process stands still for a while, with all that it has.
+    Pause,
+    SlowDisk,
+    FullDisk,
+    Control,
+    LostDisk,
+    /// A bit flips.
+    Rot,
+    /// The disk says that a write is done, and it is not there, or elsewhere.
+    LostWrite,
+    FailedWrite,
+}
+
+/// How often each comes, where all may.
+const KINDS: &[(Kind, usize)] = &[
+    (Kind::Crash, 30),
+    (Kind::PowerCut, 10),
+    (Kind::BothMembers, 10),
+    (Kind::Cut, 16),
+    (Kind::Pause, 8),
+    (Kind::SlowDisk, 3),
+    (Kind::FullDisk, 3),
+    (Kind::Control, 10),
+    (Kind::LostDisk, 5),
+    (Kind::Rot, 4),
+    (Kind::LostWrite, 3),
+    (Kind::FailedWrite, 5),
+];
+
+/// After this nobody waits for a process that says nothing (ADR 10).
+const SILENT_MS: u64 = 600;
+
+/// Draws the faults of a seed: all of them, or some.
+pub(super) fn swarm(rng: &mut Rng) -> Vec<Kind> {
+    let has_all = rng.chance(40);
+    let mut kinds: Vec<Kind> = Vec::new();
+    for (kind, weight) in KINDS {
+        if has_all || rng.chance(45) {
+            kinds.extend(std::iter::repeat_n(*kind, *weight));
+        }
+    }
+    if kinds.is_empty() { vec![Kind::Crash] } else { kinds }
+}
 
 impl World {
     pub(super) fn fault(&mut self) {
@@ -11,6 +64,15 @@ impl World {
         if self.profile.scenario == Scenario::OneAway {
             return self.one_goes();
         }
+        if self.profile.scenario == Scenario::Torn {
+            // Just as it writes, and again as soon as it is back.
+            let node = self.rng.range(0, self.nodes.len() as u64) as usize;
+            let down_ms = self.rng.range(2, 30);
+            self.crash(node, down_ms);
+            let after = self.rng.range(down_ms, down_ms + 60);
+            self.at(after, Event::PowerOff { node });
+            return self.at(self.fault_every_ms / 3, Event::Fault);
+        }
         if self.profile.scenario == Scenario::Restore && self.rng.chance(30) {
             self.begin_restore();
         }
@@ -18,7 +80,8 @@ impl World {
             self.park();
             return self.at(self.fault_every_ms, Event::Fault);
         }
-        if self.profile.scenario == Scenario::Rotten && self.rng.chance(50) && self.is_repaired() {
+        let is_lying = self.nodes.iter().any(|node| node.disk.is_lying());
+        if self.profile.scenario == Scenario::Rotten && self.rng.chance(50) && self.is_repaired() && !is_lying {
             let node = self.rng.range(0, self.nodes.len() as u64) as usize;
             self.crash(node, 200);
             self.has_lost_data |= self.nodes[node].disk.rot(&mut self.rng);
@@ -29,20 +92,29 @@ impl World {
             return self.at(self.fault_every_ms + 1_000, Event::Fault);
         }
         let node = self.rng.range(0, self.nodes.len() as u64) as usize;
-        match self.rng.range(0, 100) {
-            0..=34 => {
+        let kind = self.swarm[self.rng.range(0, self.swarm.len() as u64) as usize];
+        self.befall(node, kind);
+        let after = self.fault_every_ms / 2 + self.rng.range(0, self.fault_every_ms);
+        self.at(after, Event::Fault);
+    }
+
+    fn befall(&mut self, node: usize, kind: Kind) {
+        // One loss at a time: another may come once everything has two copies again.
+        let is_lying = self.nodes.iter().any(|node| node.disk.is_lying());
+        let may_lose = self.restoring.is_none() && !is_lying && (!self.has_lost_data || self.is_repaired());
+        match kind {
+            Kind::Crash => {
                 let down_ms = if self.rng.chance(10) { self.rng.range(500, 3_000) } else { self.rng.range(5, 500) };
                 self.crash(node, down_ms);
             }
-            35..=44 => {
-                // The power of all nodes at once.
+            Kind::PowerCut => {
                 for node in 0..self.nodes.len() {
                     let down_ms = self.rng.range(5, 300);
                     self.crash(node, down_ms);
                 }
             }
-            45..=54 => {
-                // Both members of the open segment, a moment apart.
+            Kind::BothMembers => {
+                // Of the open segment, a moment apart.
                 if let Some(open) = self.record.open().cloned() {
                     for member in open.replicas {
                         let down_ms = self.rng.range(5, 400);
@@ -50,12 +122,24 @@ impl World {
                     }
                 }
             }
-            55..=74 => {
+            Kind::Cut => {
                 let other = (node + 1 + self.rng.range(0, self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
                 let cut_ms = self.rng.range(1, 900);
                 self.disconnect(node, other, cut_ms);
             }
-            75..=84 => {
+            Kind::Pause => {
+                let pause_ms = self.rng.range(20, 2_500);
+                self.pause(node, pause_ms);
+            }
+            Kind::SlowDisk => {
+                let slow_ms = self.rng.range(100, 1_500);
+                self.nodes[node].slow_until_ms = self.now_ms + slow_ms;
+            }
+            Kind::FullDisk => {
+                let full_ms = self.rng.range(100, 1_000);
+                self.nodes[node].full_until_ms = self.now_ms + full_ms;
+            }
+            Kind::Control => {
                 // An operator or another placement process fails the partition over for no reason.
                 let nonce = self.record.open().map(|open| open.nonce);
                 let goal = match self.rng.range(0, 4) {
@@ -65,31 +149,51 @@ impl World {
                 };
                 self.at(0, Event::StartFailover { nonce, goal });
             }
-            // One loss at a time: another may come once everything has two copies again.
-            85..=94 if self.restoring.is_some() => {}
-            85..=89 if !self.has_lost_data || self.is_repaired() => {
+            Kind::LostDisk if may_lose => {
                 self.has_lost_data = true;
                 self.lose_disk(node, 250);
             }
             // An opening that rotted looks like one that never came about: of a restore that is asked too much.
-            90..=94 if self.profile.scenario == Scenario::Restore => {}
-            90..=94 if !self.has_lost_data || self.is_repaired() => {
+            Kind::Rot | Kind::LostWrite if self.profile.scenario == Scenario::Restore => {}
+            Kind::Rot if may_lose => {
                 self.crash(node, 200);
                 if self.nodes[node].disk.rot(&mut self.rng) {
                     self.has_lost_data = true;
                 }
             }
-            95..=99 => {
+            Kind::LostWrite if may_lose && self.nodes[node].is_up => {
+                let how = if self.rng.chance(50) { Lie::Lost } else { Lie::Misdirected };
+                self.nodes[node].disk.lie_next(how);
+                self.has_lost_data = true;
+            }
+            Kind::FailedWrite => {
                 let rules = self.profile.rules;
                 if self.nodes[node].is_up && self.nodes[node].disk.fail_next(rules) {
                     // The process stops at once, as it must.
                     self.crash(node, 300);
                 }
             }
-            _ => {}
+            Kind::LostDisk | Kind::Rot | Kind::LostWrite => {}
         }
-        let after = self.fault_every_ms / 2 + self.rng.range(0, self.fault_every_ms);
-        self.at(after, Event::Fault);
+    }
+
+    /// The process stops, and goes on where it was: what came meanwhile it does late. Others take it for gone.
+    fn pause(&mut self, node: usize, pause_ms: u64) {
+        if !self.nodes[node].is_up || self.nodes[node].paused_until_ms > self.now_ms {
+            return;
+        }
+        self.nodes[node].paused_until_ms = self.now_ms + pause_ms;
+        if pause_ms > SILENT_MS {
+            self.at(SILENT_MS, Event::FellSilent { node, life: self.nodes[node].life });
+        }
+    }
+
+    pub(super) fn fell_silent(&mut self, node: usize) {
+        let back_ms = self.nodes[node].paused_until_ms.saturating_sub(self.now_ms);
+        for other in (0..self.nodes.len()).filter(|other| *other != node).collect::<Vec<_>>() {
+            // Each connection is given up, and made anew once the process goes on.
+            self.disconnect(node, other, back_ms + 5);
+        }
     }
 
     /// Everything that is broken and may heal does.
@@ -117,6 +221,8 @@ impl World {
         self.nodes[node].opens.clear();
         self.nodes[node].appends.clear();
         self.nodes[node].copies.clear();
+        self.nodes[node].asked.clear();
+        self.nodes[node].paused_until_ms = 0;
         self.nodes[node].down_since_ms = self.now_ms;
         for other in 0..self.nodes.len() {
             if other != node {
@@ -177,7 +283,7 @@ impl World {
     fn lose_disk(&mut self, node: usize, down_ms: u64) {
         self.crash(node, down_ms);
         self.oracle.disk_lost(self.nodes[node].disk.incarnation);
-        self.nodes[node].disk = Disk::new(Incarnation(self.rng.wide()));
+        self.nodes[node].disk = Disk::new(Incarnation(self.rng.wide()), self.file_bytes);
     }
 
     pub(super) fn restart(&mut self, node: usize) {
@@ -198,7 +304,8 @@ impl World {
         }
         for segment in replica.segments() {
             let end = (!segment.is_damaged).then_some(segment.end);
-            self.oracle.recovered(disk, segment.open.segment.nonce, end, segment.sealed);
+            let nonce = segment.open.segment.nonce;
+            self.oracle.recovered(disk, nonce, end, segment.sealed, self.nodes[node].disk.has_lied);
         }
         let me = Replica { node: NodeId(node as u32 + 1), incarnation: disk };
         let state = &mut self.nodes[node];

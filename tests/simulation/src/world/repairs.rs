@@ -135,7 +135,8 @@ impl World {
                     }
                     let token = self.next_token;
                     self.next_token += 1;
-                    self.nodes[node].copies.insert(token, actor);
+                    let asked = (actor, request.segment.nonce, request.record_version);
+                    self.nodes[node].copies.insert(token, asked);
                     let (life, after) = (self.nodes[node].life, self.rng.range(0, 2 * self.net_ms));
                     self.at(after, Event::ToNode { node, life, input: Input::Copy { token, request } });
                 }
@@ -172,7 +173,11 @@ impl World {
     }
 
     pub(super) fn copy_answered(&mut self, node: usize, token: u64, result: Result<CopyReply, Refusal>) {
-        if let Some(actor) = self.nodes[node].copies.remove(&token) {
+        if let Some((actor, nonce, version)) = self.nodes[node].copies.remove(&token) {
+            if result.as_ref().is_ok_and(|reply| reply.is_done) {
+                let disk = self.nodes[node].disk.incarnation;
+                self.oracle.copy_confirmed(disk, nonce, version);
+            }
             let after = self.rng.range(0, self.net_ms);
             self.at(after, Event::ToRepair { actor, input: repair::Input::Copied(result) });
         }

@@ -62,8 +62,7 @@ impl World {
         let Some(restoring) = self.restoring.as_mut().filter(|restoring| restoring.generation == generation) else {
             return;
         };
-        let replica =
-            Replica { node: NodeId(node as u32 + 1), incarnation: self.nodes[node].disk.incarnation };
+        let replica = Replica { node: NodeId(node as u32 + 1), incarnation: self.nodes[node].disk.incarnation };
         let held = self.nodes[node].core.inventory();
         restoring.disks.entry(node).or_insert(Disk { replica, az: format!("az-{}", node % 3), held });
     }
