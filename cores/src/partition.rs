@@ -8,6 +8,7 @@
 mod copy;
 mod lead;
 
+use types::limits::ORPHAN_LOOK_MS;
 use types::{AccountId, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, SegmentId, TopicPartition};
 use wire::DedupeSnapshot;
 use wire::frame::{
@@ -207,7 +208,13 @@ impl Partition {
         let mut out = Vec::new();
         match input {
             Input::Append { token, request, no_room } => self.append(now, token, request, no_room, &mut out),
-            Input::Peer { from, message } => self.peer(from, *message, &mut out),
+            Input::Peer { from, message } => {
+                let is_opening = matches!(*message, PeerMessage::Open(_));
+                self.peer(from, *message, &mut out);
+                if is_opening && matches!(out.last(), Some(Effect::Journal(_))) {
+                    out.push(Effect::Wake { at_ms: now.monotonic_ms + ORPHAN_LOOK_MS });
+                }
+            }
             Input::PeerReply { from, reply } => self.peer_reply(now, from, reply, &mut out),
             Input::PeerDown { node } => {
                 if let Some(leader) = &mut self.leader
@@ -235,6 +242,9 @@ impl Partition {
             Input::Tick => {
                 if let Some(leader) = &mut self.leader {
                     leader.tick(now, &mut self.replica, &mut out);
+                }
+                if self.may_have_orphans() {
+                    out.push(Effect::AskPlacement);
                 }
             }
         }
@@ -274,6 +284,13 @@ impl Partition {
         if let Some(leader) = &mut self.leader {
             leader.shed();
         }
+    }
+
+    /// Several openings are here, and at most one of them is part of the log: the record tells which to let go of (invariant
+    /// 20). A leader whose opening is under way asks by itself.
+    fn may_have_orphans(&self) -> bool {
+        let open = self.replica.segments().filter(|segment| segment.sealed.is_none() && !segment.is_copy());
+        open.count() > 1 && self.leader.as_ref().is_none_or(Leader::is_active)
     }
 
     fn with_leader(&mut self, f: impl FnOnce(&mut Leader, &mut Replica)) {

@@ -218,7 +218,8 @@ fn fetched(
     Fetched {
         sealed_end,
         batches,
-        high_watermark: gateway.watermark(record.id(), visible),
+        // What is sealed can be read, whichever segment was asked.
+        high_watermark: gateway.watermark(record.id(), visible.max(record.sealed_end())),
         log_start: record.log_start,
         leader_epoch: record.epoch.0,
     }

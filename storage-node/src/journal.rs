@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use cores::packing::Cursor;
 use cores::recovery::Recovered;
-use types::limits::{JOURNAL_FILE_BYTES, JOURNAL_IDLE_MS, JOURNAL_WRITE_BYTES_MAX};
+use service::clock;
+use types::limits::{DISK_HUNG_MS, JOURNAL_FILE_BYTES, JOURNAL_IDLE_MS, JOURNAL_WRITE_BYTES_MAX};
 use wire::journal::{EncodedEntry, JournalEntry};
 
 pub use direct::{AlignedBuffer, DirectFiles, open_for_writing};
@@ -64,6 +65,16 @@ pub struct JournalStats {
     pub bytes: AtomicU64,
     /// Sum of write times, in µs.
     pub write_us: AtomicU64,
+    /// Since when the write in flight is, in ms of the monotonic clock; 0 if there is none.
+    writing_since_ms: AtomicU64,
+}
+
+impl JournalStats {
+    /// The write in flight takes so long that the disk hangs.
+    pub fn is_hung(&self) -> bool {
+        let since = self.writing_since_ms.load(Ordering::Relaxed);
+        since > 0 && clock::monotonic_ms().saturating_sub(since) > DISK_HUNG_MS
+    }
 }
 
 struct Shared<O> {
@@ -317,7 +328,9 @@ impl<O> Writer<O> {
         let positions = self.cursor.pack(entries, out);
         let began = std::time::Instant::now();
         let Some((_, file)) = &mut self.file else { unreachable!("opened above") };
+        self.shared.stats.writing_since_ms.store(clock::monotonic_ms().max(1), Ordering::Relaxed);
         file.write_at(at % JOURNAL_FILE_BYTES, self.buffer.bytes_mut(bytes))?;
+        self.shared.stats.writing_since_ms.store(0, Ordering::Relaxed);
         self.cursor.durable_through = self.cursor.end;
         self.shared.end.store(self.cursor.end, Ordering::Release);
         let stats = &self.shared.stats;

@@ -41,7 +41,11 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
     let mut peer: Option<NodeId> = None;
     let mut words = Words::new(&reader);
     loop {
-        let word = || sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
+        let word = || {
+            if !node.is_hung() {
+                sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
+            }
+        };
         let Some((correlation, frame)) = words.next(&mut reader, word).await else { return };
         let asker = || (sender.clone(), correlation);
         match frame {

@@ -138,9 +138,13 @@ pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, is_re
         let load = load(&node, &mut appended, looked.elapsed());
         looked = Instant::now();
         let news = News { damaged: node.damaged(), load };
-        let beat = register(&node.placement, &settings, &data, node.me().incarnation, Some(news));
-        if let Err(error) = beat.await {
-            tracing::warn!(%error, "placement refuses this node");
+        if node.is_hung() {
+            tracing::error!(data = %data.display(), "the disk hangs: this node is silent until its write is done");
+        } else {
+            let beat = register(&node.placement, &settings, &data, node.me().incarnation, Some(news));
+            if let Err(error) = beat.await {
+                tracing::warn!(%error, "placement refuses this node");
+            }
         }
         tokio::select! {
             biased;

@@ -154,6 +154,12 @@ impl Node {
         self.budget.is_behind().then_some(ErrorCode::Overloaded)
     }
 
+    /// A write of the journal does not end: nothing that comes here would be acknowledged, so this node says no words and no
+    /// heartbeats, and others do without it until the disk goes on.
+    pub fn is_hung(&self) -> bool {
+        self.journal.stats().is_hung()
+    }
+
     /// An owner whose topic is gone ends.
     pub fn forget(&self, partition: TopicPartition) {
         self.owners.remove(&partition);

@@ -18,9 +18,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::chaos::ledger::{Ledger, Log, Read, Value, parse};
 use crate::chaos::network::Network;
+use crate::small_disk::SmallDisk;
 use crate::{Service, curl_json, succeed, tools, weir};
 
 const PARTITIONS: u32 = 12;
+/// So many nodes have a file system of their own, of this size; the space is taken as it is used.
+const DISKS: usize = 3;
+const DISK_MIB: u64 = 8 * 1024;
 const ZONES: [&str; 6] = ["az-a", "az-b", "az-c", "az-a", "az-b", "az-c"];
 
 /// Which faults a run is made of.
@@ -108,6 +112,8 @@ struct World<'a> {
     placement: Service,
     nodes: Vec<Service>,
     network: Network,
+    /// Of the last nodes, one of each zone; none where nothing can be mounted.
+    disks: Vec<SmallDisk>,
     gateways: Vec<Service>,
     http: Vec<String>,
     kafka: Vec<String>,
@@ -184,6 +190,8 @@ struct Finished {
     timeline: Vec<(u64, &'static str)>,
     _network: Network,
     _services: Vec<Service>,
+    // After the services: nobody may have files open there.
+    _disks: Vec<SmallDisk>,
 }
 
 impl<'a> World<'a> {
@@ -196,10 +204,13 @@ impl<'a> World<'a> {
         let mut placement = Service::new(dir, "placement", &["placement", "--listen", &listen, "--store", &store]);
         placement.add_arguments(network.flags());
         placement.start();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut disks) = (Vec::new(), Vec::new());
         for (number, az) in ZONES.iter().enumerate() {
             let name = format!("n{}", number + 1);
             let (place, data) = (network.add(), at(&name));
+            if number >= ZONES.len() - DISKS {
+                disks.extend(SmallDisk::mount(&dir.join(format!("{name}.disk")), Path::new(&data), DISK_MIB));
+            }
             let arguments = ["storage-node", "--az", az, "--name", &name, "--data", &data, "--listen", &place.listen];
             let rest = ["--admin", &place.admin, "--advertise", &place.public, "--placement", &url];
             let node = Service::new(dir, &name, &[&arguments[..], &rest[..]].concat());
@@ -220,7 +231,7 @@ impl<'a> World<'a> {
         }
         let rng = Rng(plan.seed.max(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (report, timeline, kinds) = (Report::default(), Vec::new(), plan.kinds);
-        Self { dir, placement, nodes, network, gateways, http, kafka, rng, kinds, report, timeline }
+        Self { dir, placement, nodes, network, disks, gateways, http, kafka, rng, kinds, report, timeline }
     }
 
     fn pick(&mut self) -> usize {
@@ -234,7 +245,7 @@ impl<'a> World<'a> {
 
     fn fault(&mut self) {
         let kind = match self.kinds {
-            Kinds::All => self.rng.below(100),
+            Kinds::All => self.rng.below(if self.disks.len() == DISKS { 112 } else { 100 }),
             Kinds::Kills => self.rng.below(37),
         };
         let node = self.pick();
@@ -321,13 +332,41 @@ impl<'a> World<'a> {
                 let _ = Command::new(weir()).args(arguments).output();
                 "a partition is moved"
             }
+            100..=103 => {
+                let disk = &self.disks[node % DISKS];
+                if !disk.fill(24) {
+                    return;
+                }
+                self.wait(500, 4_000);
+                self.disks[node % DISKS].free();
+                "a disk is full"
+            }
+            104..=107 => {
+                if !self.disks[node % DISKS].hang(true) {
+                    return;
+                }
+                self.wait(200, 5_000);
+                self.disks[node % DISKS].hang(false);
+                "a disk hangs and goes on"
+            }
+            108..=111 => {
+                let of = ZONES.len() - DISKS + node % DISKS;
+                if !self.disks[node % DISKS].fail() {
+                    return;
+                }
+                self.wait(1_500, 3_000);
+                // It ends by itself; if nobody wrote to it meanwhile, now.
+                self.nodes[of].kill();
+                assert!(self.disks[node % DISKS].mend(), "the disk is there again");
+                self.nodes[of].start();
+                "a disk fails"
+            }
             _ => {
                 if !self.is_whole() {
                     return;
                 }
                 self.nodes[node].kill();
-                let data = self.dir.join(&self.nodes[node].name);
-                std::fs::remove_dir_all(data).expect("its data");
+                wipe(&self.dir.join(&self.nodes[node].name));
                 self.nodes[node].start();
                 // Another disk may go once everything has two copies again: that is the promise.
                 let began = Instant::now();
@@ -368,7 +407,17 @@ impl<'a> World<'a> {
     fn finish(self) -> Finished {
         let kafka = self.kafka[0].clone();
         let services = self.nodes.into_iter().chain(self.gateways).chain([self.placement]).collect();
-        Finished { report: self.report, kafka, timeline: self.timeline, _network: self.network, _services: services }
+        let (report, timeline) = (self.report, self.timeline);
+        Finished { report, kafka, timeline, _network: self.network, _services: services, _disks: self.disks }
+    }
+}
+
+/// Removes all that is in a folder, which may be a disk's.
+fn wipe(data: &Path) {
+    for entry in std::fs::read_dir(data).expect("its data").flatten() {
+        let path = entry.path();
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.expect("its data");
     }
 }
 
@@ -413,6 +462,8 @@ fn http_writer(servers: &[String], is_over: &AtomicBool, ledger: &Mutex<Ledger>)
                 let (at_ms, partition) = (now_ms(), partition as u32);
                 ledger.acked.push(ledger::Acked { sent_ms, at_ms, partition, offset, value: (2, number) });
             }
+            // The disk is full: refused, and said so.
+            Some((507, _)) => {}
             // Refused, and said so; a gateway that was just killed has no answer.
             Some((status, answer)) => ledger.errors.push(format!("HTTP {status}: {answer}")),
             None => {}
@@ -450,9 +501,9 @@ fn http_reader(servers: &[String], is_over: &AtomicBool, reads: &Mutex<Reads>) {
                 reads.values.push((partition, at, value));
                 next[partition as usize] = at + 1;
             }
-            // A page may end where its bytes do, or its segment: it says that there is more.
+            // A page with records may end where its bytes do, or its segment; one without says that there is nothing more.
             let end = next[partition as usize];
-            let is_full = page["high_watermark"].as_u64() != Some(end);
+            let is_full = !records.is_empty();
             reads.pages.push(Read { sent_ms, at_ms, partition, next: end, is_full });
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -1,6 +1,7 @@
 //! The harness of the black-box suites: Weir as separate processes, real clients beside it.
 
 pub mod chaos;
+pub mod small_disk;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

@@ -2,36 +2,11 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Cluster, Scratch, curl_json, has_command, run, tool};
-
-/// A small ext4 file system in a file, mounted at a folder as long as this lives.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, loudly, where nothing can be mounted.
-    fn mount(image: &Path, at: &Path, mib: u64) -> Option<Self> {
-        let file = std::fs::File::create(image).expect("an image");
-        file.set_len(mib * 1024 * 1024).expect("its size");
-        std::fs::create_dir_all(at).expect("a folder");
-        let ok = |command: &mut Command| run(command, b"", Duration::from_secs(60)).status.success();
-        let is_mounted = ok(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(image))
-            && ok(Command::new("mount").args(["-o", "loop"]).arg(image).arg(at));
-        if !is_mounted {
-            eprintln!("SKIPPED: no file system can be mounted here, so a full disk is not tested");
-        }
-        is_mounted.then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = run(Command::new("umount").arg("-l").arg(&self.0), b"", Duration::from_secs(30));
-    }
-}
+use tests::small_disk::SmallDisk;
+use tests::{Cluster, Scratch, curl_json, has_command, tool};
 
 fn create(cluster: &Cluster, topic: &str, partitions: u32) {
     let body = json!({"name": topic, "partitions": partitions}).to_string();
@@ -82,7 +57,10 @@ fn a_full_disk_refuses_appends_reads_on_and_resumes() {
     let tools = tool("curl", has_command("curl")) && tool("mkfs.ext4", has_command("mkfs.ext4"));
     let scratch = Scratch::new("full-disk");
     let at = scratch.path().join("n2");
-    let Some(_disk) = tools.then(|| SmallDisk::mount(&scratch.path().join("disk"), &at, 320)).flatten() else { return };
+    let disk = tools.then(|| SmallDisk::mount(&scratch.path().join("disk"), &at, 320)).flatten();
+    if !tool("a file system of its own (root)", disk.is_some()) {
+        return;
+    }
     let mut cluster = Cluster::start(scratch.path());
     create(&cluster, "t", 3);
     const RECORD: usize = 900_000;

@@ -59,6 +59,11 @@ pub const SILENT_MS: u64 = 500;
 pub const FIRST_WORD_MS: u64 = 300;
 /// How long a failover waits for a new pair to open a segment, in ms.
 pub const OPEN_TIMEOUT_MS: u64 = 500;
+/// How long after an opening its follower looks for others that came to nothing, in ms.
+pub const ORPHAN_LOOK_MS: u64 = 3_000;
+/// A write of the journal that takes this long, in ms, is one of a disk that hangs: the node says nothing any more, so that
+/// others do without it, until the write is done.
+pub const DISK_HUNG_MS: u64 = 1_000;
 /// How long a storage node is silent before the copies on it are made anew elsewhere, in ms.
 pub const REPAIR_AFTER_MS: u64 = 15_000;
 /// How often the target of a copy is asked how far it is, in ms.

@@ -539,6 +539,8 @@ impl Leader {
     pub(super) fn give_up(self, code: ErrorCode, message: &str, out: &mut Vec<Effect>) {
         if let Phase::Opening { token } = self.phase {
             out.push(Effect::AnswerOpen { token, result: Err(refusal(code, message)) });
+            // The record tells whether anything of it is needed.
+            out.push(Effect::AskPlacement);
         }
         let tokens = self.waiters.into_iter().map(|waiter| waiter.token);
         let are_told = self.rules.holds(Rule::AllAreAnswered);

@@ -223,3 +223,12 @@ fn nobody_goes_on_from_where_its_copy_does_not_reach() {
         assert_eq!(is_refused, !is_here, "{base}: {effects:?}");
     }
 }
+
+/// What an old leader still has under way must not begin again where a topic was deleted.
+#[test]
+fn a_deletion_keeps_the_fence() {
+    let mut replica = Replica::new(PARTITION, Rules::ALL);
+    replica.fence(1, (Generation(1), Epoch(7)), None).expect("a first fence");
+    replica.delete();
+    assert_eq!(replica.floor(), (Generation(1), Epoch(7)));
+}

@@ -246,6 +246,43 @@ async fn a_restart_lets_go_of_what_lies_above_a_seal() {
     assert_eq!(job.pieces.iter().map(|(_, batches)| batches.len()).sum::<usize>(), 1);
 }
 
+/// A leader that was cut off knew more to be committed than the survivor whose watermark became the seal: its copy is
+/// flushed like any other, or it would hold the journal back for ever and be gone after a restart.
+#[tokio::test]
+async fn a_segment_sealed_below_its_watermark_is_flushed() {
+    let bench = bench("below", false);
+    // The last batch says that the one before it is committed.
+    follow(&bench.node, 3, 10);
+    let record = PartitionRecord {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        topic: PARTITION.topic,
+        partition: PARTITION.partition,
+        generation: Generation(1),
+        epoch: Epoch(1),
+        log_start: 0,
+        chain: vec![types::SegmentRecord {
+            generation: Generation(1),
+            epoch: Epoch(1),
+            nonce: Nonce(5),
+            base: 0,
+            end: Some(1),
+            replicas: [Replica { node: NodeId(1), incarnation: Incarnation(6) }, ME],
+        }],
+        version: 2,
+        gaps: Vec::new(),
+    };
+    // All of it is on disk.
+    (0..4).for_each(|entry| bench.node.tell(PARTITION, Mail::Durable(4_096 * entry)));
+    bench.node.tell(PARTITION, Mail::Record(Box::new(record)));
+    bench.node.tell(PARTITION, Mail::Durable(4 * 4_096));
+    let FlushAnswer::Job(job) = ask_flush(&bench.node).await else { panic!("there is something to flush") };
+    let ends: Vec<_> = job.image.segments.iter().map(|segment| (segment.end, segment.sealed)).collect();
+    assert_eq!(ends, [(1, Some(1))], "it is in the image");
+    assert_eq!(job.pieces.iter().map(|(_, batches)| batches.len()).sum::<usize>(), 1, "with what it keeps");
+    assert_eq!(job.needed, None, "and holds no journal file back");
+}
+
 /// A checkpoint's job and the deletion that overtakes it meet in the flusher: what others keep in the same pack file
 /// must stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -207,7 +207,19 @@ impl Oracle {
         let listed = record.chain.iter().filter_map(|segment| Some((segment.nonce, segment.end?)));
         self.seals = listed.collect();
         self.visible.clear();
-        self.recorded(record);
+        self.take(record);
+    }
+
+    /// 9: an opening is listed once both disks have it.
+    fn check_opening(&self, record: &PartitionRecord) -> Check {
+        let is_new = |nonce: Nonce| !self.published.contains_key(&nonce);
+        let Some(open) = record.open().filter(|open| is_new(open.nonce)) else { return Ok(()) };
+        let is_gone = |member: &Replica| self.lost_disks.contains(&member.incarnation);
+        let has = |member: &Replica| self.openings.contains(&(member.incarnation, open.nonce)) || is_gone(member);
+        if !open.replicas.iter().all(has) {
+            return broken(format!("9 TAIL-CARRIED: {} is listed, and a disk does not have its opening", open.nonce));
+        }
+        Ok(())
     }
 
     /// A node says that its copy is whole and stays: that must be on disk by then (22 TWO-COPIES).
@@ -219,6 +231,12 @@ impl Oracle {
 
     /// Placement's record changed.
     pub fn recorded(&mut self, record: &PartitionRecord) {
+        let check = self.check_opening(record);
+        self.note(check);
+        self.take(record);
+    }
+
+    fn take(&mut self, record: &PartitionRecord) {
         let check = self.check_recorded(record).and_then(|()| self.check_replicas(record));
         self.note(check);
         self.last_chain = record.chain.iter().map(|segment| (segment.nonce, segment.end)).collect();
@@ -250,18 +268,6 @@ impl Oracle {
                 && Some(*known) != end
             {
                 return broken(format!("16 SEAL-ONCE: {known} became {end:?}"));
-            }
-        }
-        // 9: an opening is listed once both disks have it.
-        let is_new = |nonce: Nonce| !self.published.contains_key(&nonce);
-        if let Some(open) = record.open().filter(|open| is_new(open.nonce)) {
-            let is_gone = |member: &Replica| self.lost_disks.contains(&member.incarnation);
-            let has = |member: &Replica| self.openings.contains(&(member.incarnation, open.nonce)) || is_gone(member);
-            if !open.replicas.iter().all(has) {
-                return broken(format!(
-                    "9 TAIL-CARRIED: {} is listed, and a disk does not have its opening",
-                    open.nonce
-                ));
             }
         }
         // 9 TAIL-CARRIED: all that may have been acknowledged above the seal is on both new members.
