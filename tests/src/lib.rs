@@ -91,12 +91,13 @@ impl Service {
         let out = self.log.with_extension("out");
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
         let mut command = match &self.namespace {
-            Some(_) => Command::new("ip"),
+            Some(_) => Command::new("nsenter"),
             None => Command::new(&self.binary),
         };
         if let Some(name) = &self.namespace {
-            // It becomes the process: kills reach it.
-            command.args(["netns", "exec", name]).arg(&self.binary);
+            // It becomes the process: kills reach it. (`ip netns exec` would give it mounts of its own, and a disk of chaos
+            // could not be taken from it.)
+            command.arg(format!("--net=/run/netns/{name}")).arg(&self.binary);
         }
         command.args(&self.arguments).stdin(Stdio::null()).stderr(log);
         command.stdout(File::create(&out).expect("an output file"));

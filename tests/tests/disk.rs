@@ -58,8 +58,8 @@ fn a_full_disk_refuses_appends_reads_on_and_resumes() {
     let scratch = Scratch::new("full-disk");
     let at = scratch.path().join("n2");
     let disk = tools.then(|| SmallDisk::mount(&scratch.path().join("disk"), &at, 320)).flatten();
-    if !tool("a file system of its own (root)", disk.is_some()) {
-        return;
+    if disk.is_none() {
+        return eprintln!("SKIPPED: no file system can be mounted here, so a full disk is not tested");
     }
     let mut cluster = Cluster::start(scratch.path());
     create(&cluster, "t", 3);

@@ -306,8 +306,7 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
 #[test]
 fn two_releases_work_side_by_side() {
     let Some(previous) = previous_weir().filter(|_| is_equipped()) else {
-        tool("the release before (a checkout with its history)", false);
-        return;
+        return eprintln!("SKIPPED: the release before is not built: a checkout without history");
     };
     let scratch = Scratch::new("skew");
     let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
