@@ -216,6 +216,7 @@ impl<'a> World<'a> {
             let node = Service::new(dir, &name, &[&arguments[..], &rest[..]].concat());
             let mut node = node.in_namespace(place.namespace);
             node.add_arguments(network.flags());
+            node.provoke(&["the disk hangs", "the journal cannot be written"]);
             node.start();
             nodes.push(node);
         }

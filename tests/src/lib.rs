@@ -66,6 +66,7 @@ pub struct Service {
     child: Option<Child>,
     namespace: Option<String>,
     binary: PathBuf,
+    provoked: Vec<&'static str>,
 }
 
 impl Service {
@@ -77,6 +78,7 @@ impl Service {
             child: None,
             namespace: None,
             binary: weir(),
+            provoked: Vec::new(),
         }
     }
 
@@ -148,6 +150,11 @@ impl Service {
         child.wait().expect("its end").code()
     }
 
+    /// Errors with these words are provoked on purpose.
+    pub fn provoke(&mut self, errors: &[&'static str]) {
+        self.provoked.extend(errors);
+    }
+
     /// Errors logged so far were provoked on purpose.
     pub fn forget_log(&mut self) {
         self.kill();
@@ -164,7 +171,9 @@ impl Drop for Service {
         self.kill();
         // A log line of this level means that a person must look.
         let log = self.log_text();
-        let errors: Vec<&str> = log.lines().filter(|line| line.contains("\"level\":\"ERROR\"")).collect();
+        let is_provoked = |line: &&str| self.provoked.iter().any(|words| line.contains(words));
+        let errors = log.lines().filter(|line| line.contains("\"level\":\"ERROR\"") && !is_provoked(line));
+        let errors: Vec<&str> = errors.collect();
         if !std::thread::panicking() {
             assert!(errors.is_empty(), "{} logged errors: {errors:#?}", self.name);
         }
