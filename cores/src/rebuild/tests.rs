@@ -1,3 +1,5 @@
+//! What the disks say, and what is concluded from it: one case each.
+
 use types::{Incarnation, NodeId, TopicId};
 
 use super::*;
