@@ -3,13 +3,15 @@
 use axum::routing::get;
 use axum::{Json, Router};
 use dashmap::DashMap;
+use service::alive::Words;
 use service::api::{MapChanges, PlacementClient};
-use service::connection::{self, FrameReader, FrameSender};
+use service::connection::{self, FrameSender};
 use service::drain;
 use service::health::Health;
 use service::nodes::NodePool;
 use std::sync::atomic::AtomicI64;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use types::{
     AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, Replica,
     SegmentRecord, TopicId,
@@ -54,13 +56,30 @@ fn led_by(epoch: i32, leader: u32) -> PartitionRecord {
 /// The leader's end of the one connection.
 struct FakeLeader {
     sender: FrameSender,
-    reader: FrameReader,
+    frames: mpsc::UnboundedReceiver<(u64, Frame)>,
 }
 
 impl FakeLeader {
+    /// Says all the while that it is there, as a storage node does.
+    fn on(stream: TcpStream) -> Self {
+        let (sender, mut reader) = connection::start(stream);
+        let (told, frames) = mpsc::unbounded_channel();
+        let words = sender.clone();
+        tokio::spawn(async move {
+            let mut saying = Words::new(&reader);
+            let word = || words.send(&Frame::Room { refused: None }, 0);
+            while let Some((correlation, frame)) = saying.next(&mut reader, word).await {
+                if !matches!(frame, Frame::Room { .. }) && told.send((correlation, frame)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { sender, frames }
+    }
+
     /// The next append: what asks, its epoch, its value and its dedupe key.
     async fn next(&mut self) -> (u64, i32, Vec<u8>, DedupeKey) {
-        let next = tokio::time::timeout(Duration::from_secs(5), self.reader.next());
+        let next = tokio::time::timeout(Duration::from_secs(5), self.frames.recv());
         let Some((correlation, Frame::Append(request))) = next.await.expect("an append comes") else {
             panic!("only appends come here");
         };
@@ -77,7 +96,7 @@ impl FakeLeader {
     }
 
     async fn is_silent(&mut self) -> bool {
-        tokio::time::timeout(Duration::from_millis(200), self.reader.next()).await.is_err()
+        tokio::time::timeout(Duration::from_millis(200), self.frames.recv()).await.is_err()
     }
 }
 
@@ -136,8 +155,7 @@ async fn a_batch_that_was_refused_is_never_sent_again() {
     let (gateway, listener) = start().await;
     let (first, second) = (place(&gateway, "first"), place(&gateway, "second"));
     let (stream, _) = listener.accept().await.expect("the gateway connects");
-    let (sender, reader) = connection::start(stream);
-    let mut leader = FakeLeader { sender, reader };
+    let mut leader = FakeLeader::on(stream);
     let (held, ..) = leader.next().await;
     let (refused, _, value, _) = leader.next().await;
     assert_eq!(value, b"second");
@@ -162,8 +180,7 @@ async fn what_has_no_answer_goes_to_the_next_leader_in_order_before_anything_new
     let (gateway, listener) = start().await;
     let mut outcomes: Vec<_> = ["a", "b", "c"].iter().map(|value| place(&gateway, value)).collect();
     let (stream, _) = listener.accept().await.expect("the gateway connects");
-    let (sender, reader) = connection::start(stream);
-    let mut old = FakeLeader { sender, reader };
+    let mut old = FakeLeader::on(stream);
     let (done, ..) = old.next().await;
     let (lost, ..) = old.next().await;
     old.next().await;
@@ -205,8 +222,7 @@ async fn a_lane_that_never_reached_its_leader_asks_for_another() {
     let outcome = place(&gateway, "first");
     let accepted = tokio::time::timeout(Duration::from_secs(5), listener.accept()).await;
     let (stream, _) = accepted.expect("the gateway turns to the next leader").expect("connected");
-    let (sender, reader) = connection::start(stream);
-    let mut leader = FakeLeader { sender, reader };
+    let mut leader = FakeLeader::on(stream);
     let (correlation, epoch, value, _) = leader.next().await;
     assert_eq!((epoch, &value[..]), (2, &b"first"[..]));
     leader.answer(correlation, Ok(0));
