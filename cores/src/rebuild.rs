@@ -49,6 +49,8 @@ pub struct Rebuilt {
     pub record: PartitionRecord,
     /// Left out of the chain: the record must not be used unless an operator accepts their loss.
     pub holes: Vec<Hole>,
+    /// In the chain, and no disk that answered has an intact copy: offline until one comes back.
+    pub absent: Vec<Hole>,
 }
 
 /// Why what the disks say cannot be one partition's history.
@@ -260,6 +262,12 @@ pub fn rebuild(
     if let Some((last, end)) = chain.last_mut() {
         *end = last.sealed;
     }
+    let is_absent = |(seen, end): &(&Seen, Option<Offset>)| match end {
+        Some(end) => seen.reach() < *end,
+        None => !seen.is_intact_somewhere(),
+    };
+    let hole = |(seen, end): &(&Seen, Option<Offset>)| Hole { from: seen.base, to: end.unwrap_or(seen.base) };
+    let absent = chain.iter().filter(|link| is_absent(link)).map(hole).collect();
     let floors = disks.iter().map(|disk| (disk.held.generation, disk.held.epoch));
     let leaderships = chain.iter().map(|(seen, _)| seen.id.leadership()).chain(floors);
     let epoch = leaderships.map(|(_, epoch)| epoch).chain(known.map(|known| known.epoch)).max().unwrap_or(Epoch(0));
@@ -277,7 +285,7 @@ pub fn rebuild(
         version,
         gaps,
     };
-    Ok(Some(Rebuilt { record, holes }))
+    Ok(Some(Rebuilt { record, holes, absent }))
 }
 
 /// Goes on behind the last certain segment: whatever was opened after it and is whole.

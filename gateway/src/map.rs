@@ -194,8 +194,7 @@ pub async fn follow(
     mut cache: Option<MapCache>,
     mut drain: Drain,
 ) {
-    let mut revision = None;
-    let mut is_noted = true;
+    let (mut revision, mut is_noted, mut was_older) = (None, true, false);
     loop {
         // What is not noted yet does not wait for the next change.
         let wait = if is_noted { Duration::from_secs(20) } else { Duration::from_secs(1) };
@@ -207,6 +206,14 @@ pub async fn follow(
         match changes {
             Ok(changes) => {
                 let seen = (changes.generation, changes.revision);
+                let is_older = revision.is_some_and(|known| seen < known);
+                if std::mem::replace(&mut was_older, is_older) != is_older && is_older {
+                    tracing::error!(?seen, known = ?revision, "placement's store is an older copy: it is not believed");
+                }
+                if is_older {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
                 is_noted &= revision == Some(seen) || cache.is_none();
                 revision = Some(seen);
                 gateway.map.apply(changes);

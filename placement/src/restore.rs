@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 use service::api::{BACKUP_FORMAT, Backup};
 use service::clock;
 use service::nodes::NodePool;
-use types::{AccountId, ClusterId, Gap, Generation, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
+use types::{
+    AccountId, ClusterId, Gap, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord,
+};
 use wire::frame::Frame;
 use wire::inventory::{Inventory, InventoryRequest};
 
@@ -59,7 +61,9 @@ pub struct Restored {
     pub unnamed: usize,
     /// Partitions that differ from the backup.
     pub changed: usize,
-    /// `topic partition: from to`, of offsets that are on no node that answered.
+    /// `topic/partition: from`, of segments of which no storage node that answered has an intact copy: they are offline.
+    pub absent: Vec<String>,
+    /// `topic/partition: from to`, of offsets that are on no node that answered.
     pub holes: Vec<String>,
 }
 
@@ -147,9 +151,15 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, Restor
     }
     progress("asking storage nodes what they hold");
     let looked = take_all(&pool, &addresses, None, &plan.without, &known).await?;
-    let floors = looked.iter().flat_map(|stock| &stock.pages).flat_map(|page| &page.partitions);
-    let highest = floors.map(|held| held.generation).chain(plan.backup.as_ref().map(|backup| backup.generation)).max();
+    // Whatever speaks against it is found before anybody is fenced.
+    let cluster = cluster_of(&known, &looked)?;
+    let pages = || looked.iter().flat_map(|stock| &stock.pages);
+    let floors = pages().flat_map(|page| &page.partitions).map(|held| held.generation);
+    let noted = pages().map(|page| page.generation);
+    let highest = floors.chain(noted).chain(plan.backup.as_ref().map(|backup| backup.generation)).max();
     let generation = Generation(highest.unwrap_or(Generation(1)).0.max(1) + 1);
+    rebuild_all(&known, &looked, generation, &plan, &mut Restored::default())?;
+    warn_of_others(&known, &looked, &plan, &progress);
     let stocks = match plan.is_dry_run {
         true => looked,
         false => {
@@ -157,7 +167,6 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, Restor
             take_all(&pool, &addresses, Some(generation), &plan.without, &known).await?
         }
     };
-    let cluster = cluster_of(&known, &stocks)?;
     let mut restored = Restored { generation, nodes: stocks.len(), ..Restored::default() };
     let mut partitions = rebuild_all(&known, &stocks, generation, &plan, &mut restored)?;
     let topics = topics_of(&known, &stocks, &partitions, &plan, &progress, &mut restored);
@@ -171,6 +180,22 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, Restor
         write(&*store, puts).await?;
     }
     Ok(restored)
+}
+
+/// Segments name the nodes that they were opened on: of those that nobody asked it cannot be known what they have.
+fn warn_of_others(known: &Known, stocks: &[Stock], plan: &Plan, progress: &impl Fn(&str)) {
+    let segments = stocks.iter().flat_map(|stock| &stock.pages).flat_map(|page| &page.partitions);
+    let named = segments.flat_map(|held| &held.segments).flat_map(|held| [held.leader.node, held.follower.node]);
+    let is_asked = |id: &NodeId| stocks.iter().any(|stock| stock.disk.node == *id);
+    let is_given_up = |id: &NodeId| known.nodes.iter().any(|node| node.id == *id && plan.without.contains(&node.name));
+    let others: BTreeSet<NodeId> = named.filter(|id| id.0 > 0 && !is_asked(id) && !is_given_up(id)).collect();
+    if !others.is_empty() {
+        let ids: Vec<String> = others.iter().map(|id| id.to_string()).collect();
+        progress(&format!(
+            "segments name storage nodes {} too, which were not asked: name them with --node unless they are gone for good",
+            ids.join(", ")
+        ));
+    }
 }
 
 async fn open_empty(at: &StoreAt) -> Result<Arc<dyn MetadataStore>, RestoreError> {
@@ -291,7 +316,8 @@ fn rebuild_all(
         };
         match rebuilt {
             Ok(None) => {}
-            Ok(Some(Rebuilt { mut record, holes })) => {
+            Ok(Some(Rebuilt { mut record, holes, absent })) => {
+                restored.absent.extend(absent.iter().map(|hole| format!("{id}: from {}", hole.from)));
                 restored.holes.extend(holes.iter().map(|hole| format!("{id}: {} to {}", hole.from, hole.to)));
                 record.gaps.extend(holes.into_iter().map(|Hole { from, to }| Gap {
                     from,
@@ -308,6 +334,12 @@ fn rebuild_all(
     if !restored.holes.is_empty() && !plan.accepts_loss && !plan.is_dry_run {
         let holes = restored.holes.join("; ");
         return refuse(format!("on no storage node that answered: {holes} (--accept-loss goes on without them)"));
+    }
+    if !restored.absent.is_empty() && !plan.accepts_loss && !plan.is_dry_run {
+        let absent = restored.absent.join("; ");
+        return refuse(format!(
+            "no storage node that answered has an intact copy of: {absent} (--accept-loss restores them as offline)"
+        ));
     }
     Ok(partitions)
 }
@@ -418,7 +450,9 @@ fn keys(
 async fn write(store: &dyn MetadataStore, puts: Vec<(String, Vec<u8>)>) -> Result<(), RestoreError> {
     let mut left = puts.into_iter().peekable();
     while left.peek().is_some() {
-        let transaction = Transaction { puts: left.by_ref().take(KEYS).collect(), ..Transaction::default() };
+        let puts: Vec<(String, Vec<u8>)> = left.by_ref().take(KEYS).collect();
+        let compares = puts.iter().map(|(key, _)| (key.clone(), 0)).collect();
+        let transaction = Transaction { compares, puts, ..Transaction::default() };
         if store.transact(transaction).await? == Outcome::Conflict {
             return refuse("the store changed meanwhile: no placement may run on it");
         }

@@ -94,8 +94,9 @@ impl Words {
         Self(Silence::of(reader, SILENT_MS / ALIVE_MS - 1))
     }
 
-    /// The next frame; meanwhile `word` is said again and again.
-    pub async fn next(&mut self, reader: &mut FrameReader, word: impl Fn()) -> Option<(u64, Frame)> {
+    /// The next frame; meanwhile `word` is said again and again, until it says that there is nobody to speak: the
+    /// connection ends then.
+    pub async fn next(&mut self, reader: &mut FrameReader, word: impl Fn() -> bool) -> Option<(u64, Frame)> {
         let mut next = std::pin::pin!(reader.next());
         loop {
             let is_silent = tokio::select! {
@@ -103,8 +104,8 @@ impl Words {
                 next = &mut next => return next,
                 is_silent = self.0.tick() => is_silent,
             };
-            if !is_silent {
-                word();
+            if !is_silent && !word() {
+                return None;
             }
         }
     }
@@ -124,7 +125,10 @@ mod tests {
         tokio::spawn(async move {
             let (sender, mut reader) = connection::start(listener.accept().await.expect("a connection").0);
             let mut words = Words::new(&reader);
-            let word = || sender.send(&Frame::Room { refused: None }, 0);
+            let word = || {
+                sender.send(&Frame::Room { refused: None }, 0);
+                true
+            };
             if let Some(speaks) = speaks {
                 let speaking = async { while words.next(&mut reader, word).await.is_some() {} };
                 let _ = tokio::time::timeout(speaks, speaking).await;

@@ -159,6 +159,7 @@ pub struct MovePartition {
 
 /// Says that copies of a partition will not come back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AcceptLoss {
     /// The version that was told with what is lost, to go on without that. `None`: only tell.
     pub version: Option<u64>,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use service::drain::Drain;
-use types::{Generation, TopicId, TopicPartition};
+use types::{Generation, NodeRecord, TopicId, TopicPartition};
 
 use crate::node::{Node, write_durably};
 use crate::owner::Mail;
@@ -65,7 +65,11 @@ pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
                 }
                 node.topics.learn(&changes);
                 for other in &changes.nodes {
-                    node.learn(other.id, &other.address);
+                    // An address that was given to another node: the older one is gone.
+                    let is_reused = |newer: &NodeRecord| newer.address == other.address && newer.id > other.id;
+                    if !changes.nodes.iter().any(is_reused) {
+                        node.learn(other.id, &other.address);
+                    }
                 }
                 if changes.is_whole {
                     // Deletions that this node did not hear of are not in it: it asks for each.

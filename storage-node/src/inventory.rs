@@ -41,7 +41,7 @@ pub async fn take(node: &Arc<Node>, request: InventoryRequest) -> Result<Invento
     for answer in answers {
         // An owner whose topic is gone has ended.
         if let Ok(held) = answer.await {
-            partitions.push(held);
+            partitions.push(held?);
         }
     }
     let mut named: Vec<TopicId> = partitions.iter().map(|held| held.partition.topic).collect();
@@ -49,7 +49,8 @@ pub async fn take(node: &Arc<Node>, request: InventoryRequest) -> Result<Invento
     let topics = named.into_iter().filter_map(|topic| node.topics.get(topic));
     let topics = topics.filter_map(|topic| serde_json::to_string(&topic).ok()).collect();
     let (name, az, cluster) = (node.name.clone(), node.az.clone(), node.cluster());
-    Ok(Inventory { me: node.me(), name, az, cluster, partitions, topics, has_more })
+    let generation = node.generation();
+    Ok(Inventory { me: node.me(), name, az, cluster, generation, partitions, topics, has_more })
 }
 
 fn fence(node: &Node, generation: Generation) -> Result<(), Refusal> {

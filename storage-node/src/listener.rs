@@ -25,6 +25,8 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            // What could be answered from memory would only hide that nothing is written any more.
+            Ok(_) if node.is_hung() => tokio::time::sleep(Duration::from_millis(10)).await,
             Ok((stream, _)) => {
                 tokio::spawn(serve_connection(Arc::clone(&node), stream));
             }
@@ -42,9 +44,8 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
     let mut words = Words::new(&reader);
     loop {
         let word = || {
-            if !node.is_hung() {
-                sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
-            }
+            sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
+            !node.is_hung()
         };
         let Some((correlation, frame)) = words.next(&mut reader, word).await else { return };
         let asker = || (sender.clone(), correlation);

@@ -154,8 +154,8 @@ impl Node {
         self.budget.is_behind().then_some(ErrorCode::Overloaded)
     }
 
-    /// A write of the journal does not end: nothing that comes here would be acknowledged, so this node says no words and no
-    /// heartbeats, and others do without it until the disk goes on.
+    /// A write of the journal does not end: nothing that comes here would be acknowledged, so this node ends its connections,
+    /// takes none and sends no heartbeats, and others do without it until the disk goes on.
     pub fn is_hung(&self) -> bool {
         self.journal.stats().is_hung()
     }

@@ -47,7 +47,7 @@ pub enum Mail {
     Open(Asker, Box<OpenRequest>, Option<Box<DedupeSnapshot>>),
     Describe(Asker, DescribeRequest),
     /// Tells what is here; behind a fence of this generation, if one is given.
-    Inventory(Option<Generation>, oneshot::Sender<HeldPartition>),
+    Inventory(Option<Generation>, oneshot::Sender<Result<HeldPartition, Refusal>>),
     Copy(Asker, Box<CopyRequest>),
     /// How a copy that is made here goes on.
     Copied(Progress),
@@ -109,7 +109,7 @@ struct Owner {
     tail: Tail,
     askers: HashMap<Token, Asker>,
     /// Who waits for an inventory, behind which fence.
-    inventories: Vec<(Token, oneshot::Sender<HeldPartition>)>,
+    inventories: Vec<(Token, oneshot::Sender<Result<HeldPartition, Refusal>>)>,
     next_token: Token,
     owed: VecDeque<Owed>,
     journal: Vec<Request<OwnerHandle>>,
@@ -274,7 +274,7 @@ impl Owner {
                 let result = self.core.describe(&request).map(Box::new);
                 asker.0.send(&Frame::Described(result), asker.1);
             }
-            Mail::Inventory(None, to) => drop(to.send(self.core.inventory())),
+            Mail::Inventory(None, to) => drop(to.send(Ok(self.core.inventory()))),
             Mail::Inventory(Some(generation), to) => {
                 let token = self.next_token;
                 self.next_token += 1;
@@ -454,9 +454,8 @@ impl Owner {
             return self.answer(token, &Frame::Fenced(result));
         };
         let (_, to) = self.inventories.swap_remove(at);
-        if result.is_ok() {
-            let _ = to.send(self.core.inventory());
-        }
+        // Refused is not empty: another restore has been here.
+        let _ = to.send(result.map(|_| self.core.inventory()));
     }
 
     fn request_failover(&self, nonce: Nonce) {

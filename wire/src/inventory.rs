@@ -22,6 +22,8 @@ pub struct Inventory {
     pub az: String,
     /// The cluster of the metadata that its data belongs to.
     pub cluster: ClusterId,
+    /// The generation that it was fenced for last.
+    pub generation: Generation,
     pub partitions: Vec<HeldPartition>,
     /// Records of their topics, as JSON, as far as the node was told: names are in no segment.
     pub topics: Vec<String>,
@@ -61,7 +63,7 @@ pub struct HeldSegment {
 }
 
 layout!(struct InventoryRequest { fence, after });
-layout!(struct Inventory { me, name, az, cluster, partitions, topics, has_more });
+layout!(struct Inventory { me, name, az, cluster, generation, partitions, topics, has_more });
 layout!(struct HeldPartition { partition, generation, epoch, segments });
 layout!(struct HeldSegment {
     account, cluster, segment, base, first_free, leader, follower, end, sealed, is_damaged, copied_for,

@@ -121,4 +121,5 @@ fn a_backup_adds_what_nobody_holds_and_takes_nothing_away() {
     // The disks of the first segment are away: the backup knows of it.
     let away = rebuilt(&[(3, &[open])], Some(&whole));
     assert_eq!((chain(&away), away.holes), (chain(&rebuilt(&all, None)), Vec::new()));
+    assert_eq!(away.absent, [Hole { from: 0, to: 5 }], "and that is said");
 }

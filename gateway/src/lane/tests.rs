@@ -67,7 +67,10 @@ impl FakeLeader {
         let words = sender.clone();
         tokio::spawn(async move {
             let mut saying = Words::new(&reader);
-            let word = || words.send(&Frame::Room { refused: None }, 0);
+            let word = || {
+                words.send(&Frame::Room { refused: None }, 0);
+                true
+            };
             while let Some((correlation, frame)) = saying.next(&mut reader, word).await {
                 if !matches!(frame, Frame::Room { .. }) && told.send((correlation, frame)).is_err() {
                     return;

@@ -53,11 +53,22 @@ async fn restore(backup: Option<Backup>, options: RestoreOptions) -> Result<(), 
 }
 
 fn show(restored: &Restored, options: &RestoreOptions) -> Result<(), Failure> {
-    let Restored { generation, nodes, topics, partitions, segments, unnamed, changed, holes } = restored;
-    let numbers = [generation.0 as usize, *nodes, *topics, *partitions, *segments, *unnamed, *changed, holes.len()];
-    let heading =
-        ["GENERATION", "NODES", "TOPICS", "PARTITIONS", "SEGMENTS", "UNNAMED TOPICS", "NEWER THAN BACKUP", "HOLES"];
+    let Restored { generation, nodes, topics, partitions, segments, unnamed, changed, absent, holes } = restored;
+    let numbers =
+        [generation.0 as usize, *nodes, *topics, *partitions, *segments, *unnamed, *changed, absent.len(), holes.len()];
+    let heading = [
+        "GENERATION",
+        "NODES",
+        "TOPICS",
+        "PARTITIONS",
+        "SEGMENTS",
+        "UNNAMED TOPICS",
+        "NEWER THAN BACKUP",
+        "OFFLINE",
+        "HOLES",
+    ];
     print(options.output, &json!(restored), &heading, vec![numbers.map(|number| number.to_string()).to_vec()]);
+    absent.iter().for_each(|absent| eprintln!("no intact copy answered: {absent}"));
     holes.iter().for_each(|hole| eprintln!("on no storage node that answered: {hole}"));
     match options.dry_run {
         true => eprintln!("nothing was changed"),

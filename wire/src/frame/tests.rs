@@ -109,6 +109,7 @@ fn frames() -> Vec<Frame> {
             name: "a".into(),
             az: "az-a".into(),
             cluster: ClusterId(7),
+            generation: Generation(2),
             partitions: vec![HeldPartition {
                 partition,
                 generation: Generation(2),
