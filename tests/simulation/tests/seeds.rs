@@ -20,7 +20,7 @@ fn scenario_of(rule: Rule) -> Scenario {
     match rule {
         Rule::UnknownIsNotEmpty => Scenario::LostOpening,
         Rule::AwayFollowerIsReplaced => Scenario::OneAway,
-        Rule::DamageIsNotTorn | Rule::CopyIsKept => Scenario::Rotten,
+        Rule::DamageIsNotTorn | Rule::CopyIsKept | Rule::ProducersTravel => Scenario::Rotten,
         Rule::ParkNeedsBoth => Scenario::Parking,
         Rule::CutFromTheEndBefore => Scenario::Torn,
         Rule::OpeningIsWhole
