@@ -7,7 +7,7 @@ use cores::loss::{Loss, accept as without, losses};
 use service::api::{AcceptLoss, ApiError, Losses, LostRange};
 use service::clock;
 use types::{ErrorCode, Offset, PartitionRecord, Replica, TopicPartition};
-use wire::frame::{FenceReply, FenceRequest, Frame, MemberState};
+use wire::frame::{FenceReply, FenceRequest, FetchRequest, Frame, MemberState};
 
 use crate::{Placement, failover, members, records, repair};
 
@@ -19,8 +19,9 @@ pub(crate) async fn accept(
     request: AcceptLoss,
 ) -> Result<Losses, ApiError> {
     let (record, _) = records::partition(&*placement.store, id).await?;
-    // A copy that can be had is had: whatever the reason was, it may be over.
-    if let Some(open) = record.open() {
+    let is_led = is_led(placement, &record).await;
+    // A copy that can be had is had: whatever the reason was, it may be over. What is led is left alone.
+    if let Some(open) = record.open().filter(|_| !is_led) {
         match failover::run(placement, id, Some(open.nonce), Goal::Open).await {
             Err(error) if error.code != ErrorCode::PartitionOffline => return Err(error),
             _ => {}
@@ -33,7 +34,8 @@ pub(crate) async fn accept(
         let message = "fewer than half of the storage nodes are heard here: this process may be cut off".to_owned();
         return Err(ApiError::new(ErrorCode::PlacementUnavailable, message));
     }
-    let lost = losses(&record, &view, &empty(placement, &record).await);
+    let empty = if is_led { Vec::new() } else { empty(placement, &record).await };
+    let lost = losses(&record, &view, &empty);
     let mut answer =
         Losses { lost: ranges(placement, &record, &lost).await?, version: record.version, next_offset: None };
     let Some(version) = request.version.filter(|_| !lost.is_empty()) else { return Ok(answer) };
@@ -52,6 +54,26 @@ pub(crate) async fn accept(
     let is_behind = |base: &Offset| after.gaps.last().is_some_and(|gap| gap.to == *base);
     answer.next_offset = opened.open().map(|open| open.base).filter(is_behind);
     Ok(answer)
+}
+
+/// The leader of the open segment tells how far it can be read: there is nothing to fail over.
+async fn is_led(placement: &Placement, record: &PartitionRecord) -> bool {
+    let Some(open) = record.open() else { return false };
+    let nodes = members::nodes(&*placement.store).await.unwrap_or_default();
+    let leader = nodes.iter().find(|node| node.id == open.leader().node);
+    let request = FetchRequest {
+        account: record.account,
+        segment: open.id(record.id()),
+        sealed_end: None,
+        offset: open.base,
+        since_ms: None,
+        bytes_max: 0,
+        wait_ms: 0,
+    };
+    let address = leader.map(|node| node.address.clone());
+    let pool = placement.failovers.pool();
+    let answer = failover::ask(pool, address, &Frame::Fetch(request), failover::FENCE_TIMEOUT).await;
+    matches!(answer, Some(Frame::Fetched(Ok(_))))
 }
 
 /// Members of the open segment that say, behind a fence, that they have nothing of it that is intact.

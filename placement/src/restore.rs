@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cores::Rules;
 use cores::rebuild::{Disk, Hole, Rebuilt, rebuild};
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use service::api::{BACKUP_FORMAT, Backup};
 use service::clock;
 use service::nodes::NodePool;
+use types::limits::HEARTBEAT_MS;
 use types::{
     AccountId, ClusterId, Gap, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord,
 };
@@ -26,6 +27,8 @@ use crate::{StoreAt, open};
 
 /// A page of a node with many partitions waits for fences of all of them.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Two heartbeats, and a little: a placement that was heard of within this may be there.
+const HEARD: Duration = Duration::from_millis(2 * HEARTBEAT_MS + HEARTBEAT_MS / 2);
 /// Keys of one transaction.
 const KEYS: usize = 100;
 /// Producer ids of a generation begin here, times the generation: none is given twice, whatever a backup knows.
@@ -150,7 +153,19 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, Restor
         return refuse("no storage node is known: name them with --node HOST:PORT");
     }
     progress("asking storage nodes what they hold");
-    let looked = take_all(&pool, &addresses, None, &plan.without, &known).await?;
+    let mut looked = take_all(&pool, &addresses, None, &plan.without, &known).await?;
+    let began = Instant::now();
+    while let Some(stock) = looked.iter().find(|stock| hears_placement(stock)).filter(|_| !plan.is_dry_run) {
+        if began.elapsed() > 2 * HEARD {
+            return refuse(format!(
+                "storage node `{}` hears a placement: end all placement processes first, or what they do is lost",
+                stock.name
+            ));
+        }
+        progress("waiting until no storage node hears a placement");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        looked = take_all(&pool, &addresses, None, &plan.without, &known).await?;
+    }
     // Whatever speaks against it is found before anybody is fenced.
     let cluster = cluster_of(&known, &looked)?;
     let pages = || looked.iter().flat_map(|stock| &stock.pages);
@@ -205,6 +220,11 @@ async fn open_empty(at: &StoreAt) -> Result<Arc<dyn MetadataStore>, RestoreError
         Some((key, _)) => refuse(format!("the store is not empty (it has `{key}`): name one that is")),
         None => Ok(store),
     }
+}
+
+/// Lately: it may be there still.
+fn hears_placement(stock: &Stock) -> bool {
+    stock.pages.iter().any(|page| page.placement_heard_ms < HEARD.as_millis() as u64)
 }
 
 fn addresses(plan: &Plan, known: &Known) -> Vec<String> {

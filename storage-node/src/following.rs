@@ -12,8 +12,9 @@ use types::{Generation, NodeRecord, TopicId, TopicPartition};
 use crate::node::{Node, write_durably};
 use crate::owner::Mail;
 
-/// How often the map's revision is noted on disk, at most.
-const NOTE_EVERY: Duration = Duration::from_secs(10);
+/// How often the map's revision is noted on disk, at most: an older copy of placement's store that is put back within this
+/// time of a change, and of this node's restart, is not known to be one.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// The newest state of placement's store that was seen: a store that is behind it is an older copy.
 type Seen = (Generation, u64);
@@ -31,36 +32,40 @@ fn noted(path: &Path) -> Seen {
 /// Hears of changed partition records; only a hint, each owner decides by what the record says.
 pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
     let mut after = None;
-    // As seen in earlier lives, or a little less.
+    // As seen in earlier lives, or a little less; and what of it is on disk.
     let mut known = noted(&known_at);
-    let mut noted_at = Instant::now();
+    let (mut on_disk, mut noted_at) = (known, Instant::now());
     loop {
+        // What is not noted yet does not wait for the next change.
+        let wait = if on_disk == known { Duration::from_secs(20) } else { NOTE_EVERY };
         let changes = tokio::select! {
             biased;
             () = drain.begun() => return,
-            changes = node.placement.map(after, Duration::from_secs(20)) => changes,
+            changes = node.placement.map(after, wait) => changes,
         };
         match changes {
             Ok(changes) => {
                 let seen = (changes.generation, changes.revision);
-                after = Some(seen);
                 let is_older = seen < known || changes.generation < node.generation();
                 if node.is_placement_older.swap(is_older, Ordering::Relaxed) != is_older && is_older {
                     tracing::error!(
                         ?seen,
                         ?known,
-                        "placement's store is an older copy: it is not believed; restore it with `weir placement restore`"
+                        fenced = ?node.generation(),
+                        "placement's store is an older copy, or was restored since: it is not believed; start placement with \
+                         the right store, or make one with `weir placement rebuild`"
                     );
                 }
                 if is_older {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
-                if seen > known && (known.0 != seen.0 || noted_at.elapsed() > NOTE_EVERY) {
-                    (known, noted_at) = (seen, Instant::now());
+                (after, known) = (Some(seen), seen);
+                if on_disk != known && (on_disk.0 != known.0 || noted_at.elapsed() >= NOTE_EVERY) {
                     let text = format!("{} {}", known.0.0, known.1);
-                    if let Err(error) = write_durably(&known_at, &text) {
-                        tracing::warn!(%error, "the revision of the map could not be noted");
+                    match tokio::task::block_in_place(|| write_durably(&known_at, &text)) {
+                        Ok(()) => (on_disk, noted_at) = (known, Instant::now()),
+                        Err(error) => tracing::warn!(%error, "the revision of the map could not be noted"),
                     }
                 }
                 node.topics.learn(&changes);

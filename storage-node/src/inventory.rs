@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
-use types::{ErrorCode, Generation, TopicId, TopicPartition};
+use types::{ErrorCode, Generation, TopicPartition};
 use wire::frame::Refusal;
 use wire::inventory::{Inventory, InventoryRequest};
 
@@ -44,13 +44,13 @@ pub async fn take(node: &Arc<Node>, request: InventoryRequest) -> Result<Invento
             partitions.push(held?);
         }
     }
-    let mut named: Vec<TopicId> = partitions.iter().map(|held| held.partition.topic).collect();
-    named.dedup();
-    let topics = named.into_iter().filter_map(|topic| node.topics.get(topic));
-    let topics = topics.filter_map(|topic| serde_json::to_string(&topic).ok()).collect();
+    // All that are known, once: also those that have nothing here.
+    let topics = if request.after.is_none() { node.topics.all() } else { Vec::new() };
+    let topics = topics.iter().filter_map(|topic| serde_json::to_string(topic).ok()).collect();
     let (name, az, cluster) = (node.name.clone(), node.az.clone(), node.cluster());
     let generation = node.generation();
-    Ok(Inventory { me: node.me(), name, az, cluster, generation, partitions, topics, has_more })
+    let placement_heard_ms = node.placement_heard_ms();
+    Ok(Inventory { me: node.me(), name, az, cluster, generation, placement_heard_ms, partitions, topics, has_more })
 }
 
 fn fence(node: &Node, generation: Generation) -> Result<(), Refusal> {

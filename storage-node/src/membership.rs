@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use service::api::{PlacementClient, RegisterNode};
+use service::clock;
 use service::drain::Drain;
 use types::limits::{HEARTBEAT_MS, LOAD_MAX};
 use types::{ClusterId, ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
@@ -142,8 +144,9 @@ pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, is_re
             tracing::error!(data = %data.display(), "the disk hangs: this node is silent until its write is done");
         } else {
             let beat = register(&node.placement, &settings, &data, node.me().incarnation, Some(news));
-            if let Err(error) = beat.await {
-                tracing::warn!(%error, "placement refuses this node");
+            match beat.await {
+                Ok(_) => node.heard_ms.store(clock::monotonic_ms(), Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "placement refuses this node"),
             }
         }
         tokio::select! {

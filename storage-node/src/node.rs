@@ -15,7 +15,7 @@ use service::api::{ApiError, PlacementClient};
 use service::drain::Drain;
 use service::health::{self, Health};
 use service::nodes::NodePool;
-use service::random;
+use service::{clock, random};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use types::limits::JOURNAL_FILE_BYTES;
@@ -82,6 +82,8 @@ pub struct Node {
     pub generation: AtomicU32,
     /// Topics as placement described them last.
     pub topics: TopicCache,
+    /// When placement took a heartbeat last, in ms of the monotonic clock; 0: never.
+    pub heard_ms: AtomicU64,
     owners: DashMap<TopicPartition, OwnerHandle>,
     pub journal: Journal<OwnerHandle>,
     pub journal_files: Arc<dyn JournalFiles>,
@@ -122,6 +124,14 @@ impl Node {
     /// The generation that was fenced here last; 0 before metadata was ever restored.
     pub fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    /// How long ago a placement took a heartbeat, in ms; `u64::MAX` if none ever did.
+    pub fn placement_heard_ms(&self) -> u64 {
+        match self.heard_ms.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            at => clock::monotonic_ms().saturating_sub(at),
+        }
     }
 
     pub fn cluster(&self) -> ClusterId {
@@ -308,6 +318,7 @@ impl StorageNode {
             fenced: Mutex::new(generation),
             generation: AtomicU32::new(generation.0),
             topics: TopicCache::open(&data.join("topics.json")),
+            heard_ms: AtomicU64::new(0),
             owners: DashMap::new(),
             journal,
             journal_files,

@@ -38,8 +38,8 @@ impl TopicCache {
         Self { path: path.to_owned(), state: Mutex::new(state) }
     }
 
-    pub fn get(&self, topic: TopicId) -> Option<TopicRecord> {
-        self.state.lock().expect("no panic holds this lock").topics.get(&topic).cloned()
+    pub fn all(&self) -> Vec<TopicRecord> {
+        self.state.lock().expect("no panic holds this lock").topics.values().cloned().collect()
     }
 
     /// Takes what changed.

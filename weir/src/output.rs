@@ -59,6 +59,14 @@ pub enum Output {
     Json,
 }
 
+/// An empty line between two tables.
+pub fn blank(output: Output) {
+    if output == Output::Table {
+        // A reader that has gone is no error.
+        let _ = writeln!(std::io::stdout());
+    }
+}
+
 /// Prints JSON as it is, or rows under a heading. A reader that has gone (`| head`) is no error.
 pub fn print(output: Output, json: &Value, heading: &[&str], rows: Vec<Vec<String>>) {
     let text = match output {

@@ -24,8 +24,10 @@ pub struct Inventory {
     pub cluster: ClusterId,
     /// The generation that it was fenced for last.
     pub generation: Generation,
+    /// How long ago a placement took its heartbeat, in ms; `u64::MAX` if none ever did.
+    pub placement_heard_ms: u64,
     pub partitions: Vec<HeldPartition>,
-    /// Records of their topics, as JSON, as far as the node was told: names are in no segment.
+    /// On the first page: records of all topics that the node was told of, as JSON. Names are in no segment.
     pub topics: Vec<String>,
     /// Partitions follow this page.
     pub has_more: bool,
@@ -63,7 +65,7 @@ pub struct HeldSegment {
 }
 
 layout!(struct InventoryRequest { fence, after });
-layout!(struct Inventory { me, name, az, cluster, generation, partitions, topics, has_more });
+layout!(struct Inventory { me, name, az, cluster, generation, placement_heard_ms, partitions, topics, has_more });
 layout!(struct HeldPartition { partition, generation, epoch, segments });
 layout!(struct HeldSegment {
     account, cluster, segment, base, first_free, leader, follower, end, sealed, is_damaged, copied_for,

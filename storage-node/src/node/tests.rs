@@ -105,6 +105,7 @@ fn bench(name: &str, is_open: bool) -> Bench {
         fenced: Mutex::default(),
         generation: AtomicU32::new(0),
         topics: TopicCache::open(&dir.join("topics.json")),
+        heard_ms: AtomicU64::new(0),
         owners: DashMap::new(),
         journal,
         journal_files: gated,

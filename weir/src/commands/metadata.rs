@@ -71,6 +71,9 @@ fn show(restored: &Restored, options: &RestoreOptions) -> Result<(), Failure> {
     absent.iter().for_each(|absent| eprintln!("no intact copy answered: {absent}"));
     holes.iter().for_each(|hole| eprintln!("on no storage node that answered: {hole}"));
     match options.dry_run {
+        true if !absent.is_empty() || !holes.is_empty() => {
+            return Err(Failure::failed("nothing was changed; without --accept-loss this is refused"));
+        }
         true => eprintln!("nothing was changed"),
         false => {
             eprintln!("start placement with --store {}; storage nodes and gateways go on by themselves", options.store)

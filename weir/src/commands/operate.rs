@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{list, text};
 use crate::cli::{NodeCommand, PartitionCommand, Target};
 use crate::client::{Client, part};
-use crate::output::{Failure, Output, print};
+use crate::output::{Failure, Output, blank, print};
 
 const NODE_HEADING: [&str; 8] = ["NODE", "AZ", "STATE", "ADDRESS", "LEADS", "FOLLOWS", "SEALED", "KB/S"];
 
@@ -34,7 +34,7 @@ pub async fn status(target: Target) -> Result<(), Failure> {
     print(target.output, &status, &NODE_HEADING, rows);
     let partitions = &status["partitions"];
     let states = ["total", "open", "parked", "one_copy", "repairing", "offline"];
-    println!();
+    blank(target.output);
     print(
         target.output,
         &status,
@@ -43,7 +43,7 @@ pub async fn status(target: Target) -> Result<(), Failure> {
     );
     let repairs = list(&status["repairs"]);
     if !repairs.is_empty() {
-        println!();
+        blank(target.output);
         let row = |repair: &Value| {
             let name = if repair["topic"].is_null() { &repair["topic_id"] } else { &repair["topic"] };
             vec![
@@ -58,7 +58,7 @@ pub async fn status(target: Target) -> Result<(), Failure> {
     }
     let events = list(&status["events"]);
     if !events.is_empty() {
-        println!();
+        blank(target.output);
         let row = |event: &Value| vec![ago(&event["at_ms"]), text(&event["text"])];
         print(target.output, &status, &["AGO", "WHAT PLACEMENT DID"], events.iter().take(10).map(row).collect());
     }

@@ -110,6 +110,7 @@ fn frames() -> Vec<Frame> {
             az: "az-a".into(),
             cluster: ClusterId(7),
             generation: Generation(2),
+            placement_heard_ms: 7,
             partitions: vec![HeldPartition {
                 partition,
                 generation: Generation(2),
