@@ -250,24 +250,7 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
         std::fs::remove_dir_all(scratch.path().join(&cluster.services[node].name)).expect("its data");
         cluster.services[node].start();
     }
-    let accept = |partition: usize, more: &[&str]| {
-        let partition = partition.to_string();
-        let arguments = [&["partition", "accept-loss", "t", &partition, "--output", "json"], more].concat();
-        let began = Instant::now();
-        loop {
-            let output = command(&cluster, &arguments).output().expect("weir");
-            match serde_json::from_slice::<Value>(&output.stdout) {
-                Ok(answer) => break (output.status.success(), answer),
-                // A node that has just come may be on its way still.
-                Err(_) => {
-                    let error = String::from_utf8_lossy(&output.stderr);
-                    assert!(began.elapsed() < Duration::from_secs(20), "{error}");
-                    println!("{error}");
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-            }
-        }
-    };
+    let accept = |partition: usize, more: &[&str]| accept_loss(&cluster, partition, more);
     // Only the copies on both are lost: asking changes nothing, however often.
     let is_lost = |partition: &usize| {
         let (is_fine, answer) = accept(*partition, &[]);
@@ -300,6 +283,66 @@ fn what_is_lost_stays_offline_until_that_is_accepted() {
     }
     let again = after.values().flatten().filter(|(_, line)| line.starts_with("after")).count();
     assert_eq!(again, 80 * PARTITIONS, "every partition takes records");
+}
+
+/// `weir partition accept-loss`: whether it succeeded, and its answer.
+fn accept_loss(cluster: &Cluster, partition: usize, more: &[&str]) -> (bool, Value) {
+    let partition = partition.to_string();
+    let arguments = [&["partition", "accept-loss", "t", &partition, "--output", "json"], more].concat();
+    let began = Instant::now();
+    loop {
+        let output = command(cluster, &arguments).output().expect("weir");
+        match serde_json::from_slice::<Value>(&output.stdout) {
+            Ok(answer) => break (output.status.success(), answer),
+            // A node that has just come may be on its way still.
+            Err(_) => {
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert!(began.elapsed() < Duration::from_secs(20), "{error}");
+                println!("{error}");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+/// The loss of what is sealed is accepted at the first word, while the open segment goes on where it is.
+#[test]
+fn a_sealed_loss_is_accepted_and_nothing_else_changes() {
+    if !is_equipped() {
+        return;
+    }
+    const PARTITIONS: usize = 12;
+    let scratch = Scratch::new("sealed-loss");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    create(&cluster, "t", &PARTITIONS.to_string());
+    write_to_each(&cluster, "t", PARTITIONS, "before");
+    for partition in 0..PARTITIONS {
+        succeed(&mut command(&cluster, &["partition", "move", "t", &partition.to_string(), "--to", "n3"]), b"");
+    }
+    for node in [1, 2] {
+        cluster.services[node].kill();
+    }
+    for node in [1, 2] {
+        std::fs::remove_dir_all(scratch.path().join(&cluster.services[node].name)).expect("its data");
+        cluster.services[node].start();
+    }
+    write_to_each(&cluster, "t", PARTITIONS, "after");
+    let mut lost = Vec::new();
+    for partition in 0..PARTITIONS {
+        let (_, answer) = accept_loss(&cluster, partition, &[]);
+        let Some(range) = answer["lost"].as_array().and_then(|lost| lost.first().cloned()) else { continue };
+        assert_eq!((&range["from"], &range["to"]), (&Value::from(0), &Value::from(80)), "{answer}");
+        let (is_fine, answer) = accept_loss(&cluster, partition, &["--yes"]);
+        assert!(is_fine && answer["next_offset"] == 80, "{answer}");
+        lost.push(partition);
+    }
+    assert!(!lost.is_empty() && lost.len() < PARTITIONS, "{lost:?}");
+    let found = read_by_partition(&cluster, "t");
+    for partition in 0..PARTITIONS {
+        let offsets: Vec<u64> = found[&partition].iter().map(|(offset, _)| *offset).collect();
+        let first = if lost.contains(&partition) { 80 } else { 0 };
+        assert!(offsets == (first..160).collect::<Vec<_>>(), "partition {partition}: {offsets:?}");
+    }
 }
 
 /// The release before this one and this one side by side: each process is upgraded in turn under load, and taken back.
