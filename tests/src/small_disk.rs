@@ -30,10 +30,6 @@ impl SmallDisk {
         ok(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&self.image).arg(&self.at))
     }
 
-    pub fn path(&self) -> &Path {
-        &self.at
-    }
-
     /// Takes all space but so much; false if it cannot.
     pub fn fill(&self, left_mib: u64) -> bool {
         let filler = self.at.join("filler");
