@@ -156,6 +156,13 @@ pub struct Failover {
     rules: Rules,
 }
 
+/// Two zones have a node that is there. Without that nothing should be fenced: what cannot go on elsewhere is read where it
+/// is.
+pub fn has_pair(candidates: &[Candidate], suspected: &[NodeId]) -> bool {
+    let mut zones = candidates.iter().filter(|c| !suspected.contains(&c.replica.node)).map(|c| &c.az);
+    zones.next().is_some_and(|first| zones.any(|az| az != first))
+}
+
 fn refusal(code: ErrorCode, message: String) -> Refusal {
     Refusal { code, message }
 }

@@ -14,6 +14,8 @@
 //! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
 
 pub mod failover;
+pub mod groups;
+pub mod image;
 pub mod loss;
 pub mod packing;
 pub mod partition;
@@ -24,5 +26,6 @@ pub mod repair;
 pub mod replica;
 mod rules;
 pub mod scheduler;
+pub mod slowness;
 
 pub use rules::{Rule, Rules};

@@ -80,6 +80,8 @@ pub enum Input {
     Copied(Progress),
     /// The partition's record as placement has it now.
     Record(Box<PartitionRecord>),
+    /// Placement has nowhere to fail over to: no two zones have a node that is there.
+    NoPair,
     /// The topic is gone.
     Deleted,
     /// The next entry of this partition is fsynced.
@@ -233,6 +235,7 @@ impl Partition {
             Input::Copy { token, request } => self.copy(token, request, &mut out),
             Input::Copied(progress) => self.progress(progress, &mut out),
             Input::Record(record) => self.record(now, &record, &mut out),
+            Input::NoPair => self.with_leader(|leader, _| leader.no_pair()),
             Input::Deleted => {
                 self.step_down(ErrorCode::UnknownTopic, "the topic was deleted", &mut out);
                 self.copying = copy::Copying::default();
@@ -276,6 +279,11 @@ impl Partition {
             })
         });
         HeldPartition { partition: self.replica.partition(), generation, epoch, segments: held.collect() }
+    }
+
+    /// A copy of a segment is being made here.
+    pub fn is_copying(&self) -> bool {
+        self.copying.is_any()
     }
 
     /// Gives back memory that only work needs; changes nothing else.

@@ -167,14 +167,7 @@ fn cut(out: &mut Recovered, write_start: u64, hole: u64, whole: bool, files_end:
 pub fn replay(recovered: &Recovered, replicas: &mut BTreeMap<TopicPartition, Replica>, rules: Rules) -> Vec<SegmentId> {
     let mut last: BTreeMap<SegmentId, u64> = BTreeMap::new();
     for Replayed { position, entry, .. } in &recovered.entries {
-        let partition = match entry {
-            JournalEntry::Append { meta, .. } => meta.segment.partition,
-            JournalEntry::Open(open) => open.segment.partition,
-            JournalEntry::Fence { partition, .. } | JournalEntry::Delete { partition } => *partition,
-            JournalEntry::Seal { segment, .. } | JournalEntry::Drop { segment } => segment.partition,
-            JournalEntry::Copied(copied) => copied.segment.partition,
-            JournalEntry::Idle => continue,
-        };
+        let Some(partition) = entry.partition() else { continue };
         if let JournalEntry::Append { meta: AppendMeta { segment, .. }, .. }
         | JournalEntry::Open(OpenMeta { segment, .. }) = entry
         {

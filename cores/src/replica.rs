@@ -187,7 +187,7 @@ impl Replica {
         if meta.segment.leadership() < self.floor {
             return Err(ReplicaError::Fenced);
         }
-        let check_chain = self.rules.holds(Rule::CheckChain);
+        let (rules, check_chain) = (self.rules, self.rules.holds(Rule::CheckChain));
         let segment = self.segments.get_mut(&meta.segment.nonce).ok_or(ReplicaError::Unknown)?;
         if segment.sealed.is_some() || segment.is_damaged {
             return Err(ReplicaError::Closed);
@@ -209,7 +209,7 @@ impl Replica {
         if check_chain && chain_before != segment.chain {
             return Err(ReplicaError::Diverged);
         }
-        segment.accept(meta, batch.clone());
+        segment.accept(meta, batch.clone(), rules);
         self.owed.push_back(Settled::Durable { segment: meta.segment, end: batch.end_offset() });
         Ok(Some(JournalEntry::Append { meta, batch }))
     }
@@ -263,6 +263,7 @@ impl Replica {
     /// # Errors
     /// If the batch does not begin where the copy ends, or there is no copy under way.
     pub fn copy(&mut self, nonce: Nonce, batch: Batch, append_time: i64) -> Result<JournalEntry, ReplicaError> {
+        let rules = self.rules;
         let segment = self.segments.get_mut(&nonce).ok_or(ReplicaError::Unknown)?;
         if segment.sealed.is_some() || segment.is_damaged {
             return Err(ReplicaError::Closed);
@@ -279,10 +280,15 @@ impl Replica {
             dedupe: DedupeKey::None,
             encryption_key: segment.open.encryption_key,
             append_time,
-            // All of a sealed segment is committed.
-            commit: batch.base_offset,
+            // All of a sealed segment is committed; here it is once it is on this disk: a flush keeps what is, and must know
+            // the chain hash there.
+            commit: if rules.holds(Rule::CopyCommitsWhatIsDurable) {
+                segment.durable.unwrap_or(segment.open.base)
+            } else {
+                batch.base_offset
+            },
         };
-        segment.accept(meta, batch.clone());
+        segment.accept(meta, batch.clone(), rules);
         self.owed.push_back(Settled::Durable { segment: meta.segment, end: batch.end_offset() });
         Ok(JournalEntry::Append { meta, batch })
     }
@@ -362,6 +368,7 @@ impl Replica {
 
     /// Applies an entry that recovery found: it is durable already.
     pub fn replay(&mut self, entry: &JournalEntry) {
+        let rules = self.rules;
         match entry {
             JournalEntry::Open(open) => {
                 if self.segments.contains_key(&open.segment.nonce) {
@@ -375,7 +382,7 @@ impl Replica {
             JournalEntry::Append { meta, batch } => {
                 let Some(segment) = self.segments.get_mut(&meta.segment.nonce) else { return };
                 if batch.base_offset == segment.end {
-                    segment.accept(*meta, batch.clone());
+                    segment.accept(*meta, batch.clone(), rules);
                     segment.durable = Some(segment.end);
                 } else if batch.base_offset > segment.end {
                     // What stood between is gone: never pretend that the segment ends here.
@@ -433,6 +440,16 @@ impl Replica {
         JournalEntry::Delete { partition: self.partition }
     }
 
+    /// Nothing of it can change by itself: every segment is sealed, whole, durable and known to be so.
+    pub fn is_at_rest(&self) -> bool {
+        let is_settled = |segment: &Segment| {
+            let is_whole = segment.sealed.is_some_and(|end| segment.durable == Some(end) && segment.end == end);
+            let is_known = !segment.is_copy() || segment.confirmed_for == segment.copied_for;
+            is_whole && is_known && !segment.is_damaged && segment.pending.is_empty()
+        };
+        !self.is_deleted && self.owed.is_empty() && self.segments.values().all(|segment| is_settled(segment))
+    }
+
     /// Gives back memory that only work needs.
     pub fn shed(&mut self) {
         self.owed.shrink_to_fit();
@@ -459,9 +476,11 @@ impl Segment {
         }
     }
 
-    fn accept(&mut self, meta: AppendMeta, batch: Batch) {
+    fn accept(&mut self, meta: AppendMeta, batch: Batch, rules: Rules) {
         let chain_before = self.chain;
-        self.chain = batch.chain_after(chain_before);
+        // 0 is no hash: what follows what is not known is not known either.
+        let is_known = chain_before != 0 || !rules.holds(Rule::UnknownChainStays);
+        self.chain = if is_known { batch.chain_after(chain_before) } else { 0 };
         self.end = batch.end_offset();
         self.pending_bytes += batch.len();
         self.pending.push_back(Pending { meta, batch, chain_before, chain_after: self.chain });

@@ -104,6 +104,24 @@ rules! {
     AllAreAnswered,
     /// An answer counts for the opening that it names (invariant 9).
     AnswerNamesItsOpening,
+    /// What follows a chain hash that is not known is not known either (invariant 22).
+    UnknownChainStays,
+    /// A copy is committed as far as it is on disk, so that a flush in its middle knows its chain hash (invariant 22).
+    CopyCommitsWhatIsDurable,
+    /// What a coordinator answers is below the watermark first (invariants 33 and 34).
+    AnswersWaitForTheLog,
+    /// A member commits as of its generation (invariant 33).
+    CommitsNameTheirGeneration,
+    /// Each rebalance begins a generation of its own (invariant 34).
+    GenerationRises,
+    /// Who gets what is in the log before anyone is told (invariant 34).
+    SharesAreLogged,
+    /// A share is of one generation (invariant 34).
+    SharesEndWithTheirGeneration,
+    /// Who reads offsets is told what the log's leader knows, not who was its leader (invariant 33).
+    OffsetsAreReadBehindAWrite,
+    /// A new coordinator goes on with the members of the log.
+    MembersSurviveFailover,
 }
 
 /// Which rules hold.

@@ -1,5 +1,6 @@
 //! HTTP: one router for HTTP/1.1 and HTTP/2, `/v1`.
 
+mod groups;
 mod guard;
 mod operate;
 mod problem;
@@ -30,6 +31,9 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read))
         .route("/v1/topics/{topic}/partitions/{partition}/move", post(operate::move_partition))
         .route("/v1/topics/{topic}/partitions/{partition}/accept-loss", post(operate::accept_loss))
+        .route("/v1/groups", get(groups::list))
+        .route("/v1/groups/{group}", get(groups::describe).delete(groups::delete))
+        .route("/v1/groups/{group}/reset", post(groups::reset))
         .route("/v1/status", get(operate::status))
         .route("/v1/nodes/{node}/drain", post(operate::drain))
         .route("/v1/nodes/{node}/undrain", post(operate::undrain))

@@ -1,15 +1,34 @@
 //! The Kafka listener: frames in, one handler file per API key, answers out in the order of the requests.
 
+mod alter_configs;
 mod api_versions;
+mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod nothing_of_the_kind;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
 mod produce;
 mod refused;
+mod sync_group;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,11 +44,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
+use types::ErrorCode;
 use types::limits::{CONNECTION_IDLE_MS, KAFKA_FRAME_BYTES_MAX};
 use wire::codec::{DecodeError, Writer};
-use wire::kafka::{ApiKey, KafkaError, Message, Offered, RequestHeader, has_flexible_response_header};
+use wire::kafka::{
+    ApiKey, DescribeAclsRequest, DescribeClientQuotasRequest, KafkaError, ListPartitionReassignmentsRequest, Message,
+    Offered, RequestHeader, has_flexible_response_header,
+};
 
 use crate::Gateway;
+use crate::error::kafka_code;
 
 /// Requests of one connection that may be under way; more are read only as these are answered.
 const PIPELINE_MAX: usize = 64;
@@ -65,7 +89,10 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut drain: Drai
 
 async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: Drain) {
     let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
+    let address = stream.peer_addr();
+    // As Kafka shows it to operators.
+    let host = address.as_ref().map_or_else(|_| "/unknown".to_owned(), |address| format!("/{}", address.ip()));
+    let peer = address.map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
     let (read, write) = stream.into_split();
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
@@ -111,7 +138,7 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
             }
         };
         gateway.metrics.kafka_requests.add(1);
-        match dispatch(gateway, frame) {
+        match dispatch(gateway, &host, frame) {
             Ok(pending) => {
                 if pipeline.send(pending).await.is_err() {
                     break;
@@ -182,11 +209,12 @@ fn futures_ready(pending: &mut Pending) -> Option<Option<Vec<Bytes>>> {
 }
 
 /// Reads a request and begins it. What must happen in order (placing batches) has begun when this returns.
-fn dispatch(gateway: &Arc<Gateway>, frame: Bytes) -> Result<Pending, DecodeError> {
+fn dispatch(gateway: &Arc<Gateway>, host: &str, frame: Bytes) -> Result<Pending, DecodeError> {
     let (header, body) = RequestHeader::split(frame)?;
     let Some(offered) = Offered::of(header.key) else {
         return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
     };
+    let client = Client { id: header.client_id.unwrap_or_default(), host: host.to_owned() };
     let reply = Reply { correlation: header.correlation, offered, version: header.version };
     if !(offered.accepted..=offered.max).contains(&header.version) {
         let message = format!(
@@ -196,13 +224,13 @@ fn dispatch(gateway: &Arc<Gateway>, frame: Bytes) -> Result<Pending, DecodeError
         let error = DecodeError::Value { what: "api version", value: i64::from(header.version) };
         return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).ok_or(error);
     }
-    begin(gateway, reply, body.clone()).or_else(|error| {
+    begin(gateway, reply, client, body.clone()).or_else(|error| {
         let message = format!("the request cannot be read: {error}");
         refused::refuse(reply, body, KafkaError::InvalidRequest, &message).ok_or(error)
     })
 }
 
-fn begin(gateway: &Arc<Gateway>, reply: Reply, body: Bytes) -> Result<Pending, DecodeError> {
+fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> Result<Pending, DecodeError> {
     let gateway = Arc::clone(gateway);
     let version = reply.version;
     Ok(match reply.offered.key {
@@ -210,12 +238,77 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, body: Bytes) -> Result<Pending, D
         ApiKey::Fetch => answer(reply, fetch::handle(gateway, Message::decode(body, version)?)),
         ApiKey::ListOffsets => answer(reply, list_offsets::handle(gateway, Message::decode(body, version)?)),
         ApiKey::Metadata => answer(reply, metadata::handle(gateway, version, Message::decode(body, version)?)),
-        ApiKey::FindCoordinator => answer(reply, find_coordinator::handle(Message::decode(body, version)?)),
+        ApiKey::OffsetCommit => answer(reply, offset_commit::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::OffsetFetch => answer(reply, offset_fetch::handle(gateway, version, Message::decode(body, version)?)),
+        ApiKey::FindCoordinator => {
+            answer(reply, find_coordinator::handle(gateway, version, Message::decode(body, version)?))
+        }
+        ApiKey::JoinGroup => {
+            answer(reply, join_group::handle(gateway, version, client, Message::decode(body, version)?))
+        }
+        ApiKey::Heartbeat => answer(reply, heartbeat::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::LeaveGroup => answer(reply, leave_group::handle(gateway, version, Message::decode(body, version)?)),
+        ApiKey::SyncGroup => answer(reply, sync_group::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeGroups => answer(reply, describe_groups::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::ListGroups => answer(reply, list_groups::handle(gateway, Message::decode(body, version)?)),
         ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, version)?)),
         ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, version)?)),
         ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, version)?)),
         ApiKey::InitProducerId => answer(reply, init_producer_id::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DeleteGroups => answer(reply, delete_groups::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::OffsetForLeaderEpoch => {
+            answer(reply, offset_for_leader_epoch::handle(gateway, Message::decode(body, version)?))
+        }
+        ApiKey::DescribeAcls => {
+            let _: DescribeAclsRequest = Message::decode(body, version)?;
+            answer(reply, nothing_of_the_kind::acls())
+        }
+        ApiKey::CreateAcls => answer(reply, nothing_of_the_kind::create_acls(Message::decode(body, version)?)),
+        ApiKey::DeleteAcls => answer(reply, nothing_of_the_kind::delete_acls(Message::decode(body, version)?)),
+        ApiKey::DescribeConfigs => answer(reply, describe_configs::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::AlterConfigs => answer(reply, alter_configs::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeLogDirs => answer(reply, describe_log_dirs::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::CreatePartitions => answer(reply, create_partitions::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::IncrementalAlterConfigs => {
+            answer(reply, incremental_alter_configs::handle(gateway, Message::decode(body, version)?))
+        }
+        ApiKey::ListPartitionReassignments => {
+            let _: ListPartitionReassignmentsRequest = Message::decode(body, version)?;
+            answer(reply, nothing_of_the_kind::reassignments())
+        }
+        ApiKey::DescribeClientQuotas => {
+            let _: DescribeClientQuotasRequest = Message::decode(body, version)?;
+            answer(reply, nothing_of_the_kind::client_quotas())
+        }
+        ApiKey::DescribeCluster => answer(reply, describe_cluster::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeTopicPartitions => {
+            answer(reply, describe_topic_partitions::handle(gateway, Message::decode(body, version)?))
+        }
+        ApiKey::OffsetDelete => answer(reply, offset_delete::handle(gateway, Message::decode(body, version)?)),
     })
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+struct Client {
+    id: String,
+    host: String,
+}
+
+/// Codes of group APIs: a coordinator that cannot be reached is asked for again, not the metadata.
+fn group_code(code: ErrorCode) -> i16 {
+    match code {
+        ErrorCode::RequestTimedOut
+        | ErrorCode::NotLeader
+        | ErrorCode::Fenced
+        | ErrorCode::LeaderNotAvailable
+        | ErrorCode::PlacementUnavailable
+        | ErrorCode::AzUnavailable
+        | ErrorCode::PartitionOffline
+        | ErrorCode::Overloaded
+        | ErrorCode::StorageFull => KafkaError::CoordinatorNotAvailable as i16,
+        code => kafka_code(code),
+    }
 }
 
 /// Where an answer goes.

@@ -18,7 +18,8 @@ use wire::frame::{AppendHead, AppendRequest, Appended, Frame, Refusal};
 use wire::{Batch, DedupeKey};
 
 use crate::Gateway;
-use crate::error::{from_api, refuse};
+use crate::error::refuse;
+use crate::route::{REFUSED_MS, UNREACHABLE_MS, find_route};
 
 /// A batch to be placed.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ struct Item {
     answer: Option<oneshot::Sender<Result<Appended, Refusal>>>,
     deadline_ms: u64,
     is_sent: bool,
+    /// How often it was sent without an answer that says that it is nowhere.
+    unanswered: u32,
 }
 
 struct Lane {
@@ -65,16 +68,17 @@ struct Lane {
     refused: Option<(SegmentId, u64)>,
     /// The last refusal was the end of its connection.
     is_lost: bool,
+    /// Since when no two zones are there for a segment, in monotonic ms.
+    no_pair_since: Option<u64>,
     sent_bytes: usize,
     sent: usize,
 }
 
 /// A lane without work for this long ends; the next batch starts another with a new session.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a segment may refuse before placement is asked to fail it over.
-const REFUSED_MS: u64 = 1_000;
-/// The same for a leader to which no connection can be made: its process is gone, not only starting.
-const UNREACHABLE_MS: u64 = 200;
+/// How long two zones may be missing before clients are told, and no longer kept waiting: a failover of a whole zone is
+/// over by then.
+const NO_PAIR_MS: u64 = 3_000;
 
 /// Places a batch, in its stored form from here on. The answer comes when it is fsynced on both members, or is certain not to be, or at the deadline.
 pub fn append(
@@ -120,6 +124,7 @@ fn start(gateway: &Arc<Gateway>, partition: TopicPartition) -> LaneHandle {
         is_routing: false,
         refused: None,
         is_lost: false,
+        no_pair_since: None,
         sent_bytes: 0,
         sent: 0,
     };
@@ -175,14 +180,25 @@ impl Lane {
                 let deadline_ms = clock::monotonic_ms() + APPEND_DEADLINE_MS;
                 let id = self.next_id;
                 self.next_id += 1;
-                self.items.push_back(Item { id, new, number, answer: Some(answer), deadline_ms, is_sent: false });
+                self.items.push_back(Item {
+                    id,
+                    new,
+                    number,
+                    answer: Some(answer),
+                    deadline_ms,
+                    is_sent: false,
+                    unanswered: 0,
+                });
             }
             Mail::Answered { id, attempt, result } => self.answered(id, attempt, result),
             Mail::Routed { attempt, route } => {
                 if attempt == self.attempt {
                     self.is_routing = false;
                     match route {
-                        Ok(route) => self.route = Some(route),
+                        Ok(route) => {
+                            self.no_pair_since = None;
+                            self.route = Some(route);
+                        }
                         Err(refusal) => self.cannot_route(refusal),
                     }
                 }
@@ -193,6 +209,13 @@ impl Lane {
     fn answered(&mut self, id: u64, attempt: u64, result: Result<Appended, Refusal>) {
         match result {
             Err(refusal) if refusal.code.retry() == Retry::Yes && !is_final(refusal.code) => {
+                // A leader that has no second zone says so instead of taking the batch. What others refuse they may have
+                // taken before.
+                if refusal.code == ErrorCode::AzUnavailable
+                    && let Ok(at) = self.items.binary_search_by_key(&id, |item| item.id)
+                {
+                    self.items[at].unanswered = self.items[at].unanswered.saturating_sub(1);
+                }
                 if attempt == self.attempt {
                     self.lose_route(&refusal);
                 }
@@ -258,6 +281,24 @@ impl Lane {
                 }
             }
         }
+        if refusal.code == ErrorCode::AzUnavailable {
+            self.refuse_without_pair(&refusal);
+        }
+    }
+
+    /// Nothing is acknowledged without a second zone. What is certain to be nowhere is refused; what a leader may have
+    /// waits for its deadline.
+    fn refuse_without_pair(&mut self, refusal: &Refusal) {
+        let now = clock::monotonic_ms();
+        if now - *self.no_pair_since.get_or_insert(now) < NO_PAIR_MS {
+            return;
+        }
+        for item in self.items.iter_mut().filter(|item| item.unanswered == 0) {
+            if let Some(answer) = item.answer.take() {
+                let _ = answer.send(Err(refusal.clone()));
+            }
+        }
+        self.drop_answered();
     }
 
     /// Answers what waited too long.
@@ -281,6 +322,10 @@ impl Lane {
         if self.items.iter().all(|item| item.is_sent) {
             return;
         }
+        if self.route.as_ref().is_some_and(|(_, client)| client.is_closed()) {
+            // Nothing more can reach that leader: what is not sent yet is certain to be nowhere.
+            self.lose_route(&connection_lost());
+        }
         let Some((segment, client)) = self.route.clone() else { return self.find_route() };
         let floor = self.items.iter().find_map(|item| item.number).unwrap_or(self.next_number);
         for item in &mut self.items {
@@ -294,6 +339,7 @@ impl Lane {
                 return;
             }
             item.is_sent = true;
+            item.unanswered += 1;
             self.sent += 1;
             self.sent_bytes += bytes;
             let dedupe = match item.number {
@@ -343,57 +389,6 @@ impl Lane {
 /// Refusals that may be tried again, but by the client: the lane does not hold them back.
 fn is_final(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::StorageFull | ErrorCode::Overloaded)
-}
-
-/// The open segment and a connection to its leader; opens one, or asks for a failover, if it must.
-async fn find_route(
-    gateway: &Arc<Gateway>,
-    partition: TopicPartition,
-    refused: Option<(SegmentId, u64)>,
-    patience_ms: u64,
-) -> Result<(SegmentId, FrameClient), Refusal> {
-    let mut record = match gateway.map.partition(partition) {
-        Some(record) => (*record).clone(),
-        None => gateway.placement.partition(partition).await.map_err(from_api)?,
-    };
-    let is_refused = |record: &types::PartitionRecord| {
-        refused.filter(|(segment, _)| record.open().is_some_and(|open| open.nonce == segment.nonce))
-    };
-    if let Some((segment, since)) = is_refused(&record) {
-        record = gateway.placement.partition(partition).await.map_err(from_api)?;
-        if is_refused(&record).is_some() {
-            // The record still names it. A leader that is only starting needs a moment; one that never answers
-            // is what the data path has to report.
-            if clock::monotonic_ms() - since > patience_ms {
-                record = gateway.placement.failover(partition, segment.nonce).await.map_err(from_api)?;
-            } else {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-    if record.open().is_none() {
-        record = gateway.placement.open(partition).await.map_err(from_api)?;
-    }
-    gateway.map.learn(record.clone());
-    let Some(open) = record.open() else {
-        return Err(refuse(ErrorCode::LeaderNotAvailable, "the partition has no open segment"));
-    };
-    let node = match gateway.map.node(open.leader().node) {
-        Some(node) => node,
-        None => return Err(refuse(ErrorCode::LeaderNotAvailable, "the leader's address is not known yet")),
-    };
-    let segment = open.id(partition);
-    match gateway.pool.get(&node.address).await {
-        Ok(client) => Ok((segment, client)),
-        Err(error) => {
-            let is_first = refused.is_none_or(|(known, _)| known != segment);
-            let since = refused.filter(|(known, _)| *known == segment).map_or(0, |(_, since)| since);
-            if !is_first && clock::monotonic_ms() - since > UNREACHABLE_MS {
-                gateway.placement.failover(partition, segment.nonce).await.map_err(from_api)?;
-            }
-            Err(refuse(ErrorCode::LeaderNotAvailable, format!("storage node `{}`: {error}", node.name)))
-        }
-    }
 }
 
 #[cfg(test)]

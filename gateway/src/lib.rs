@@ -3,12 +3,16 @@
 //! Life of a batch: `kafka/produce.rs` or `http/produce.rs` validates it once; `lane.rs` keeps the order of its
 //! partition and places it with the leader, again and again if it must, never twice in the log.
 
+mod configs;
 mod error;
 mod fetch;
+mod groups;
 mod http;
 mod kafka;
+mod lag;
 mod lane;
 mod map;
+mod route;
 mod tenant;
 mod topics;
 

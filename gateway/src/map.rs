@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use service::api::{GatewayRegistered, MapChanges};
 use service::drain::Drain;
+use service::newest::Newest;
 use tokio::sync::watch;
 use types::{GatewayRecord, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
 use wire::batch::mix;
@@ -16,6 +17,7 @@ use wire::batch::mix;
 use crate::Gateway;
 use crate::map::cache::{Cached, MapCache};
 use crate::tenant::Tenant;
+use crate::topics::is_internal;
 
 #[derive(Debug, Default)]
 struct State {
@@ -60,8 +62,13 @@ impl Map {
         self.state.read().expect("no panic holds this lock")
     }
 
-    /// The topic of a tenant's name.
+    /// The topic of a tenant's name; none of Weir's own.
     pub fn topic(&self, tenant: Tenant, name: &str) -> Option<Arc<TopicRecord>> {
+        self.internal_topic(tenant, name).filter(|topic| !is_internal(&topic.name))
+    }
+
+    /// The same, Weir's own among them.
+    pub fn internal_topic(&self, tenant: Tenant, name: &str) -> Option<Arc<TopicRecord>> {
         let state = self.read();
         let id = state.names.get(&(tenant.account.0, tenant.cluster.0, name.to_owned()))?;
         state.topics.get(id).cloned()
@@ -70,11 +77,19 @@ impl Map {
     /// The topic of an id, if it is this tenant's.
     pub fn topic_by_id(&self, tenant: Tenant, id: TopicId) -> Option<Arc<TopicRecord>> {
         let topic = self.read().topics.get(&id).cloned()?;
-        (topic.account == tenant.account && topic.cluster == tenant.cluster).then_some(topic)
+        let is_own = topic.account == tenant.account && topic.cluster == tenant.cluster;
+        (is_own && !is_internal(&topic.name)).then_some(topic)
     }
 
-    /// A tenant's topics by name.
+    /// A tenant's topics by name; none of Weir's own.
     pub fn topics(&self, tenant: Tenant) -> Vec<Arc<TopicRecord>> {
+        let mut topics = self.all_topics(tenant);
+        topics.retain(|topic| !is_internal(&topic.name));
+        topics
+    }
+
+    /// The same, Weir's own among them.
+    pub fn all_topics(&self, tenant: Tenant) -> Vec<Arc<TopicRecord>> {
         let state = self.read();
         let own = state.topics.values().filter(|t| t.account == tenant.account && t.cluster == tenant.cluster);
         let mut topics: Vec<_> = own.cloned().collect();
@@ -173,7 +188,16 @@ impl Map {
 /// Gateways in the order in which they are shown for a partition: the first as its leader (rendezvous hash, the
 /// same on every gateway).
 pub fn shown_order(gateways: &[GatewayRecord], partition: TopicPartition) -> Vec<i32> {
-    let seed = mix(partition.topic.0 as u64, partition.partition as u64);
+    rendezvous(gateways, mix(partition.topic.0 as u64, partition.partition as u64))
+}
+
+/// The gateway that is shown as the coordinator of a group: any serves it all the same.
+pub fn shown_coordinator(gateways: &[GatewayRecord], group: &str) -> Option<i32> {
+    let seed = group.bytes().fold(group.len() as u64, |seed, byte| mix(seed, u64::from(byte)));
+    rendezvous(gateways, seed).first().copied()
+}
+
+fn rendezvous(gateways: &[GatewayRecord], seed: u64) -> Vec<i32> {
     let mut ids: Vec<i32> = gateways.iter().map(|gateway| gateway.id).collect();
     ids.sort_by_key(|id| mix(seed, *id as u64));
     ids
@@ -194,23 +218,20 @@ pub async fn follow(
     mut cache: Option<MapCache>,
     mut drain: Drain,
 ) {
-    let (mut revision, mut is_noted, mut was_older) = (None, true, false);
+    let (mut revision, mut is_noted) = (None, true);
+    let mut newest = Newest::new(None);
     loop {
         // What is not noted yet does not wait for the next change.
         let wait = if is_noted { Duration::from_secs(20) } else { Duration::from_secs(1) };
         let changes = tokio::select! {
             biased;
             () = drain.begun() => return,
-            changes = gateway.placement.map(revision, wait) => changes,
+            changes = gateway.placement.map_for(gateway.id, revision, wait) => changes,
         };
         match changes {
             Ok(changes) => {
                 let seen = (changes.generation, changes.revision);
-                let is_older = revision.is_some_and(|known| seen < known);
-                if std::mem::replace(&mut was_older, is_older) != is_older && is_older {
-                    tracing::error!(?seen, known = ?revision, "placement's store is an older copy: it is not believed");
-                }
-                if is_older {
+                if !newest.may_believe(seen, Generation(0)) {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }

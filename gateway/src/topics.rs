@@ -5,44 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::api::{AlterTopic, ApiError, CreateTopic, DeleteTopic};
-use types::limits::{BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
+use types::limits::COORDINATOR_LOGS;
 use types::{ErrorCode, TopicRecord};
 
-use crate::Gateway;
+use crate::{Gateway, configs as known};
 
 /// Replication factor of topics that ask for none.
 pub const REPLICATION_FACTOR: i16 = 2;
 
+/// Names that begin so are Weir's own: clients neither see nor make such topics.
+const INTERNAL_PREFIX: &str = "__weir_";
+/// The topic of the coordinator logs of a cluster.
+pub const COORDINATOR_TOPIC: &str = "__weir_coordinator";
+
 /// How long a topic that somebody else created may take to be in this gateway's map.
 const MAP_WAIT: Duration = Duration::from_secs(5);
-
-/// Topic configs that are known; those without effect yet are stored and shown.
-const KNOWN_CONFIGS: &[&str] = &[
-    "cleanup.policy",
-    "compression.type",
-    "delete.retention.ms",
-    "file.delete.delay.ms",
-    "flush.messages",
-    "flush.ms",
-    "index.interval.bytes",
-    "max.compaction.lag.ms",
-    "max.message.bytes",
-    "message.timestamp.after.max.ms",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.difference.max.ms",
-    "message.timestamp.type",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
-    "min.insync.replicas",
-    "preallocate",
-    "retention.bytes",
-    "retention.ms",
-    "segment.bytes",
-    "segment.index.bytes",
-    "segment.jitter.ms",
-    "segment.ms",
-    "unclean.leader.election.enable",
-];
 
 /// Checks configs and creates a topic; this gateway knows it on return.
 pub async fn create(
@@ -53,7 +30,27 @@ pub async fn create(
     configs: BTreeMap<String, String>,
     is_dry_run: bool,
 ) -> Result<TopicRecord, ApiError> {
-    configs.iter().try_for_each(|(name, value)| check_config(name, value))?;
+    if is_internal(name) {
+        let message = format!("names that begin with `{INTERNAL_PREFIX}` are Weir's own");
+        return Err(ApiError::new(ErrorCode::InvalidTopicName, message));
+    }
+    configs.iter().try_for_each(|(name, value)| known::check(name, value))?;
+    make(gateway, name, partitions, replication_factor, configs, is_dry_run).await
+}
+
+/// Whether a topic is one of Weir's own.
+pub fn is_internal(name: &str) -> bool {
+    name.starts_with(INTERNAL_PREFIX)
+}
+
+async fn make(
+    gateway: &Arc<Gateway>,
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: BTreeMap<String, String>,
+    is_dry_run: bool,
+) -> Result<TopicRecord, ApiError> {
     let request = CreateTopic {
         account: gateway.tenant.account,
         cluster: gateway.tenant.cluster,
@@ -68,28 +65,6 @@ pub async fn create(
         gateway.map.learn_topic(topic.clone());
     }
     Ok(topic)
-}
-
-fn invalid(message: String) -> Result<(), ApiError> {
-    Err(ApiError::new(ErrorCode::InvalidConfig, message))
-}
-
-fn check_name(name: &str) -> Result<(), ApiError> {
-    if KNOWN_CONFIGS.contains(&name) { Ok(()) } else { invalid(format!("topic config `{name}` is not known")) }
-}
-
-fn check_config(name: &str, value: &str) -> Result<(), ApiError> {
-    check_name(name)?;
-    match name {
-        "max.message.bytes" => match value.parse::<usize>() {
-            Ok(bytes) if (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&bytes) => Ok(()),
-            _ => invalid(format!("max.message.bytes = `{value}` is not {BATCH_HEADER_BYTES} to {BATCH_BYTES_MAX}")),
-        },
-        "message.timestamp.type" if !matches!(value, "CreateTime" | "LogAppendTime") => {
-            invalid(format!("message.timestamp.type = `{value}` is not CreateTime or LogAppendTime"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The topic of a name; created with one partition if there is none. Somebody else may create it meanwhile.
@@ -111,6 +86,25 @@ pub async fn ensure(gateway: &Arc<Gateway>, name: &str) -> Result<Arc<TopicRecor
     }
 }
 
+/// The topic of the coordinator logs; made at its first use. Any gateway may be the first.
+pub async fn coordinator_topic(gateway: &Arc<Gateway>) -> Result<Arc<TopicRecord>, ApiError> {
+    let mut changes = gateway.map.changes();
+    let deadline = tokio::time::Instant::now() + MAP_WAIT;
+    loop {
+        changes.mark_unchanged();
+        if let Some(topic) = gateway.map.internal_topic(gateway.tenant, COORDINATOR_TOPIC) {
+            return Ok(topic);
+        }
+        let made = make(gateway, COORDINATOR_TOPIC, COORDINATOR_LOGS, REPLICATION_FACTOR, BTreeMap::new(), false);
+        match made.await {
+            Err(error) if error.code == ErrorCode::TopicExists => {
+                tokio::time::timeout_at(deadline, changes.changed()).await.map_err(|_| error)?.ok();
+            }
+            made => return made.map(Arc::new),
+        }
+    }
+}
+
 /// Checks and makes changes; this gateway knows them on return. `None` takes a config away.
 pub async fn alter(
     gateway: &Arc<Gateway>,
@@ -120,8 +114,8 @@ pub async fn alter(
 ) -> Result<TopicRecord, ApiError> {
     for (name, value) in &configs {
         match value {
-            Some(value) => check_config(name, value)?,
-            None => check_name(name)?,
+            Some(value) => known::check(name, value)?,
+            None => drop(known::find(name)?),
         }
     }
     let request = AlterTopic {
@@ -151,14 +145,4 @@ pub async fn delete(gateway: &Arc<Gateway>, topic: &TopicRecord) -> Result<(), A
             Err(error)
         }
     }
-}
-
-/// A topic's `max.message.bytes`.
-pub fn bytes_max(topic: &TopicRecord) -> usize {
-    topic.configs.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(BATCH_BYTES_DEFAULT)
-}
-
-/// Whether a topic has `message.timestamp.type=LogAppendTime`.
-pub fn is_log_append_time(topic: &TopicRecord) -> bool {
-    topic.configs.get("message.timestamp.type").is_some_and(|v| v == "LogAppendTime")
 }

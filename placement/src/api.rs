@@ -102,6 +102,23 @@ struct MapQuery {
     generation: u32,
     #[serde(default)]
     wait_ms: u64,
+    /// The gateway that asks, if it is one.
+    #[serde(default)]
+    gateway: i32,
+}
+
+/// Dropped before its time, with the answer that nobody waits for any more: the gateway is gone, or cut off.
+struct Waits {
+    placement: Arc<Placement>,
+    gateway: i32,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if self.gateway > 0 {
+            self.placement.members.gateway_left(self.gateway);
+        }
+    }
 }
 
 /// What changed after a revision; waits for a change of records or of who is alive.
@@ -115,24 +132,32 @@ async fn map(State(placement): Shared, Query(query): Query<MapQuery>) -> Answer<
     versions.mark_unchanged();
     let deadline = tokio::time::sleep(Duration::from_millis(query.wait_ms.min(60_000)));
     tokio::pin!(deadline);
+    let mut waits = Waits { placement: Arc::clone(&placement), gateway: query.gateway };
     let changes_now = async || {
         let mut changes = store.changes(after).await?;
         // Whose turn it is among placement processes is nobody else's business.
         changes.keys.iter_mut().for_each(|keys| keys.retain(|key| key != turn::KEY));
         Ok::<_, crate::store::StoreError>(changes)
     };
-    let mut changes = changes_now().await?;
-    while is_same && changes.keys.as_ref().is_some_and(Vec::is_empty) {
-        tokio::select! {
-            biased;
-            () = &mut deadline => break,
-            _ = revisions.changed() => {}
-            _ = versions.changed() => break,
+    let waiting = async {
+        let mut changes = changes_now().await?;
+        while is_same && changes.keys.as_ref().is_some_and(Vec::is_empty) {
+            tokio::select! {
+                biased;
+                () = &mut deadline => break,
+                _ = revisions.changed() => {}
+                _ = versions.changed() => break,
+            }
+            // Let a burst of commits come together.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            changes = changes_now().await?;
         }
-        // Let a burst of commits come together.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        changes = changes_now().await?;
-    }
+        Ok::<_, crate::store::StoreError>(changes)
+    };
+    let waited = waiting.await;
+    // It still waits: what it is told may be an error.
+    waits.gateway = 0;
+    let changes = waited?;
     let mut answer = MapChanges {
         revision: changes.revision,
         generation: placement.generation,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cores::failover::Goal;
-use cores::repair::Health;
+use cores::repair::{Health, NodeView};
 use cores::scheduler::{NodeLoad, Scheduler};
 use service::api::{ApiError, DrainNode};
 use service::clock;
@@ -138,20 +138,23 @@ async fn empty_nodes(placement: &Arc<Placement>, resting: &mut Resting) -> Resul
     let view = repair::view(placement, &partitions).await?;
     let lost_nodes = view.nodes.values().filter(|node| node.away_ms > REPAIR_AFTER_MS).count();
     let lost_max = if lost_nodes > 1 { (partitions.len() / LOST_DIVISOR).max(1) } else { LEAVING_MAX };
+    // Without a pair to go to nothing is fenced: what cannot be opened elsewhere stays where it is.
+    let steady = || view.nodes.values().filter(|node| node.is_alive && !node.is_draining);
+    let is_slow = |node: NodeId| placement.members.is_slow(node);
+    let has_quick_pair = zones(steady().filter(|node| !is_slow(node.replica.node))) >= 2;
     let on = |wanted: Health, max: usize| {
         let open = partitions.values().filter_map(|record| Some((record.id(), record.open()?)));
         let is_wanted = |open: &SegmentRecord| {
             let health = open.replicas.map(|replica| view.health(open.nonce, replica));
+            let is_held_up = || has_quick_pair && open.replicas.iter().any(|replica| is_slow(replica.node));
+            let is_leaving = health.contains(&wanted) || (wanted == Health::Leaving && is_held_up());
             // Without a member that answers there is nothing to decide by.
-            health.contains(&wanted) && health.iter().any(|health| *health <= Health::Leaving)
+            is_leaving && health.iter().any(|health| *health <= Health::Leaving)
         };
         let there = open.filter(|(id, open)| is_wanted(open) && !resting.contains_key(id));
         there.map(|(id, open)| (id, open.nonce)).take(max).collect::<Vec<_>>()
     };
-    // Without a pair to go to nothing is fenced: what cannot be opened elsewhere stays where it is.
-    let steady = view.nodes.values().filter(|node| node.is_alive && !node.is_draining);
-    let zones: BTreeSet<&str> = steady.map(|node| node.az.as_str()).collect();
-    if zones.len() < 2 || placement.members.is_deaf(view.nodes.values().filter(|node| node.segments > 0).count()) {
+    if zones(steady()) < 2 || placement.members.is_deaf(view.nodes.values().filter(|node| node.segments > 0).count()) {
         return Ok(());
     }
     let mut there = on(Health::Lost, lost_max);
@@ -174,6 +177,10 @@ async fn empty_nodes(placement: &Arc<Placement>, resting: &mut Resting) -> Resul
         note_failure(Some(ended), resting);
     }
     Ok(())
+}
+
+fn zones<'a>(nodes: impl Iterator<Item = &'a NodeView>) -> usize {
+    nodes.map(|node| node.az.as_str()).collect::<BTreeSet<_>>().len()
 }
 
 /// Seals what nobody appends to and opens nothing: such a partition is metadata alone, and has no leader to lose.
@@ -214,7 +221,7 @@ async fn even_out(placement: &Arc<Placement>, scheduler: &mut Scheduler) -> Resu
         let partitions = placement.members.load(node.id);
         NodeLoad {
             node: node.id,
-            is_target: !node.is_draining,
+            is_target: !node.is_draining && !placement.members.is_slow(node.id),
             bytes_per_s: partitions.iter().map(|(_, bytes)| bytes).sum(),
             partitions,
         }

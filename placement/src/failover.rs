@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cores::Rules;
-use cores::failover::{Candidate, Effect, Failover, Goal, Input};
+use cores::failover::{Candidate, Effect, Failover, Goal, Input, has_pair};
 use cores::scheduler::places;
 use service::api::ApiError;
 use service::health::{Health, Metric};
@@ -25,6 +25,8 @@ const CONCURRENT_MAX: usize = 64;
 const NONCES: usize = 4;
 /// How long an attempt waits for a member that is just starting.
 const MEMBER_WAIT: Duration = Duration::from_millis(1_500);
+/// How long an attempt waits for a second zone before it says that there is none.
+const PAIR_WAIT: Duration = Duration::from_millis(500);
 pub(crate) const FENCE_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 type Running = HashMap<TopicPartition, watch::Receiver<bool>>;
@@ -102,6 +104,14 @@ pub(crate) async fn run(
     }
 }
 
+/// On which nodes the record that is swapped in opens the partition.
+fn opened(effect: &Effect) -> Option<[Replica; 2]> {
+    match effect {
+        Effect::Swap { record, .. } => record.open().map(|open| open.replicas),
+        _ => None,
+    }
+}
+
 /// Tells those who wait that an attempt is over.
 struct Over {
     task: Arc<Placement>,
@@ -126,26 +136,41 @@ async fn attempt(
     let _permit = placement.failovers.permits.acquire().await.map_err(|error| unavailable(error.to_string()))?;
     wait_for_members(placement, &record).await;
     let nodes = members::nodes(&*placement.store).await.map_err(|error| unavailable(error.to_string()))?;
+    let names: HashMap<NodeId, String> = nodes.iter().map(|node| (node.id, node.name.clone())).collect();
     let addresses: HashMap<NodeId, String> = nodes.iter().map(|node| (node.id, node.address.clone())).collect();
     let candidates = candidates(placement, nodes, record.id());
+    if goal != Goal::Park {
+        find_pair(placement, &candidates, &addresses).await?;
+    }
     let nonces = (0..NONCES).map(|_| Nonce(random::wide())).collect();
     let partition = record.id();
+    let before = record.open().map(|open| open.replicas);
     let (mut failover, effects) =
         Failover::begin(clock::monotonic_ms(), record, revision, candidates, nonces, goal, Rules::ALL);
     let (inputs, mut received) = mpsc::unbounded_channel();
     let shell = Shell { placement: Arc::clone(placement), partition, addresses, inputs };
     failover.step(clock::monotonic_ms(), Input::Suspected { nodes: shell.suspected() });
     let mut result = shell.act(effects);
+    let mut after = None;
     while result.is_none() {
         let Some(input) = received.recv().await else { break };
         failover.step(clock::monotonic_ms(), Input::Suspected { nodes: shell.suspected() });
-        result = shell.act(failover.step(clock::monotonic_ms(), input));
+        let effects = failover.step(clock::monotonic_ms(), input);
+        after = effects.iter().find_map(opened).or(after);
+        result = shell.act(effects);
     }
     let result = result.unwrap_or_else(|| Err(unavailable("the attempt was given up".into())));
     match &result {
         Ok(()) if goal == Goal::Park => tracing::info!(%partition, "a partition was parked"),
         Ok(()) => {
             placement.members.opened(partition);
+            if let (Some(before), Some(after), Goal::Open) = (before, after, goal) {
+                let left = before.iter().filter(|replica| !after.contains(replica));
+                let name = |replica: &Replica| {
+                    names.get(&replica.node).map_or("a replaced disk".into(), |name| format!("`{name}`"))
+                };
+                placement.events.failed_over(&left.map(name).collect::<Vec<_>>().join(" and "));
+            }
             tracing::info!(%partition, "a segment was opened");
         }
         Err(refusal) => tracing::warn!(%partition, reason = refusal.message, "no segment was opened"),
@@ -166,6 +191,30 @@ async fn wait_for_members(placement: &Placement, record: &PartitionRecord) {
     }
 }
 
+/// Two zones must have a node that is there; one whose connection just ended may be back in a moment.
+async fn find_pair(
+    placement: &Placement,
+    candidates: &[Candidate],
+    addresses: &HashMap<NodeId, String>,
+) -> Result<(), Refusal> {
+    let began = clock::monotonic_ms();
+    while !has_pair(candidates, &suspected(placement, addresses)) {
+        let is_hopeless = !has_pair(candidates, &[]);
+        if is_hopeless || clock::monotonic_ms() - began >= PAIR_WAIT.as_millis() as u64 {
+            let message = "storage nodes of one zone alone are there; a segment needs two".to_owned();
+            return Err(Refusal { code: ErrorCode::AzUnavailable, message });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+/// Nodes to which there was a connection and is none now: what one attempt meets, all others know.
+fn suspected(placement: &Placement, addresses: &HashMap<NodeId, String>) -> Vec<NodeId> {
+    let pool = &placement.failovers.pool;
+    addresses.iter().filter(|(_, address)| pool.is_lost(address)).map(|(node, _)| *node).collect()
+}
+
 /// Nodes that are alive, in an order of the partition's own, so that leaders spread.
 fn candidates(placement: &Placement, nodes: Vec<NodeRecord>, partition: TopicPartition) -> Vec<Candidate> {
     let seed = mix(partition.topic.0 as u64, partition.partition as u64);
@@ -179,7 +228,8 @@ fn candidates(placement: &Placement, nodes: Vec<NodeRecord>, partition: TopicPar
             replica: Replica { node: node.id, incarnation: node.incarnation },
             az: node.az,
             address: node.address,
-            is_draining: node.is_draining,
+            // A slow disk is used where there is no other, like one that is emptied.
+            is_draining: node.is_draining || placement.members.is_slow(node.id),
             place: places[&node.id],
         })
         .collect()
@@ -193,10 +243,8 @@ struct Shell {
 }
 
 impl Shell {
-    /// Nodes to which there was a connection and is none now: what one attempt meets, all others know.
     fn suspected(&self) -> Vec<NodeId> {
-        let pool = &self.placement.failovers.pool;
-        self.addresses.iter().filter(|(_, address)| pool.is_lost(address)).map(|(node, _)| *node).collect()
+        suspected(&self.placement, &self.addresses)
     }
 
     /// Starts what the effects ask for; the result once the attempt is over.

@@ -6,12 +6,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cores::slowness::{Change, Sample, Slowness};
 use service::api::{ApiError, GatewayRegistered, RegisterGateway, RegisterNode, Registered};
 use service::clock;
 use service::drain::Drain;
 use tokio::sync::watch;
 use types::limits::{HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, REPAIR_AFTER_MS};
-use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord, Nonce, Replica, SegmentId, TopicPartition};
+use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord, Nonce, Replica, TopicPartition};
 
 use crate::Placement;
 use crate::records::{self, GATEWAYS, NODES, json, parse};
@@ -30,6 +31,7 @@ pub struct Members {
     damaged: Mutex<BTreeSet<(Nonce, Replica)>>,
     /// When each partition was appended to last, as nodes said.
     active: Mutex<HashMap<TopicPartition, u64>>,
+    slowness: Mutex<Slowness>,
     /// When this process began to listen.
     began_ms: u64,
 }
@@ -39,6 +41,7 @@ pub struct Members {
 struct NodeNews {
     heard_ms: u64,
     load: Vec<(TopicPartition, u64)>,
+    write_us: Option<u64>,
 }
 
 impl Default for Members {
@@ -49,6 +52,7 @@ impl Default for Members {
             nodes: Mutex::default(),
             damaged: Mutex::default(),
             active: Mutex::default(),
+            slowness: Mutex::default(),
             began_ms: clock::monotonic_ms(),
         }
     }
@@ -58,6 +62,15 @@ impl Members {
     fn note(&self, key: &str) {
         let mut seen = self.seen.lock().expect("no panic holds this lock");
         if seen.insert(key.to_owned(), clock::monotonic_ms()).is_none() {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// A gateway is not there any more, until it is heard of again.
+    pub fn gateway_left(&self, gateway: i32) {
+        let mut seen = self.seen.lock().expect("no panic holds this lock");
+        if seen.remove(&format!("{GATEWAYS}{gateway}")).is_some() {
+            tracing::info!(gateway, "the connection of a gateway ended; it is not shown to clients until it is back");
             self.version.send_modify(|version| *version += 1);
         }
     }
@@ -103,12 +116,31 @@ impl Members {
         nodes.get(&node).map(|news| news.load.clone()).unwrap_or_default()
     }
 
-    fn heard(&self, replica: Replica, load: Vec<(TopicPartition, u64)>, damaged: &[SegmentId]) {
+    /// Its disk is so much slower than others that open segments leave it.
+    pub fn is_slow(&self, node: NodeId) -> bool {
+        self.slowness.lock().expect("no panic holds this lock").is_slow(node)
+    }
+
+    /// Judges disks by what nodes said last.
+    fn look_for_slow_disks<'a>(&self, nodes: &'a [NodeRecord]) -> Vec<Change> {
+        let now_ms = clock::monotonic_ms();
+        let news = self.nodes.lock().expect("no panic holds this lock");
+        let write_us = |node: &NodeRecord| {
+            let news = news.get(&node.id).filter(|news| now_ms.saturating_sub(news.heard_ms) < 2 * HEARTBEAT_MS);
+            news.and_then(|news| news.write_us)
+        };
+        let sample = |node: &'a NodeRecord| Sample { node: node.id, az: &node.az, write_us: write_us(node) };
+        let samples: Vec<Sample<'_>> = nodes.iter().map(sample).collect();
+        self.slowness.lock().expect("no panic holds this lock").look(now_ms, &samples)
+    }
+
+    fn heard(&self, replica: Replica, request: &RegisterNode) {
+        let (load, damaged) = (request.load.clone(), &request.damaged);
         let now_ms = clock::monotonic_ms();
         let mut active = self.active.lock().expect("no panic holds this lock");
         active.extend(load.iter().map(|(partition, _)| (*partition, now_ms)));
         drop(active);
-        let news = NodeNews { heard_ms: clock::monotonic_ms(), load };
+        let news = NodeNews { heard_ms: now_ms, load, write_us: request.write_us };
         self.nodes.lock().expect("no panic holds this lock").insert(replica.node, news);
         let mut all = self.damaged.lock().expect("no panic holds this lock");
         // Each heartbeat names all that it knows.
@@ -155,13 +187,34 @@ impl Members {
     }
 }
 
-/// Forgets members that fell silent.
+/// Looks for disks that are much slower than others.
+async fn judge_disks(placement: &Placement) -> Result<(), StoreError> {
+    let nodes = nodes(&*placement.store).await?;
+    let name = |id| nodes.iter().find(|node| node.id == id).map_or("?", |node| node.name.as_str());
+    for change in placement.members.look_for_slow_disks(&nodes) {
+        placement.events.note(match change {
+            Change::Slow { node, write_us, peers_us } => format!(
+                "open segments leave `{}`: its disk is slow, {} ms a write where others take {}",
+                name(node),
+                write_us / 1_000,
+                peers_us as f64 / 1_000.0
+            ),
+            Change::Again { node } => format!("`{}`, whose disk was slow, is used again", name(node)),
+        });
+    }
+    Ok(())
+}
+
+/// Forgets members that fell silent; judges the disks of the others.
 pub(crate) async fn sweep(placement: Arc<Placement>, mut drain: Drain) {
     loop {
         tokio::select! {
             biased;
             () = drain.begun() => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        if let Err(error) = judge_disks(&placement).await {
+            tracing::debug!(%error, "disks cannot be judged");
         }
         let mut seen = placement.members.seen.lock().expect("no panic holds this lock");
         let (before, now) = (seen.len(), clock::monotonic_ms());
@@ -201,7 +254,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
     if !request.is_start {
         // Before the store is asked: its silence is not the node's.
         let replica = Replica { node: id, incarnation: request.incarnation };
-        placement.members.heard(replica, request.load.clone(), &request.damaged);
+        placement.members.heard(replica, &request);
         placement.members.note(&key);
         placement.failovers.pool().watch(&request.address);
     }
@@ -213,9 +266,9 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
     }
     let record = NodeRecord {
         id,
-        name: request.name,
-        az: request.az,
-        address: request.address,
+        name: request.name.clone(),
+        az: request.az.clone(),
+        address: request.address.clone(),
         incarnation: request.incarnation,
         registration: known.as_ref().map_or(0, |known| known.registration) + u64::from(request.is_start),
         is_draining: known.as_ref().is_some_and(|known| known.is_draining),
@@ -244,7 +297,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
     placement.members.note(&key);
     placement.failovers.pool().watch(&record.address);
     let replica = Replica { node: id, incarnation: request.incarnation };
-    placement.members.heard(replica, request.load, &request.damaged);
+    placement.members.heard(replica, &request);
     if request.is_start && known.is_some() {
         // A restarted process leads nothing, and whatever it followed must be sealed: see `failover`.
         tokio::spawn(crate::failover::after_restart(Arc::clone(placement), id));

@@ -9,18 +9,27 @@ use types::NodeId;
 use crate::store::StoreError;
 use crate::{Placement, members, repair};
 
+/// Offline partitions that are named.
+const OFFLINE_MAX: usize = 100;
+
 pub(crate) async fn status(placement: &Placement) -> Result<Status, StoreError> {
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
     let repairs = placement.repairs.status();
     let mut counts = PartitionCounts { total: partitions.len() as u64, ..PartitionCounts::default() };
+    let mut offline = Vec::new();
     // Leads, follows, sealed.
     let mut held: BTreeMap<NodeId, [u64; 3]> = BTreeMap::new();
     for record in partitions.values() {
         match condition(record, &view) {
             Condition::Open => counts.open += 1,
             Condition::Parked => counts.parked += 1,
-            Condition::Offline => counts.offline += 1,
+            Condition::Offline => {
+                counts.offline += 1;
+                if offline.len() < OFFLINE_MAX {
+                    offline.push(record.id());
+                }
+            }
             Condition::OneCopy if repairs.iter().any(|repair| repair.partition == record.id()) => counts.repairing += 1,
             Condition::OneCopy => counts.one_copy += 1,
         }
@@ -38,6 +47,7 @@ pub(crate) async fn status(placement: &Placement) -> Result<Status, StoreError> 
             (false, _) => "down",
             (true, true) if leads + follows + sealed == 0 => "drained",
             (true, true) => "draining",
+            (true, false) if placement.members.is_slow(node.id) => "slow",
             (true, false) => "up",
         };
         NodeStatus {
@@ -53,5 +63,7 @@ pub(crate) async fn status(placement: &Placement) -> Result<Status, StoreError> 
             name: node.name,
         }
     });
-    Ok(Status { nodes: nodes.collect(), partitions: counts, repairs, events: placement.events.last() })
+    let mut nodes: Vec<NodeStatus> = nodes.collect();
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Status { nodes, partitions: counts, offline, repairs, events: placement.events.last() })
 }

@@ -1,9 +1,9 @@
 //! Whether the other end of a connection is there: a machine that lost its power, or its network, closes nothing.
 //!
-//! A storage node says one word ([`Frame::Room`]) when a connection begins. Whoever hears it, and asks there, says
-//! words of their own every `ALIVE_MS` from then on; the node says its next ones for as long as it hears something. So
-//! silence means that one direction fails, or the process does. A node that does not begin with a word (an older one)
-//! is never taken for silent, and hears none.
+//! A storage node begins each connection with a keepalive ([`Frame::Room`]). Whoever gets it, and asks there, sends
+//! keepalives every `ALIVE_MS` from then on; the node sends its next ones for as long as it hears something. So
+//! silence means that one direction fails, or the process does. A node that does not begin with a keepalive (an older
+//! one) is never taken for silent, and is sent none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,12 +48,12 @@ pub struct NodeReader {
     reader: FrameReader,
     sender: FrameSender,
     silence: Silence,
-    /// Words that the node may still say without saying them by itself: an older one answers a greeting with one.
+    /// Keepalives that the node may still send without sending them by itself: an older one answers a greeting with one.
     unsure: u32,
 }
 
 impl NodeReader {
-    /// `greetings`: words that even an older node would say on this connection.
+    /// `greetings`: keepalives that even an older node would send on this connection.
     pub fn new(reader: FrameReader, sender: FrameSender, greetings: u32) -> Self {
         let silence = Silence::of(&reader, 0);
         Self { reader, sender, silence, unsure: greetings + 1 }
@@ -84,19 +84,19 @@ impl NodeReader {
     }
 }
 
-/// The other side: a storage node says its word on a connection for as long as it hears somebody there.
+/// The other side: a storage node sends keepalives on a connection for as long as it hears somebody there.
 #[derive(Debug)]
-pub struct Words(Silence);
+pub struct Keepalives(Silence);
 
-impl Words {
+impl Keepalives {
     pub fn new(reader: &FrameReader) -> Self {
-        // As if it had been silent for long: one word is said unasked.
+        // As if it had been silent for long: one is sent unasked.
         Self(Silence::of(reader, SILENT_MS / ALIVE_MS - 1))
     }
 
-    /// The next frame; meanwhile `word` is said again and again, until it says that there is nobody to speak: the
+    /// The next frame; meanwhile `send` is called again and again, until it says that nothing is to be sent: the
     /// connection ends then.
-    pub async fn next(&mut self, reader: &mut FrameReader, word: impl Fn() -> bool) -> Option<(u64, Frame)> {
+    pub async fn next(&mut self, reader: &mut FrameReader, send: impl Fn() -> bool) -> Option<(u64, Frame)> {
         let mut next = std::pin::pin!(reader.next());
         loop {
             let is_silent = tokio::select! {
@@ -104,7 +104,7 @@ impl Words {
                 next = &mut next => return next,
                 is_silent = self.0.tick() => is_silent,
             };
-            if !is_silent && !word() {
+            if !is_silent && !send() {
                 return None;
             }
         }
@@ -118,19 +118,19 @@ mod tests {
     use super::*;
     use crate::connection;
 
-    /// A node that says words for as long as `speaks`, then hangs, its connection open; and who reads from it.
+    /// A node that sends keepalives for as long as `speaks`, then hangs, its connection open; and who reads from it.
     async fn pair(speaks: Option<Duration>) -> NodeReader {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         tokio::spawn(async move {
             let (sender, mut reader) = connection::start(listener.accept().await.expect("a connection").0);
-            let mut words = Words::new(&reader);
-            let word = || {
+            let mut keepalives = Keepalives::new(&reader);
+            let send = || {
                 sender.send(&Frame::Room { refused: None }, 0);
                 true
             };
             if let Some(speaks) = speaks {
-                let speaking = async { while words.next(&mut reader, word).await.is_some() {} };
+                let speaking = async { while keepalives.next(&mut reader, send).await.is_some() {} };
                 let _ = tokio::time::timeout(speaks, speaking).await;
             }
             std::future::pending::<()>().await;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_says_no_words_is_never_taken_for_silent() {
+    async fn a_node_that_sends_no_keepalives_is_never_taken_for_silent() {
         assert!(!ends_within(&mut pair(None).await, 1_500).await);
     }
 }

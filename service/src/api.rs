@@ -65,6 +65,9 @@ pub struct RegisterNode {
     /// What the partitions that it leads append, the busiest first, in bytes per second.
     #[serde(default)]
     pub load: Vec<(TopicPartition, u64)>,
+    /// Mean time of its journal's writes since the last heartbeat, in µs; `None` if there were none.
+    #[serde(default)]
+    pub write_us: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -190,6 +193,9 @@ pub struct LostRange {
 pub struct Status {
     pub nodes: Vec<NodeStatus>,
     pub partitions: PartitionCounts,
+    /// The first hundred that are offline.
+    #[serde(default)]
+    pub offline: Vec<TopicPartition>,
     pub repairs: Vec<RepairStatus>,
     /// The last things that placement did, and why, the newest first.
     pub events: Vec<Event>,
@@ -201,7 +207,7 @@ pub struct NodeStatus {
     pub id: NodeId,
     pub az: String,
     pub address: String,
-    /// `up`, `draining`, `drained`, `down`.
+    /// `up`, `slow` (open segments leave it), `draining`, `drained`, `down`.
     pub state: String,
     /// For how long nothing was heard of it, in ms.
     pub away_ms: u64,
@@ -304,9 +310,20 @@ impl PlacementClient {
     /// Waits up to `wait` for a change after `revision`.
     /// What changed after the revision that an earlier answer named, or all of it for `None`.
     pub async fn map(&self, after: Option<(Generation, u64)>, wait: Duration) -> Result<MapChanges, ApiError> {
+        self.map_for(0, after, wait).await
+    }
+
+    /// The same for a gateway: placement takes the end of its connection, while it waits, for the end of the gateway.
+    pub async fn map_for(
+        &self,
+        gateway: i32,
+        after: Option<(Generation, u64)>,
+        wait: Duration,
+    ) -> Result<MapChanges, ApiError> {
         let (generation, after) = after.unwrap_or_default();
-        let path = format!("/placement/v1/map?after={after}&generation={}&wait_ms={}", generation.0, wait.as_millis());
-        self.0.get(&path, wait + CALL).await
+        let wait_ms = wait.as_millis();
+        let asks = format!("after={after}&generation={}&wait_ms={wait_ms}&gateway={gateway}", generation.0);
+        self.0.get(&format!("/placement/v1/map?{asks}"), wait + CALL).await
     }
 
     pub async fn partition(&self, id: TopicPartition) -> Result<PartitionRecord, ApiError> {

@@ -230,7 +230,7 @@ async fn read_some<R: AsyncReadExt + Unpin>(
 
 /// What a node said by itself on a connection.
 #[derive(Debug, Default)]
-struct Words {
+struct Keepalives {
     count: u64,
     is_over: bool,
 }
@@ -248,7 +248,7 @@ struct ClientShared {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, OnAnswer>>,
     is_closed: AtomicBool,
-    words: watch::Sender<Words>,
+    keepalives: watch::Sender<Keepalives>,
     reading: OnceLock<AbortHandle>,
 }
 
@@ -269,7 +269,7 @@ impl FrameClient {
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             is_closed: AtomicBool::new(false),
-            words: watch::channel(Words::default()).0,
+            keepalives: watch::channel(Keepalives::default()).0,
             reading: OnceLock::new(),
         });
         let client = Self { sender, shared: Arc::clone(&shared) };
@@ -278,7 +278,7 @@ impl FrameClient {
                 let waiting = shared.waiting.lock().expect("no panic holds this lock").remove(&correlation);
                 match waiting {
                     Some(answer) => answer(Some(frame)),
-                    None => shared.words.send_modify(|words| words.count += 1),
+                    None => shared.keepalives.send_modify(|keepalives| keepalives.count += 1),
                 }
             }
             let left = {
@@ -287,7 +287,7 @@ impl FrameClient {
                 std::mem::take(&mut *waiting)
             };
             left.into_values().for_each(|answer| answer(None));
-            shared.words.send_modify(|words| words.is_over = true);
+            shared.keepalives.send_modify(|keepalives| keepalives.is_over = true);
         });
         let _ = client.shared.reading.set(reading.abort_handle());
         Ok(client)
@@ -300,12 +300,16 @@ impl FrameClient {
         }
     }
 
-    /// Asks for a word; whether the node has said so many within this time. One begins each connection.
+    /// Asks for a keepalive; whether the node has sent so many within this time. One begins each connection.
     pub async fn is_answered(&self, within: Duration, count: u64) -> bool {
         self.tell(&Frame::Room { refused: None });
-        let mut words = self.shared.words.subscribe();
-        let heard = tokio::time::timeout(within, words.wait_for(|words| words.count >= count || words.is_over)).await;
-        heard.is_ok_and(|words| words.is_ok_and(|words| !words.is_over))
+        let mut keepalives = self.shared.keepalives.subscribe();
+        let heard = tokio::time::timeout(
+            within,
+            keepalives.wait_for(|keepalives| keepalives.count >= count || keepalives.is_over),
+        )
+        .await;
+        heard.is_ok_and(|keepalives| keepalives.is_ok_and(|keepalives| !keepalives.is_over))
     }
 
     pub fn is_closed(&self) -> bool {

@@ -7,5 +7,6 @@ pub mod connection;
 pub mod drain;
 pub mod health;
 pub mod http;
+pub mod newest;
 pub mod nodes;
 pub mod random;

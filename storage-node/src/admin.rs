@@ -13,6 +13,7 @@ pub struct Metrics {
     pub journal_bytes: Arc<Metric>,
     pub tail_bytes: Arc<Metric>,
     pub partitions: Arc<Metric>,
+    pub resting: Arc<Metric>,
     pub damaged: Arc<Metric>,
 }
 
@@ -30,6 +31,10 @@ impl Metrics {
             ),
             tail_bytes: gauge("weir_storage_tail_bytes", "Bytes of recent batches in memory."),
             partitions: gauge("weir_storage_partitions", "Partitions with a copy on this node."),
+            resting: gauge(
+                "weir_storage_partitions_resting",
+                "Of them those that take no memory: sealed, in files, unused.",
+            ),
             damaged: gauge(
                 "weir_storage_damaged_segments",
                 "Segments that are quarantined because part of them cannot be read.",

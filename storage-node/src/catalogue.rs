@@ -141,6 +141,8 @@ pub enum CatalogueError {
     Missing(String),
     #[error("the catalogue has version {0}; this release reads versions {OLDEST} to {VERSION}")]
     Version(u64),
+    #[error("the catalogue has no row of {0}, which is on this node")]
+    Lost(TopicPartition),
     #[error("the catalogue holds what cannot be read: {0}")]
     Decode(#[from] DecodeError),
 }
@@ -285,10 +287,36 @@ impl Catalogue {
         Ok(())
     }
 
-    pub fn load(&self) -> Result<Loaded, CatalogueError> {
+    /// One partition and its extents, in offset order; nothing if it has no row.
+    pub fn load_one(
+        &self,
+        partition: TopicPartition,
+    ) -> Result<Option<(PartitionImage, Vec<(Nonce, Extent)>)>, CatalogueError> {
+        let transaction = self.begin_read()?;
+        let partitions = transaction.open_table(PARTITIONS)?;
+        let Some(row) = partitions.get(&encode(&partition)[..])? else { return Ok(None) };
+        let image: PartitionImage = decode(Bytes::copy_from_slice(row.value()))?;
+        let table = transaction.open_table(EXTENTS)?;
+        let mut extents = Vec::new();
+        for segment in &image.segments {
+            let nonce = segment.open.segment.nonce;
+            let (first, last) = (extent_key(nonce, 0), extent_key(nonce, Offset::MAX));
+            for row in table.range(&first[..]..=&last[..])? {
+                let (key, value) = row?;
+                extents.push(extent_of(key.value(), value.value())?);
+            }
+        }
+        Ok(Some((image, extents)))
+    }
+
+    fn begin_read(&self) -> Result<redb::ReadTransaction, CatalogueError> {
         let state = self.state.lock().expect("no panic holds this lock");
         let Some(database) = &state.database else { return Err(CatalogueError::Uncertain("not open".into())) };
-        let transaction = database.begin_read()?;
+        Ok(database.begin_read()?)
+    }
+
+    pub fn load(&self) -> Result<Loaded, CatalogueError> {
+        let transaction = self.begin_read()?;
         let mut loaded = Loaded::default();
         for row in transaction.open_table(PARTITIONS)?.iter()? {
             let (_, value) = row?;
@@ -296,18 +324,7 @@ impl Catalogue {
         }
         for row in transaction.open_table(EXTENTS)?.iter()? {
             let (key, value) = row?;
-            let mut key = Reader::new(Bytes::copy_from_slice(key.value()));
-            let mut value = Reader::new(Bytes::copy_from_slice(value.value()));
-            let nonce = Nonce::take(&mut key)?;
-            let extent = Extent {
-                base: Layout::take(&mut key)?,
-                end: Layout::take(&mut value)?,
-                file: Layout::take(&mut value)?,
-                at: Layout::take(&mut value)?,
-                length: Layout::take(&mut value)?,
-                max_timestamp: Layout::take(&mut value)?,
-            };
-            loaded.extents.push((nonce, extent));
+            loaded.extents.push(extent_of(key.value(), value.value())?);
         }
         let state = transaction.open_table(STATE)?;
         loaded.checkpoint = state.get(CHECKPOINT)?.map_or(0, |value| value.value());
@@ -334,6 +351,21 @@ fn extent_key(nonce: Nonce, base: Offset) -> BytesMut {
     nonce.put(&mut key);
     base.put(&mut key);
     key
+}
+
+fn extent_of(key: &[u8], value: &[u8]) -> Result<(Nonce, Extent), DecodeError> {
+    let mut key = Reader::new(Bytes::copy_from_slice(key));
+    let mut value = Reader::new(Bytes::copy_from_slice(value));
+    let nonce = Nonce::take(&mut key)?;
+    let extent = Extent {
+        base: Layout::take(&mut key)?,
+        end: Layout::take(&mut value)?,
+        file: Layout::take(&mut value)?,
+        at: Layout::take(&mut value)?,
+        length: Layout::take(&mut value)?,
+        max_timestamp: Layout::take(&mut value)?,
+    };
+    Ok((nonce, extent))
 }
 
 #[cfg(test)]

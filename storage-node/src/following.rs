@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use service::drain::Drain;
+use service::newest::{Newest, Seen};
 use types::{Generation, NodeRecord, TopicId, TopicPartition};
 
 use crate::node::{Node, write_durably};
@@ -15,9 +16,6 @@ use crate::owner::Mail;
 /// How often the map's revision is noted on disk, at most: an older copy of placement's store that is put back within this
 /// time of a change, and of this node's restart, is not known to be one.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-
-/// The newest state of placement's store that was seen: a store that is behind it is an older copy.
-type Seen = (Generation, u64);
 
 fn noted(path: &Path) -> Seen {
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -32,12 +30,13 @@ fn noted(path: &Path) -> Seen {
 /// Hears of changed partition records; only a hint, each owner decides by what the record says.
 pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
     let mut after = None;
-    // As seen in earlier lives, or a little less; and what of it is on disk.
-    let mut known = noted(&known_at);
-    let (mut on_disk, mut noted_at) = (known, Instant::now());
+    // As seen in earlier lives, or a little less.
+    let mut on_disk = noted(&known_at);
+    let mut newest = Newest::new(Some(on_disk));
+    let mut noted_at = Instant::now();
     loop {
         // What is not noted yet does not wait for the next change.
-        let wait = if on_disk == known { Duration::from_secs(20) } else { NOTE_EVERY };
+        let wait = if newest.known() == Some(on_disk) { Duration::from_secs(20) } else { NOTE_EVERY };
         let changes = tokio::select! {
             biased;
             () = drain.begun() => return,
@@ -46,25 +45,17 @@ pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
         match changes {
             Ok(changes) => {
                 let seen = (changes.generation, changes.revision);
-                let is_older = seen < known || changes.generation < node.generation();
-                if node.is_placement_older.swap(is_older, Ordering::Relaxed) != is_older && is_older {
-                    tracing::error!(
-                        ?seen,
-                        ?known,
-                        fenced = ?node.generation(),
-                        "placement's store is an older copy, or was restored since: it is not believed; start placement with \
-                         the right store, or make one with `weir placement rebuild`"
-                    );
-                }
-                if is_older {
+                let may_believe = newest.may_believe(seen, node.generation());
+                node.is_placement_older.store(!may_believe, Ordering::Relaxed);
+                if !may_believe {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
-                (after, known) = (Some(seen), seen);
-                if on_disk != known && (on_disk.0 != known.0 || noted_at.elapsed() >= NOTE_EVERY) {
-                    let text = format!("{} {}", known.0.0, known.1);
+                after = Some(seen);
+                if on_disk != seen && (on_disk.0 != seen.0 || noted_at.elapsed() >= NOTE_EVERY) {
+                    let text = format!("{} {}", seen.0.0, seen.1);
                     match tokio::task::block_in_place(|| write_durably(&known_at, &text)) {
-                        Ok(()) => (on_disk, noted_at) = (known, Instant::now()),
+                        Ok(()) => (on_disk, noted_at) = (seen, Instant::now()),
                         Err(error) => tracing::warn!(%error, "the revision of the map could not be noted"),
                     }
                 }
@@ -79,21 +70,19 @@ pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
                 if changes.is_whole {
                     // Deletions that this node did not hear of are not in it: it asks for each.
                     let topics: HashSet<TopicId> = changes.topics.iter().map(|(topic, _)| *topic).collect();
-                    let all = node.owners().map(|owner| *owner.key());
+                    let all = node.owners.ids().into_iter();
                     let missing = all.filter(|partition| !topics.contains(&partition.topic)).collect();
                     tokio::spawn(ask_for_all(Arc::clone(&node), missing));
                 }
                 for record in changes.partitions {
                     node.forget_unlisted(&record);
-                    match node.owner(record.id()) {
-                        Some(owner) => owner.tell(Mail::Record(Box::new(record))),
-                        None => node.report_absent(&record),
-                    }
+                    node.hear_record(record);
                 }
                 for (topic, record) in changes.topics {
                     if record.is_none() {
-                        let ours = node.owners().filter(|owner| owner.key().topic == topic);
-                        ours.for_each(|owner| owner.tell(Mail::Deleted));
+                        for ours in node.owners.of_topic(topic) {
+                            let _ = node.deliver(ours, Mail::Deleted);
+                        }
                     }
                 }
             }

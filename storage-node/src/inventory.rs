@@ -14,7 +14,7 @@ use wire::frame::Refusal;
 use wire::inventory::{Inventory, InventoryRequest};
 
 use crate::node::{Node, write_durably};
-use crate::owner::{Mail, OwnerHandle};
+use crate::owner::Mail;
 
 /// Partitions of one page.
 const PAGE: usize = 256;
@@ -24,24 +24,28 @@ pub async fn take(node: &Arc<Node>, request: InventoryRequest) -> Result<Invento
     if let Some(generation) = request.fence {
         fence(node, generation)?;
     }
-    let mut ids: Vec<TopicPartition> = node.owners().map(|owner| *owner.key()).collect();
+    let mut ids: Vec<TopicPartition> = node.owners.ids();
     ids.retain(|id| request.after.is_none_or(|after| *id > after));
     ids.sort_unstable();
     let has_more = ids.len() > PAGE;
     ids.truncate(PAGE);
-    let owners: Vec<OwnerHandle> = ids.iter().filter_map(|id| node.owner(*id)).collect();
-    let ask = |owner: OwnerHandle| {
+    let ask = |id: TopicPartition| {
         let (to, answer) = oneshot::channel();
-        owner.tell(Mail::Inventory(request.fence, to));
-        answer
+        let _ = node.deliver(id, Mail::Inventory(request.fence, to));
+        (id, answer)
     };
     // All of them at once: their fences share writes of the journal.
-    let answers: Vec<_> = owners.into_iter().map(ask).collect();
+    let answers: Vec<_> = ids.into_iter().map(ask).collect();
     let mut partitions = Vec::with_capacity(answers.len());
-    for answer in answers {
-        // An owner whose topic is gone has ended.
-        if let Ok(held) = answer.await {
-            partitions.push(held?);
+    for (id, answer) in answers {
+        match answer.await {
+            Ok(held) => partitions.push(held?),
+            // An owner whose topic is gone has ended.
+            Err(_) if !node.owners.contains(id) => {}
+            Err(_) => {
+                let message = format!("what this node has of {id} cannot be read");
+                return Err(Refusal { code: ErrorCode::Internal, message });
+            }
         }
     }
     // All that are known, once: also those that have nothing here.

@@ -67,13 +67,48 @@ pub struct JournalStats {
     pub write_us: AtomicU64,
     /// Since when the write in flight is, in ms of the monotonic clock; 0 if there is none.
     writing_since_ms: AtomicU64,
+    /// Since when the next file is waited for, or since when there is space for it again; 0 if it is not waited for.
+    awaiting_since_ms: AtomicU64,
 }
 
+/// A file takes longer to make than a write, also where nothing hangs.
+const FILE_HUNG_MS: u64 = 3 * DISK_HUNG_MS;
+
 impl JournalStats {
-    /// The write in flight takes so long that the disk hangs.
-    pub fn is_hung(&self) -> bool {
-        let since = self.writing_since_ms.load(Ordering::Relaxed);
-        since > 0 && clock::monotonic_ms().saturating_sub(since) > DISK_HUNG_MS
+    /// The write in flight, or the next file, takes so long that the disk hangs.
+    fn is_hung(&self, is_full: bool) -> bool {
+        let is_over = |since: &AtomicU64, bound_ms| {
+            let since = since.load(Ordering::Relaxed);
+            since > 0 && clock::monotonic_ms().saturating_sub(since) > bound_ms
+        };
+        is_over(&self.writing_since_ms, DISK_HUNG_MS) || (!is_full && is_over(&self.awaiting_since_ms, FILE_HUNG_MS))
+    }
+}
+
+/// How long writes take, from one question to the next.
+#[derive(Debug)]
+pub struct WriteTimes {
+    stats: Arc<JournalStats>,
+    writes: u64,
+    write_us: u64,
+}
+
+impl WriteTimes {
+    pub fn of(stats: Arc<JournalStats>) -> Self {
+        Self { stats, writes: 0, write_us: 0 }
+    }
+
+    /// The mean of those that ended since the last question, in µs, or the age of the one in flight if that is more; `None`
+    /// if there were none.
+    pub fn mean_us(&mut self) -> Option<u64> {
+        let (writes, write_us) =
+            (self.stats.writes.load(Ordering::Relaxed), self.stats.write_us.load(Ordering::Relaxed));
+        let (count, sum) = (writes - self.writes, write_us.saturating_sub(self.write_us));
+        (self.writes, self.write_us) = (writes, write_us);
+        let since = self.stats.writing_since_ms.load(Ordering::Relaxed);
+        let in_flight_us = if since > 0 { 1_000 * clock::monotonic_ms().saturating_sub(since) } else { 0 };
+        let mean = sum.checked_div(count);
+        if in_flight_us > 0 { Some(in_flight_us.max(mean.unwrap_or(0))) } else { mean }
     }
 }
 
@@ -181,6 +216,11 @@ impl<O: Send + 'static> Journal<O> {
         self.shared.end.load(Ordering::Acquire)
     }
 
+    /// Nothing that is queued becomes durable: the disk hangs.
+    pub fn is_hung(&self) -> bool {
+        self.shared.stats.is_hung(self.is_full())
+    }
+
     pub fn stats(&self) -> Arc<JournalStats> {
         Arc::clone(&self.shared.stats)
     }
@@ -209,6 +249,13 @@ impl Spare {
                 loop {
                     let result = files.prepare(lap, &shared.is_file_urgent);
                     let is_full = matches!(&result, Err(e) if e.kind() == io::ErrorKind::StorageFull);
+                    if was_full && !is_full {
+                        // A full disk is no hanging one: it is from now on that the file is late.
+                        let since = &shared.stats.awaiting_since_ms;
+                        let _ = since.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |since| {
+                            (since > 0).then(clock::monotonic_ms)
+                        });
+                    }
                     shared.is_full.store(is_full, Ordering::Relaxed);
                     if is_full {
                         // Not a failed write: nothing was lost. Appends are refused until space is freed.
@@ -318,7 +365,9 @@ impl<O> Writer<O> {
         let lap = at / JOURNAL_FILE_BYTES;
         if self.file.as_ref().is_none_or(|(open, _)| *open != lap) {
             self.shared.is_file_urgent.store(true, Ordering::Relaxed);
+            self.shared.stats.awaiting_since_ms.store(clock::monotonic_ms().max(1), Ordering::Relaxed);
             self.file = Some((lap, self.spare.take(lap)?));
+            self.shared.stats.awaiting_since_ms.store(0, Ordering::Relaxed);
             self.shared.is_file_urgent.store(false, Ordering::Relaxed);
         }
         if at % JOURNAL_FILE_BYTES > JOURNAL_FILE_BYTES / 16 {

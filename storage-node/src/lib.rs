@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod catalogue;
+mod coordinator_log;
 pub mod copy;
 mod files;
 pub mod flush;
@@ -17,6 +18,7 @@ mod mailbox;
 mod membership;
 mod node;
 mod owner;
+mod owners;
 mod peers;
 mod tail;
 mod topics;

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cores::Rules;
-use cores::replica::Replica;
-use service::alive::Words;
+use service::alive::Keepalives;
 use service::connection;
 use service::drain::Drain;
 use tokio::net::{TcpListener, TcpStream};
-use types::{Epoch, ErrorCode, NodeId, TopicPartition};
+use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{FenceReply, Frame, MemberState, PeerMessage, PeerReply, Refusal};
 
 use crate::inventory;
 use crate::node::Node;
-use crate::owner::{self, Mail};
+use crate::owner::Mail;
 
 /// Accepts connections until the drain begins.
 pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
@@ -41,13 +39,13 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
 async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
     let (sender, mut reader) = connection::start(stream);
     let mut peer: Option<NodeId> = None;
-    let mut words = Words::new(&reader);
+    let mut keepalives = Keepalives::new(&reader);
     loop {
-        let word = || {
+        let keepalive = || {
             sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
             !node.is_hung()
         };
-        let Some((correlation, frame)) = words.next(&mut reader, word).await else { return };
+        let Some((correlation, frame)) = keepalives.next(&mut reader, keepalive).await else { return };
         let asker = || (sender.clone(), correlation);
         match frame {
             Frame::Hello { node: id, .. } => {
@@ -57,16 +55,14 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
             }
             Frame::Append(request) => {
                 let partition = request.head.segment.partition;
-                match node.owner(partition) {
-                    Some(owner) => owner.tell(Mail::Append(asker(), request)),
-                    None => sender.send(&Frame::Appended(Err(not_here(partition))), correlation),
+                if node.deliver(partition, Mail::Append(asker(), request)).is_err() {
+                    sender.send(&Frame::Appended(Err(not_here(partition))), correlation);
                 }
             }
             Frame::Fetch(request) => {
                 let partition = request.segment.partition;
-                match node.owner(partition) {
-                    Some(owner) => owner.tell(Mail::Fetch(asker(), Box::new(request))),
-                    None => sender.send(&Frame::Fetched(Err(not_here(partition))), correlation),
+                if node.deliver(partition, Mail::Fetch(asker(), Box::new(request))).is_err() {
+                    sender.send(&Frame::Fetched(Err(not_here(partition))), correlation);
                 }
             }
             Frame::Peer(message) => {
@@ -75,38 +71,39 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
                 if matches!(*message, PeerMessage::Open(_) | PeerMessage::Resume { .. }) {
                     node.peers.leader_connected(from, sender.clone());
                 }
-                let is_opening = matches!(*message, PeerMessage::Open(_));
-                match node.owner(segment.partition) {
-                    Some(owner) => owner.tell(Mail::Peer(from, message)),
-                    None if is_opening => begin(&node, segment.partition).tell(Mail::Peer(from, message)),
-                    None => sender.send(&Frame::PeerReply(PeerReply::Unknown { segment }), 0),
+                if matches!(*message, PeerMessage::Open(_)) {
+                    node.deliver_or_begin(segment.partition, Mail::Peer(from, message));
+                } else if node.deliver(segment.partition, Mail::Peer(from, message)).is_err() {
+                    sender.send(&Frame::PeerReply(PeerReply::Unknown { segment }), 0);
                 }
             }
-            Frame::Fence(request) => match node.owner(request.partition) {
-                Some(owner) => owner.tell(Mail::Fence(asker(), Box::new(request))),
-                None => {
+            Frame::Fence(request) => {
+                if node.deliver(request.partition, Mail::Fence(asker(), Box::new(request))).is_err() {
                     // Nothing of this partition was ever here: absence is an answer of its own, never a length.
                     let reply = FenceReply { incarnation: node.me().incarnation, state: MemberState::Unknown };
                     sender.send(&Frame::Fenced(Ok(reply)), correlation);
                 }
-            },
+            }
             Frame::Open { request, producers } => {
                 node.peers.hear_of(request.follower.node, &request.follower_address);
                 let partition = request.segment.partition;
-                let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
-                owner.tell(Mail::Open(asker(), request, producers));
+                node.deliver_or_begin(partition, Mail::Open(asker(), request, producers));
             }
             Frame::Describe(request) => {
                 let partition = request.segment.partition;
-                match node.owner(partition) {
-                    Some(owner) => owner.tell(Mail::Describe(asker(), request)),
-                    None => sender.send(&Frame::Described(Err(not_here(partition))), correlation),
+                if node.deliver(partition, Mail::Describe(asker(), request)).is_err() {
+                    sender.send(&Frame::Described(Err(not_here(partition))), correlation);
                 }
             }
             Frame::Copy(request) => {
                 let partition = request.segment.partition;
-                let owner = node.owner(partition).unwrap_or_else(|| begin(&node, partition));
-                owner.tell(Mail::Copy(asker(), request));
+                node.deliver_or_begin(partition, Mail::Copy(asker(), request));
+            }
+            Frame::Ask(question) => {
+                let log = question.log;
+                if node.deliver(log, Mail::Ask(asker(), question)).is_err() {
+                    sender.send(&Frame::Told(Err(not_here(log))), correlation);
+                }
             }
             Frame::Inventory(request) => {
                 let (node, (sender, correlation)) = (Arc::clone(&node), asker());
@@ -124,14 +121,6 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
             }
         }
     }
-}
-
-fn begin(node: &Arc<Node>, partition: TopicPartition) -> owner::OwnerHandle {
-    node.owner_or(partition, || {
-        let mut replica = Replica::new(partition, Rules::ALL);
-        replica.restore((node.generation(), Epoch(0)), []);
-        owner::start(node, replica, Vec::new(), Vec::new(), Vec::new())
-    })
 }
 
 fn not_here(partition: TopicPartition) -> Refusal {

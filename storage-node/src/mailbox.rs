@@ -48,15 +48,20 @@ impl<T> Clone for Mailbox<T> {
 
 impl<T> Mailbox<T> {
     pub fn send(&self, mail: T) {
-        self.0.use_state.store(BUSY, Ordering::Relaxed);
-        self.put(mail);
+        let _ = self.offer(mail);
     }
 
-    fn put(&self, mail: T) {
+    /// Gives the mail back if the owner has ended.
+    pub fn offer(&self, mail: T) -> Result<(), T> {
+        self.0.use_state.store(BUSY, Ordering::Relaxed);
+        self.put(mail)
+    }
+
+    fn put(&self, mail: T) -> Result<(), T> {
         let waker = {
             let mut state = self.0.state.lock().expect("no panic holds this lock");
             if state.is_closed {
-                return;
+                return Err(mail);
             }
             state.mails.push(mail);
             state.waker.take()
@@ -64,6 +69,7 @@ impl<T> Mailbox<T> {
         if let Some(waker) = waker {
             waker.wake();
         }
+        Ok(())
     }
 
     /// Called now and then: sends `mail`, which asks the owner to give memory back, once after it fell silent.
@@ -73,7 +79,7 @@ impl<T> Mailbox<T> {
             BUSY => use_state.store(QUIET, Ordering::Relaxed),
             QUIET => {
                 use_state.store(IDLE, Ordering::Relaxed);
-                self.put(mail);
+                let _ = self.put(mail);
             }
             _ => {}
         }
@@ -100,6 +106,13 @@ impl<T> Mails<T> {
         .await;
         // An owner whose mail never ends lets others run all the same.
         tokio::task::coop::consume_budget().await;
+    }
+
+    /// Takes no more mail, unless there is some.
+    pub fn close_if_empty(&mut self) -> bool {
+        let mut state = self.0.state.lock().expect("no panic holds this lock");
+        state.is_closed = state.mails.is_empty();
+        state.is_closed
     }
 
     /// Gives back what an empty mailbox holds.
@@ -153,6 +166,16 @@ mod tests {
         let (answer, answered) = tokio::sync::oneshot::channel::<()>();
         mailbox.send(answer);
         assert!(answered.await.is_err(), "nobody will answer");
+    }
+
+    #[tokio::test]
+    async fn an_owner_ends_only_where_no_mail_is_left() {
+        let (mailbox, mut mails) = mailbox();
+        mailbox.send("work");
+        assert!(!mails.close_if_empty());
+        mails.take(&mut Vec::new()).await;
+        assert!(mails.close_if_empty());
+        assert_eq!(mailbox.offer("late"), Err("late"));
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use service::drain::Drain;
 use types::limits::{HEARTBEAT_MS, LOAD_MAX};
 use types::{ClusterId, ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
 
+use crate::journal::WriteTimes;
 use crate::node::{Node, Settings, StartError, write_durably};
 
 /// What a heartbeat brings.
@@ -20,6 +21,7 @@ use crate::node::{Node, Settings, StartError, write_durably};
 pub struct News {
     damaged: Vec<SegmentId>,
     load: Vec<(TopicPartition, u64)>,
+    write_us: Option<u64>,
 }
 
 /// How long a restarted node waits for placement before it goes on as who it was.
@@ -77,6 +79,7 @@ async fn register(
         is_start,
         damaged: news.damaged,
         load: news.load,
+        write_us: news.write_us,
     };
     // Data belongs to one cluster's metadata: another store's absences are no deletions.
     if let Some(cluster) = cluster(data) {
@@ -110,14 +113,21 @@ async fn register(
 /// Bytes per second that were appended to each partition since the last look, the busiest first.
 fn load(node: &Node, before: &mut HashMap<TopicPartition, u64>, elapsed: Duration) -> Vec<(TopicPartition, u64)> {
     let mut load = Vec::new();
-    for owner in node.owners() {
-        let now = owner.appended();
-        let last = if now == 0 { 0 } else { before.insert(*owner.key(), now).unwrap_or(0) };
-        let per_s = now.saturating_sub(last) * 1_000 / (elapsed.as_millis() as u64).max(1);
-        if per_s > 0 {
-            load.push((*owner.key(), per_s));
+    let mut now = HashMap::new();
+    node.owners.for_each_awake(|partition, owner| {
+        let appended = owner.appended();
+        if appended == 0 {
+            return;
         }
-    }
+        now.insert(partition, appended);
+        let last = before.get(&partition).copied().unwrap_or(0);
+        let per_s = appended.saturating_sub(last) * 1_000 / (elapsed.as_millis() as u64).max(1);
+        if per_s > 0 {
+            load.push((partition, per_s));
+        }
+    });
+    // Those that rest by now are forgotten.
+    *before = now;
     load.sort_by_key(|(_, per_s)| std::cmp::Reverse(*per_s));
     load.truncate(LOAD_MAX);
     load
@@ -136,10 +146,11 @@ pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, is_re
         }
     }
     let (mut appended, mut looked) = (HashMap::new(), Instant::now());
+    let mut writes = WriteTimes::of(node.journal.stats());
     loop {
         let load = load(&node, &mut appended, looked.elapsed());
         looked = Instant::now();
-        let news = News { damaged: node.damaged(), load };
+        let news = News { damaged: node.damaged(), load, write_us: writes.mean_us() };
         if node.is_hung() {
             tracing::error!(data = %data.display(), "the disk hangs: this node is silent until its write is done");
         } else {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use cores::Rules;
 use cores::recovery::{self, JournalFile};
-use dashmap::DashMap;
 use service::api::{ApiError, PlacementClient};
 use service::drain::Drain;
 use service::health::{self, Health};
@@ -34,7 +33,9 @@ use crate::files::{FileWriter, Files};
 use crate::flush::{self, Flusher};
 use crate::journal::{DirectFiles, Journal, JournalFiles};
 use crate::membership::{heartbeat, register_start};
+use crate::owner::resting::REST_AFTER_MS;
 use crate::owner::{self, Mail, OwnerHandle};
+use crate::owners::Owners;
 use crate::peers::{self, Peers};
 use crate::topics::TopicCache;
 use crate::{following, inventory, listener, tail::TailBudget};
@@ -84,7 +85,7 @@ pub struct Node {
     pub topics: TopicCache,
     /// When placement took a heartbeat last, in ms of the monotonic clock; 0: never.
     pub heard_ms: AtomicU64,
-    owners: DashMap<TopicPartition, OwnerHandle>,
+    pub owners: Owners,
     pub journal: Journal<OwnerHandle>,
     pub journal_files: Arc<dyn JournalFiles>,
     pub catalogue: Catalogue,
@@ -106,6 +107,8 @@ pub struct Node {
     pub metrics: Metrics,
     /// Placement's store is an older copy of the one that was known: it does not know what was made since.
     pub is_placement_older: AtomicBool,
+    /// How long nothing must have come for a partition of which everything is sealed before it rests, in ms.
+    pub rest_after_ms: u64,
 }
 
 impl std::fmt::Debug for OwnerHandle {
@@ -143,19 +146,6 @@ impl Node {
         self.me
     }
 
-    pub fn owner(&self, partition: TopicPartition) -> Option<OwnerHandle> {
-        self.owners.get(&partition).map(|owner| owner.clone())
-    }
-
-    pub fn owners(&self) -> dashmap::iter::Iter<'_, TopicPartition, OwnerHandle> {
-        self.owners.iter()
-    }
-
-    /// The owner, or the one that `start` makes; never two.
-    pub fn owner_or(&self, partition: TopicPartition, start: impl FnOnce() -> OwnerHandle) -> OwnerHandle {
-        self.owners.entry(partition).or_insert_with(start).clone()
-    }
-
     /// Why appends cannot be taken just now.
     pub fn why_no_room(&self) -> Option<ErrorCode> {
         if self.journal.is_full() {
@@ -167,22 +157,7 @@ impl Node {
     /// A write of the journal does not end: nothing that comes here would be acknowledged, so this node ends its connections,
     /// takes none and sends no heartbeats, and others do without it until the disk goes on.
     pub fn is_hung(&self) -> bool {
-        self.journal.stats().is_hung()
-    }
-
-    /// An owner whose topic is gone ends.
-    pub fn forget(&self, partition: TopicPartition) {
-        self.owners.remove(&partition);
-    }
-
-    pub fn tell(&self, partition: TopicPartition, mail: Mail) {
-        if let Some(owner) = self.owners.get(&partition) {
-            owner.tell(mail);
-        }
-    }
-
-    pub fn tell_all(&self, mail: impl Fn() -> Mail) {
-        self.owners.iter().for_each(|owner| owner.tell(mail()));
+        self.journal.is_hung()
     }
 
     /// Notes where another node listens.
@@ -243,16 +218,16 @@ impl Node {
     }
 
     /// Asks placement for a partition's record, and tells its owner.
-    pub async fn hear_of(&self, partition: TopicPartition) -> Result<(), ApiError> {
+    pub async fn hear_of(self: &Arc<Self>, partition: TopicPartition) -> Result<(), ApiError> {
         match self.placement.partition(partition).await {
             // Older metadata does not know what was made since.
             Ok(_) if self.is_placement_older.load(Ordering::Relaxed) => {}
-            Ok(record) => self.tell(partition, Mail::Record(Box::new(record))),
+            Ok(record) => self.hear_record(record),
             // A record is made with its topic and goes with it: in this cluster's metadata, and not in an older copy
             // of it, an absence is a deletion.
             Err(error) if error.code == ErrorCode::UnknownPartition => {
                 if !self.is_placement_older.load(Ordering::Relaxed) {
-                    self.tell(partition, Mail::Deleted);
+                    let _ = self.deliver(partition, Mail::Deleted);
                 }
             }
             Err(error) => return Err(error),
@@ -319,7 +294,7 @@ impl StorageNode {
             generation: AtomicU32::new(generation.0),
             topics: TopicCache::open(&data.join("topics.json")),
             heard_ms: AtomicU64::new(0),
-            owners: DashMap::new(),
+            owners: Owners::default(),
             journal,
             journal_files,
             catalogue,
@@ -335,6 +310,7 @@ impl StorageNode {
             checkpoint: AtomicU64::new(state.checkpoint),
             reported: AtomicU64::new(recovered_end.saturating_sub(1)),
             is_placement_older: AtomicBool::new(false),
+            rest_after_ms: REST_AFTER_MS,
         });
         tokio::spawn(tell_owners(Arc::clone(&node), reports));
         node.metrics.damaged.set(state.quarantined as u64);
@@ -466,7 +442,10 @@ impl Recovering {
     fn start_owners(mut self, node: &Arc<Node>) {
         let mut batches: HashMap<TopicPartition, Vec<(Nonce, Batch, u64)>> = HashMap::new();
         let mut dropped: HashMap<TopicPartition, Vec<(Nonce, Extent)>> = HashMap::new();
+        // What the journal speaks of is not in the catalogue yet, or not as it is now.
+        let mut in_journal: BTreeSet<TopicPartition> = BTreeSet::new();
         for replayed in self.recovered.entries {
+            in_journal.extend(replayed.entry.partition());
             match replayed.entry {
                 JournalEntry::Append { meta, batch } => {
                     let segment = meta.segment;
@@ -483,11 +462,15 @@ impl Recovering {
             }
         }
         for (partition, mut replica) in self.replicas {
+            if !in_journal.contains(&partition) && replica.is_at_rest() {
+                node.owners.lay(partition);
+                continue;
+            }
             replica.restore((node.generation(), Epoch(0)), []);
             let batches = batches.remove(&partition).unwrap_or_default();
             let extents = self.extents.remove(&partition).unwrap_or_default();
             let dropped = dropped.remove(&partition).unwrap_or_default();
-            node.owner_or(partition, || owner::start(node, replica, batches, extents, dropped));
+            node.owners.awake_or(partition, || owner::start(node, replica, batches, extents, dropped));
         }
     }
 }
@@ -521,7 +504,7 @@ async fn report_room(node: Arc<Node>) {
 async fn shed(node: Arc<Node>) {
     loop {
         tokio::time::sleep(SHED_EVERY).await;
-        node.owners.iter().for_each(|owner| owner.shed_if_quiet());
+        node.owners.for_each_awake(|_, owner| owner.shed_if_quiet());
         tokio::task::block_in_place(|| node.topics.write());
     }
 }
@@ -534,7 +517,9 @@ async fn count(node: Arc<Node>) {
         node.metrics.journal_writes.set(stats.writes.load(Relaxed));
         node.metrics.journal_bytes.set(stats.bytes.load(Relaxed));
         node.metrics.tail_bytes.set(node.budget.used() as u64);
-        node.metrics.partitions.set(node.owners.len() as u64);
+        let (partitions, resting) = node.owners.count();
+        node.metrics.partitions.set(partitions as u64);
+        node.metrics.resting.set(resting as u64);
     }
 }
 

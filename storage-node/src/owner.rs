@@ -1,7 +1,10 @@
 //! The owner task of one partition: steps the core, carries out its effects, serves its readers.
 
+pub mod groups;
+mod image;
 mod letting_go;
 mod reading;
+pub mod resting;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -10,28 +13,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cores::Rules;
+use cores::groups::Log;
 use cores::partition::{Effect, Input, Now, Partition, Progress, Token};
 use cores::replica::Replica;
 use service::connection::FrameSender;
 use service::{clock, random};
 use tokio::sync::{mpsc, oneshot};
-use types::{Epoch, ErrorCode, Generation, NodeId, Nonce, Offset, PartitionRecord, TopicPartition};
+use types::{Epoch, ErrorCode, Generation, NodeId, Nonce, Offset, PartitionRecord};
 use wire::frame::{
     AppendRequest, CopyRequest, DescribeRequest, FenceReply, FenceRequest, FetchRequest, Frame, OpenRequest,
     PeerMessage, PeerReply, Refusal,
 };
+use wire::groups::GroupQuestion;
 use wire::inventory::HeldPartition;
 use wire::journal::JournalEntry;
 use wire::{Batch, DedupeSnapshot};
 
-use crate::catalogue::{CopyMark, Extent, PartitionImage, SegmentImage};
+use crate::catalogue::Extent;
 use crate::copy::{self, CopiedBatches};
-use crate::flush::{FlushAnswer, FlushJob};
+use crate::flush::FlushAnswer;
 use crate::journal::Request;
 use crate::mailbox::{Mailbox, Mails, mailbox};
 use crate::node::Node;
+use crate::owner::groups::Groups;
 use crate::owner::letting_go::Deletion;
+use crate::owner::resting::Calm;
+use crate::owners::Heard;
 use crate::tail::Tail;
+
+pub use image::restored;
 
 /// Who asked, and under which correlation id.
 pub type Asker = (FrameSender, u64);
@@ -49,10 +59,16 @@ pub enum Mail {
     /// Tells what is here; behind a fence of this generation, if one is given.
     Inventory(Option<Generation>, oneshot::Sender<Result<HeldPartition, Refusal>>),
     Copy(Asker, Box<CopyRequest>),
+    /// A question for the coordinator of this log, its log as it was read, and the word that a write of its is durable.
+    Ask(Asker, Box<GroupQuestion>),
+    GroupsRead(Nonce, Result<Box<Log>, String>),
+    GroupsWritten(Nonce, u64),
     /// How a copy that is made here goes on.
     Copied(Progress),
     CopiedBatches(Vec<Batch>, CopiedBatches),
     Record(Box<PartitionRecord>),
+    /// A failover was asked for and there is nowhere to go.
+    NoPair,
     Deleted,
     Durable(u64),
     Fetch(Asker, Box<FetchRequest>),
@@ -78,6 +94,11 @@ pub struct OwnerHandle {
 impl OwnerHandle {
     pub fn tell(&self, mail: Mail) {
         self.mailbox.send(mail);
+    }
+
+    /// Gives the mail back if the owner has ended, or rests.
+    pub fn offer(&self, mail: Mail) -> Result<(), Mail> {
+        self.mailbox.offer(mail)
     }
 
     /// Called now and then: an owner without work gives memory back.
@@ -124,6 +145,12 @@ struct Owner {
     is_flushing: bool,
     /// How far the deletion of the topic is.
     deletion: Deletion,
+    /// Where this node leads a coordinator log and was asked something.
+    groups: Option<Box<Groups>>,
+    /// The newest record that came here.
+    heard: Heard,
+    /// When to fall asleep, in monotonic ms, if nothing comes.
+    rest_ms: Option<u64>,
 }
 
 /// Mails after which what they brought goes to the journal, however many more there are.
@@ -131,14 +158,39 @@ const MAILS_A_WRITE: usize = 256;
 /// Committed bytes that an owner sends to the flusher without being asked.
 const FLUSH_BYTES: usize = 32 * 1024 * 1024;
 
+/// Starts the owner of a partition as the catalogue has it; everything of it is sealed and in files.
+pub fn wake(node: &Arc<Node>, replica: Replica, extents: Vec<(Nonce, Extent)>, heard: Heard) -> OwnerHandle {
+    let (mut owner, mails) = new(node, replica, Vec::new(), extents, Vec::new());
+    owner.heard = heard;
+    owner.is_dirty = !owner.deletion.dropped.is_empty();
+    spawn(owner, mails)
+}
+
 /// Starts the owner of a partition that recovery, or an opening, brought here.
 pub fn start(
     node: &Arc<Node>,
     replica: Replica,
     batches: Vec<(Nonce, Batch, u64)>,
     extents: Vec<(Nonce, Extent)>,
-    mut dropped: Vec<(Nonce, Extent)>,
+    dropped: Vec<(Nonce, Extent)>,
 ) -> OwnerHandle {
+    let (owner, mails) = new(node, replica, batches, extents, dropped);
+    spawn(owner, mails)
+}
+
+fn spawn(owner: Box<Owner>, mails: Mails<Mail>) -> OwnerHandle {
+    let handle = owner.handle.clone();
+    tokio::spawn(owner.run(mails));
+    handle
+}
+
+fn new(
+    node: &Arc<Node>,
+    replica: Replica,
+    batches: Vec<(Nonce, Batch, u64)>,
+    extents: Vec<(Nonce, Extent)>,
+    mut dropped: Vec<(Nonce, Extent)>,
+) -> (Box<Owner>, Mails<Mail>) {
     let (sender, mails) = mailbox();
     let handle = OwnerHandle { mailbox: sender, appended: Arc::default() };
     let mut tail = Tail::new(Arc::clone(&node.budget), Arc::clone(&node.files));
@@ -161,7 +213,7 @@ pub fn start(
     let owner = Box::new(Owner {
         core: Partition::recovered(replica, node.me(), Rules::ALL),
         node: Arc::clone(node),
-        handle: handle.clone(),
+        handle,
         tail,
         askers: HashMap::new(),
         inventories: Vec::new(),
@@ -175,9 +227,11 @@ pub fn start(
         is_dirty: true,
         is_flushing: false,
         deletion: Deletion { dropped, ..Deletion::default() },
+        groups: None,
+        heard: Heard::default(),
+        rest_ms: None,
     });
-    tokio::spawn(owner.run(mails));
-    handle
+    (owner, mails)
 }
 
 fn now() -> Now {
@@ -190,7 +244,8 @@ impl Owner {
         self.let_go();
         let mut taken = Vec::new();
         loop {
-            let due = self.wakes.first().copied().into_iter().chain(self.parked.iter().map(|p| p.until_ms)).min();
+            let timers = self.wakes.first().copied().into_iter().chain(self.rest_ms).chain(self.groups_wake_ms());
+            let due = timers.chain(self.parked.iter().map(|p| p.until_ms)).min();
             let wait = due.map(|due| Duration::from_millis(due.saturating_sub(clock::monotonic_ms())));
             tokio::select! {
                 biased;
@@ -198,6 +253,7 @@ impl Owner {
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
             let is_idle = matches!(taken[..], [Mail::Shed]);
+            let calm = Calm::of(&taken);
             for (number, mail) in taken.drain(..).enumerate() {
                 self.handle_mail(mail);
                 if number % MAILS_A_WRITE == MAILS_A_WRITE - 1 {
@@ -217,7 +273,10 @@ impl Owner {
             }
             self.tail.evict();
             if self.deletion.is_flushed && self.is_deleted() {
-                return self.node.forget(self.core.replica().partition());
+                return self.node.owners.forget(self.core.replica().partition());
+            }
+            if self.rests(calm, &mut mails) {
+                return;
             }
         }
     }
@@ -233,6 +292,7 @@ impl Owner {
 
     fn on_time(&mut self) {
         let now_ms = clock::monotonic_ms();
+        self.look_after_groups(now_ms);
         if self.wakes.first().is_some_and(|due| *due <= now_ms) {
             self.wakes = self.wakes.split_off(&(now_ms + 1));
             self.step(Input::Tick);
@@ -287,13 +347,27 @@ impl Owner {
                 let token = self.token(asker);
                 self.step(Input::Copy { token, request });
             }
+            Mail::Ask(asker, question) => self.ask_groups(asker, *question),
+            Mail::GroupsRead(nonce, log) => self.groups_are_read(nonce, log),
+            Mail::GroupsWritten(nonce, write) => self.groups_written(nonce, write),
+            Mail::Copied(Progress::Whole { segment, end, record_version, description }) => {
+                self.step(Input::Copied(Progress::Whole { segment, end, record_version, description }));
+                if self.core.replica().segment(segment.nonce).is_none() {
+                    let partition = segment.partition;
+                    tracing::error!(%partition, end, "what was copied is not what its source says it has; it is copied anew");
+                }
+            }
             Mail::Copied(progress) => self.step(Input::Copied(progress)),
             Mail::CopiedBatches(batches, wait) => {
                 self.step(Input::Copied(Progress::Batches { nonce: wait.nonce, batches }));
                 self.copies.push(wait);
                 self.wake_copies();
             }
-            Mail::Record(record) => self.step(Input::Record(record)),
+            Mail::Record(record) => {
+                self.heard = self.heard.max((record.generation, record.version));
+                self.step(Input::Record(record));
+            }
+            Mail::NoPair => self.step(Input::NoPair),
             Mail::Deleted => {
                 if !self.core.replica().is_deleted() {
                     self.step(Input::Deleted);
@@ -404,7 +478,11 @@ impl Owner {
                     }
                 }
                 Effect::Reply { to, reply } => self.node.reply_to_leader(to, reply),
-                Effect::Answer { token, result } => self.answer(token, &Frame::Appended(result)),
+                Effect::Answer { token, result } => {
+                    if !self.groups_are_written(token, &result) {
+                        self.answer(token, &Frame::Appended(result));
+                    }
+                }
                 Effect::AnswerFence { token, result } => self.answer_fence(token, result),
                 Effect::AnswerOpen { token, result } => self.answer(token, &Frame::Opened(result)),
                 Effect::AskPlacement => self.node.ask_placement(self.core.replica().partition()),
@@ -466,76 +544,13 @@ impl Owner {
             tokio::time::sleep(Duration::from_millis((random::wide() % 20) as u64)).await;
             match placement.failover(partition, nonce).await {
                 Ok(record) => handle.tell(Mail::Record(Box::new(record))),
-                Err(error) => tracing::warn!(%error, %partition, "a failover was asked for and did not happen"),
+                Err(error) => {
+                    tracing::warn!(%error, %partition, "a failover was asked for and did not happen");
+                    if error.code == ErrorCode::AzUnavailable {
+                        handle.tell(Mail::NoPair);
+                    }
+                }
             }
         });
     }
-
-    /// Everything committed that is in no file yet, and the state that goes with it.
-    fn flush_job(&mut self) -> FlushJob {
-        self.is_dirty = false;
-        self.is_flushing |= !self.is_deleted();
-        let replica = self.core.replica();
-        let (generation, epoch) = replica.floor();
-        let mut ends = BTreeMap::new();
-        let mut pieces = Vec::new();
-        let mut segments = Vec::new();
-        let mut copies = Vec::new();
-        for segment in replica.segments() {
-            let Some(durable) = segment.durable else { continue };
-            let nonce = segment.open.segment.nonce;
-            let end = segment.sealed.unwrap_or(segment.commit).min(durable);
-            // Of a segment sealed below what was known to be committed here the state at the seal is not known any more:
-            // what lies between is in the next segment.
-            let producers = segment.producers_at(end.max(segment.commit));
-            let producers = producers.unwrap_or_else(|| segment.committed.clone());
-            ends.insert(nonce, end);
-            let batches = self.tail.unflushed(nonce, end);
-            if !batches.is_empty() {
-                pieces.push((segment.open.clone(), batches));
-            }
-            segments.push(SegmentImage {
-                open: segment.open.clone(),
-                end,
-                chain: segment.chain_at(end),
-                sealed: segment.sealed,
-                is_damaged: segment.is_damaged,
-                producers: producers.snapshot(),
-            });
-            if segment.confirmed_for > 0 {
-                copies.push(CopyMark { nonce, record_version: segment.confirmed_for });
-            }
-        }
-        let needed = self.tail.journal_needed(&ends);
-        // What the journal still owes is in no image; so is what it holds above the ends.
-        self.is_dirty |= needed.is_some() || !self.owed.is_empty();
-        self.deletion.is_flushing = self.is_deleted();
-        let dropped = std::mem::take(&mut self.deletion.dropped);
-        FlushJob {
-            owner: self.handle.clone(),
-            image: PartitionImage { partition: replica.partition(), generation, epoch, segments, copies },
-            pieces,
-            dropped,
-            is_deleted: self.deletion.is_flushing,
-            needed,
-        }
-    }
-}
-
-/// The replica and extents of one partition as the catalogue had them.
-pub fn restored(image: PartitionImage) -> (TopicPartition, Replica) {
-    let mut replica = Replica::new(image.partition, Rules::ALL);
-    let segments = image.segments.into_iter().map(|stored| {
-        let producers = cores::producers::ProducerState::from_snapshot(&stored.producers);
-        let mut segment =
-            cores::replica::Segment::stored(stored.open, stored.end, stored.chain, stored.sealed, producers);
-        segment.is_damaged = stored.is_damaged;
-        let mark = image.copies.iter().find(|mark| mark.nonce == segment.open.segment.nonce);
-        segment.copied_for = mark.map_or(0, |mark| mark.record_version);
-        segment.confirmed_for = segment.copied_for;
-        segment
-    });
-    let segments: Vec<_> = segments.collect();
-    replica.restore((image.generation, image.epoch), segments);
-    (image.partition, replica)
 }

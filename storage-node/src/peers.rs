@@ -67,6 +67,11 @@ impl Peers {
         gone
     }
 
+    /// Where a node listens, as far as is known.
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        self.followers.get(&node).map(|link| link.address.clone())
+    }
+
     /// Notes where a node listens that an opening names, unless another is known to listen there.
     pub fn hear_of(&self, node: NodeId, address: &str) {
         if !self.followers.iter().any(|link| *link.key() != node && link.address == address) {

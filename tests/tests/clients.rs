@@ -23,6 +23,40 @@ fn confluent_kafka_produces_and_reads_with_assign() {
     }
 }
 
+/// Runs one of the Python programs on a topic of six partitions; it says `ok` at its end.
+fn python_group(cluster: &Cluster, program: &str, topic: &str, more: &[&str]) {
+    let python = tools().join("python/bin/python");
+    if !tool("Python clients", python.exists()) {
+        return;
+    }
+    let create = ["topic", "create", topic, "--partitions", "6", "--server", &cluster.http];
+    succeed(Command::new(tests::weir()).args(create), b"");
+    let script = format!("{}/clients/python/{program}.py", env!("CARGO_MANIFEST_DIR"));
+    let group = format!("{topic}-group");
+    let mut command = Command::new(&python);
+    command.args([&script, &cluster.kafka, topic, &group]).args(more);
+    let output = run(&mut command, b"", Duration::from_secs(170));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout == b"ok\n", "{program}: {text}");
+}
+
+#[test]
+fn groups_of_confluent_kafka_share_commit_and_come_back() {
+    let scratch = Scratch::new("group-confluent");
+    let cluster = Cluster::start(scratch.path());
+    for strategy in ["range", "cooperative-sticky"] {
+        python_group(&cluster, "group_confluent", strategy, &[strategy]);
+    }
+}
+
+#[test]
+fn groups_of_kafka_python_and_aiokafka_share_and_commit() {
+    let scratch = Scratch::new("group-python");
+    let cluster = Cluster::start(scratch.path());
+    python_group(&cluster, "group_kafka_python", "kp", &[]);
+    python_group(&cluster, "group_aiokafka", "aio", &[]);
+}
+
 #[test]
 fn apache_kafkas_console_tools_produce_and_read() {
     if !tool("Apache Kafka's tools", tools().join("java").exists()) {

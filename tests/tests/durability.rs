@@ -230,6 +230,58 @@ fn a_rolling_restart_goes_unnoticed() {
     assert!(read(&cluster, "t") == sorted((0..lines).map(|line| format!("line {line}"))), "not what was acknowledged");
 }
 
+/// With one zone left nothing can have two copies: that is said at once, and what is there is still read.
+#[test]
+fn with_one_zone_left_a_produce_is_refused_at_once() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("one-zone");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    create(&cluster, "t", "6");
+    let lines = || (0..300).map(|number| format!("line {number}"));
+    write(&cluster, "t", lines());
+    let url = format!("{}/v1/topics/t/records", cluster.http);
+    let produce = |value: &str| {
+        let body = format!("{{\"records\":[{{\"value\":\"{value}\",\"partition\":0}}]}}");
+        let began = Instant::now();
+        let (code, answer) = curl_json(&["-H", "content-type: application/json", "-d", &body, &url]);
+        (code, answer, began.elapsed())
+    };
+    let shown = succeed(&mut command(&cluster, &["topic", "describe", "t", "--output", "json"]), b"");
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    let partitions = shown["partitions"].as_array().expect("partitions");
+    let led: Vec<&Value> = partitions
+        .iter()
+        .filter(|partition| partition["leader"] == "n1")
+        .map(|partition| &partition["partition"])
+        .collect();
+    assert!(!led.is_empty(), "{shown}");
+    cluster.services[2].kill();
+    cluster.services[3].kill();
+    // The first may be with a leader already when its follower is found to be gone; whatever comes later is not.
+    std::thread::sleep(Duration::from_secs(8));
+    for _ in 0..3 {
+        let (code, answer, took) = produce("refused");
+        assert_eq!((code, &answer["code"]), (503, &"az_unavailable".into()), "{answer}");
+        assert_eq!((&answer["retryable"], &answer["side_effects"]), (&true.into(), &"none".into()), "{answer}");
+        assert!(took < Duration::from_secs(6), "after {took:?}");
+        println!("refused after {took:?}");
+    }
+    for partition in &led {
+        let url = format!("{}/v1/topics/t/partitions/{partition}/records?offset=earliest", cluster.http);
+        let (code, answer) = curl_json(&[&url]);
+        assert!(code == 200 && answer["records"].as_array().is_some_and(|records| !records.is_empty()), "{answer}");
+    }
+    cluster.services[3].start();
+    let began = Instant::now();
+    while produce("taken").0 != 200 {
+        assert!(began.elapsed() < Duration::from_secs(30), "two zones are there again");
+    }
+    let expected = sorted(lines().chain(["taken".to_owned()]));
+    assert!(read(&cluster, "t") == expected, "what was refused is nowhere, what was acknowledged is there");
+}
+
 /// Two disks are lost at once, before anything was copied: what was on both is gone, and says so until an operator goes
 /// on without it. Everything else is untouched, and no offset is used twice.
 #[test]

@@ -108,6 +108,28 @@ error_codes! {
     MethodNotAllowed = 33, "method_not_allowed", No, None;
     /// A request's body did not come in time; nothing of it was used.
     BodyTimedOut = 34, "body_timed_out", Yes, None;
+    /// The node that leads the group's log is not the one that was asked, or is not known.
+    NotCoordinator = 35, "not_coordinator", Yes, None;
+    /// The coordinator reads its log.
+    CoordinatorLoading = 36, "coordinator_loading", Yes, None;
+    InvalidGroup = 37, "invalid_group", No, None;
+    GroupNotFound = 38, "group_not_found", No, None;
+    /// The group has members.
+    GroupNotEmpty = 39, "group_not_empty", No, None;
+    /// A member subscribes to the topic.
+    GroupSubscribed = 40, "group_subscribed", No, None;
+    /// The group has as many members as it may.
+    GroupFull = 41, "group_full", No, None;
+    UnknownMember = 42, "unknown_member", No, None;
+    /// Another member has taken the instance's place (KIP-345).
+    FencedInstance = 43, "fenced_instance", No, None;
+    IllegalGeneration = 44, "illegal_generation", No, None;
+    /// The member is to join again.
+    RebalanceInProgress = 45, "rebalance_in_progress", Yes, None;
+    /// No way of assigning is supported by all members, or the group has another protocol type.
+    InconsistentProtocol = 46, "inconsistent_protocol", No, None;
+    InvalidSessionTimeout = 47, "invalid_session_timeout", No, None;
+    OffsetMetadataTooLarge = 48, "offset_metadata_too_large", No, None;
 }
 
 #[cfg(test)]

@@ -53,9 +53,9 @@ pub const FENCE_RETRY_MS: u64 = 200;
 /// How often a storage node says on each connection that it is there, in ms.
 pub const ALIVE_MS: u64 = 100;
 /// A connection to a storage node on which nothing at all comes for this long, in ms, is given up, and seen to be so
-/// within half as long again; a node says no word to who has fallen silent for so long.
+/// within half as long again; a node sends nothing to who has fallen silent for so long.
 pub const SILENT_MS: u64 = 500;
-/// How long a new connection to a storage node may be without a first word, in ms.
+/// How long a new connection to a storage node may be without a first keepalive, in ms.
 pub const FIRST_WORD_MS: u64 = 300;
 /// How long a failover waits for a new pair to open a segment, in ms.
 pub const OPEN_TIMEOUT_MS: u64 = 500;
@@ -120,7 +120,31 @@ pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 pub const HEARTBEAT_TIMEOUT_MS: u64 = 10_000;
 /// How often gateways and nodes say that they are alive, in ms.
 pub const HEARTBEAT_MS: u64 = 2_000;
+/// A disk is slow whose journal writes take so many times longer than its peers' (their median), and at least so long, in
+/// µs, for so long, in ms.
+pub const SLOW_FACTOR: u64 = 5;
+pub const SLOW_WRITE_US_MIN: u64 = 20_000;
+pub const SLOW_AFTER_MS: u64 = 10_000;
+/// For how long open segments leave it, in ms, the first time; each further time is twice as long, up to so many times.
+pub const SLOW_REST_MS: u64 = 300_000;
+pub const SLOW_REST_DOUBLINGS: u32 = 4;
 
+/// Members of a group, ids that were only promised included.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+pub const GROUP_NAME_BYTES_MAX: usize = 1_024;
+/// Session timeouts that members may ask for, in ms (`group.min.session.timeout.ms`, `group.max.session.timeout.ms`).
+pub const GROUP_SESSION_MS_MIN: i32 = 6_000;
+pub const GROUP_SESSION_MS_MAX: i32 = 1_800_000;
+/// `offset.metadata.max.bytes`.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+/// How long the offsets of a group without members are kept, in ms (`offsets.retention.minutes`).
+pub const OFFSETS_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
+/// How often that is looked for, in ms.
+pub const OFFSETS_EXPIRE_EVERY_MS: u64 = 60_000;
+/// Records of a coordinator log after which a snapshot of all groups stands for what came before.
+pub const OFFSETS_SNAPSHOT_RECORDS: usize = 10_000;
+/// Coordinator logs of a cluster.
+pub const COORDINATOR_LOGS: i32 = 8;
 const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < FRAME_BYTES_MAX, "a frame holds any batch");
 const _: () = assert!(BATCH_BYTES_MAX < JOURNAL_WRITE_BYTES_MAX, "a write holds any batch");
@@ -132,5 +156,5 @@ const _: () = assert!(JOURNAL_FILE_BYTES.is_multiple_of(JOURNAL_BLOCK_BYTES as u
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= FRAME_BYTES_MAX, "a frame holds any fetch answer");
 const _: () = assert!(APPEND_DEADLINE_MS as i64 * 2 < SESSION_EXPIRY_MS, "a lane gives up first");
 const _: () = assert!(TAIL_BUDGET_BYTES < UNFLUSHED_BYTES_MAX, "files are written in haste long before");
-const _: () = assert!(ALIVE_MS * 3 < SILENT_MS, "three words may be late");
+const _: () = assert!(ALIVE_MS * 3 < SILENT_MS, "three keepalives may be late");
 const _: () = assert!(HEARTBEAT_MS * 3 < HEARTBEAT_TIMEOUT_MS);

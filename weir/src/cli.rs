@@ -42,6 +42,9 @@ pub enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Consumer groups: list, describe, lag, set their offsets, delete
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Write records, one per line of the input
     #[command(after_help = "Example:\n  printf 'k:v\\n' | weir produce orders -K :")]
     Produce(ProduceOptions),
@@ -140,6 +143,7 @@ pub enum PlacementCommand {
     /// Write all metadata to a file, while placement runs
     #[command(after_help = "Example:\n  weir placement backup weir.json")]
     Backup {
+        /// Where to; a file that is there is replaced
         file: PathBuf,
         /// Placement's addresses
         #[arg(
@@ -154,6 +158,7 @@ pub enum PlacementCommand {
     /// Make metadata anew from a backup and from what the storage nodes hold, while no placement runs
     #[command(after_help = "Example:\n  weir placement restore weir.json --store redb:/var/lib/weir/placement-new")]
     Restore {
+        /// What `weir placement backup` wrote
         file: PathBuf,
         #[command(flatten)]
         options: RestoreOptions,
@@ -173,7 +178,7 @@ pub struct RestoreOptions {
     /// Where the new metadata goes: redb:DIR, or etcd:URL,URL; it must be empty
     #[arg(long, value_name = "STORE")]
     pub store: String,
-    /// A storage node's data path, more than once; those in the backup are asked in any case
+    /// A storage node's data path, more than once; `restore` asks those in the backup in any case
     #[arg(long, value_name = "HOST:PORT")]
     pub node: Vec<String>,
     /// A storage node that is gone for good, more than once: what only it had is lost
@@ -281,6 +286,57 @@ pub struct Target {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List groups
+    #[command(after_help = "Example:\n  weir group list")]
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show a group's members, what each reads, and how far behind it is
+    #[command(after_help = "Example:\n  weir group describe billing")]
+    Describe {
+        group: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show how far behind a group is: in records, and by the age of the first record that it has not read
+    #[command(after_help = "Example:\n  weir group lag billing")]
+    Lag {
+        group: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Set where a group goes on; it must have no members
+    #[command(
+        after_help = "Examples:\n  weir group reset billing --topic orders --to earliest\n  weir group reset billing --topic orders -p 3 --to 1200 --dry-run\n  weir group reset billing --topic orders --to @1764150000000"
+    )]
+    Reset {
+        group: String,
+        #[arg(long)]
+        topic: String,
+        /// Only this partition, more than once; all unless given
+        #[arg(short = 'p', long, value_name = "PARTITION")]
+        partition: Vec<i32>,
+        /// earliest, latest, an offset, or @ and ms since 1970
+        #[arg(long, value_name = "PLACE")]
+        to: String,
+        /// Only tell
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete a group and its offsets; it must have no members
+    #[command(after_help = "Example:\n  weir group delete billing")]
+    Delete {
+        group: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum TopicCommand {
     /// Create a topic
     #[command(after_help = "Example:\n  weir topic create orders --partitions 6 --config max.message.bytes=2000000")]
@@ -382,7 +438,7 @@ pub enum PartitionCommand {
     ///
     /// A partition without an intact copy is offline until one comes back. If none will, this takes what is lost out of
     /// it: readers go on behind the gap, offsets in it are never used again, and a copy that comes back after all is
-    /// deleted.
+    /// deleted. Exits with 1 if something is lost and nothing was accepted.
     #[command(
         after_help = "Example:\n  weir partition accept-loss orders 0          shows what is lost\n  weir partition accept-loss orders 0 --yes    goes on without it"
     )]

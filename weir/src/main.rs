@@ -80,6 +80,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::StorageNode(options) => services::storage_node(options).await,
         Command::Gateway(options) => services::gateway(options).await,
         Command::Topic(command) => commands::topic::run(command).await,
+        Command::Group(command) => commands::group::run(command).await,
         Command::Produce(options) => commands::produce::run(options).await,
         Command::Consume(options) => commands::consume::run(options).await,
         Command::Status { target } => commands::operate::status(target).await,

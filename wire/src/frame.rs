@@ -13,13 +13,14 @@ use types::{
 use crate::batch::Batch;
 use crate::codec::{DecodeError, Reader};
 use crate::dedupe::{DedupeKey, DedupeSnapshot};
+use crate::groups::{GroupQuestion, GroupReply};
 use crate::inventory::{Inventory, InventoryRequest};
 use crate::journal::{AppendMeta, OpenMeta};
 use crate::layout::{Layout, layout};
 
 /// The newest version. Each frame carries the oldest version that has its kind, so that nodes of the release before
 /// this one understand all that they can.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 const OLDEST: u8 = 3;
 
 /// The oldest version that has a kind.
@@ -27,6 +28,7 @@ fn version_of(kind: u8) -> u8 {
     match kind {
         0..=16 => 3,
         17..=21 => 4,
+        22..=24 => 5,
         _ => VERSION,
     }
 }
@@ -279,6 +281,9 @@ pub enum Frame {
     Copy(Box<CopyRequest>),
     Copied(Result<CopyReply, Refusal>),
     Inventory(InventoryRequest),
+    /// A question for the coordinator that leads a log.
+    Ask(Box<GroupQuestion>),
+    Told(Result<Box<GroupReply>, Refusal>),
     Inventoried(Result<Box<Inventory>, Refusal>),
 }
 
@@ -451,6 +456,14 @@ impl Frame {
                 result.put(&mut out);
                 20
             }
+            Self::Ask(question) => {
+                question.put(&mut out);
+                25
+            }
+            Self::Told(result) => {
+                result.put(&mut out);
+                26
+            }
         };
         out[4] = version_of(kind);
         out[5] = kind;
@@ -505,6 +518,8 @@ impl Frame {
             22 => Self::Copy(Layout::take(r)?),
             23 => Self::Inventory(Layout::take(r)?),
             24 => Self::Inventoried(Layout::take(r)?),
+            25 => Self::Ask(Layout::take(r)?),
+            26 => Self::Told(Layout::take(r)?),
             other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
         };
         reader.finish()?;

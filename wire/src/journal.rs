@@ -190,6 +190,18 @@ impl EncodedEntry {
 }
 
 impl JournalEntry {
+    /// Whose it is; nobody's after a silence.
+    pub fn partition(&self) -> Option<TopicPartition> {
+        Some(match self {
+            Self::Append { meta, .. } => meta.segment.partition,
+            Self::Open(open) => open.segment.partition,
+            Self::Fence { partition, .. } | Self::Delete { partition } => *partition,
+            Self::Seal { segment, .. } | Self::Drop { segment } => segment.partition,
+            Self::Copied(copied) => copied.segment.partition,
+            Self::Idle => return None,
+        })
+    }
+
     pub fn encode(&self) -> EncodedEntry {
         let mut head = BytesMut::with_capacity(192);
         let mut tail = None;

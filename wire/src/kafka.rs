@@ -6,10 +6,14 @@
 //! against the `kafka-protocol` crate, byte for byte (ADR 0002).
 
 mod admin;
+mod cluster;
+mod configs;
 mod errors;
 mod fetch;
+mod groups;
 mod header;
 mod meta;
+mod offsets;
 mod produce;
 #[cfg(test)]
 mod tests;
@@ -20,10 +24,14 @@ use types::TopicId;
 use crate::codec::{DecodeError, Reader, Writer};
 
 pub use admin::*;
+pub use cluster::*;
+pub use configs::*;
 pub use errors::KafkaError;
 pub use fetch::*;
+pub use groups::*;
 pub use header::*;
 pub use meta::*;
+pub use offsets::*;
 pub use produce::*;
 
 /// The version of a message and whether its encoding is flexible (KIP-482).
@@ -178,6 +186,17 @@ impl Field for Option<Bytes> {
         if let Some(bytes) = self {
             writer.splice(bytes);
         }
+    }
+}
+
+impl Field for Bytes {
+    fn read(reader: &mut Reader, version: Version) -> Result<Self, DecodeError> {
+        Option::<Self>::read(reader, version)?.ok_or(DecodeError::Length { what: "bytes", length: -1 })
+    }
+
+    fn write(&self, writer: &mut Writer, version: Version) {
+        write_length(writer, version, false, Some(self.len()));
+        writer.splice(self);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod compression;
 pub mod dedupe;
 pub mod frame;
+pub mod groups;
 pub mod inventory;
 pub mod journal;
 pub mod kafka;

@@ -53,6 +53,16 @@ fn begin(open: bool) -> (Failover, Vec<Effect>) {
     Failover::begin(0, record(open), 7, candidates(), vec![Nonce(9), Nonce(8)], Goal::Open, Rules::ALL)
 }
 
+#[test]
+fn a_pair_is_two_zones_that_are_there() {
+    let mut candidates = candidates();
+    assert!(has_pair(&candidates, &[NodeId(1)]));
+    assert!(!has_pair(&candidates, &[NodeId(1), NodeId(3)]));
+    candidates[2].az = "az-2".into();
+    assert!(!has_pair(&candidates, &[NodeId(1)]), "two nodes of one zone");
+    assert!(!has_pair(&[], &[]));
+}
+
 fn opening(effects: &[Effect]) -> &OpenRequest {
     effects
         .iter()

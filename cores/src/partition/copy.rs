@@ -33,6 +33,10 @@ pub enum Progress {
 pub struct Copying(BTreeSet<Nonce>);
 
 impl Copying {
+    pub fn is_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     pub fn is_under_way(&self, nonce: Nonce) -> bool {
         self.0.contains(&nonce)
     }

@@ -56,6 +56,8 @@ pub struct Leader {
     follower_down_ms: Option<u64>,
     /// There is a connection again: an answer comes over it.
     is_follower_back: bool,
+    /// Nothing that is new can get a second copy until the follower is back.
+    has_no_pair: bool,
     /// When a follower that stays away is next complained of.
     next_call_ms: u64,
     visible: Option<Offset>,
@@ -119,6 +121,7 @@ impl Leader {
             follower_durable: None,
             follower_down_ms: None,
             is_follower_back: false,
+            has_no_pair: false,
             next_call_ms: 0,
             visible: None,
             waiters: VecDeque::new(),
@@ -151,6 +154,7 @@ impl Leader {
             follower_durable: Some(segment.commit),
             follower_down_ms: None,
             is_follower_back: false,
+            has_no_pair: false,
             next_call_ms: 0,
             visible: Some(segment.commit),
             waiters: VecDeque::new(),
@@ -228,6 +232,9 @@ impl Leader {
             // After the judgement: of what is in the log already it would be no true word that nothing happened.
             Verdict::New | Verdict::Gap if no_room.is_some() => {
                 out.extend(no_room.map(|refusal| Effect::Answer { token, result: Err(*refusal) }));
+            }
+            Verdict::New | Verdict::Gap if self.has_no_pair => {
+                refuse(out, ErrorCode::AzUnavailable, "no storage node in a second zone is there for the other copy");
             }
             Verdict::New => self.accept(now, token, *request, dedupe, replica, out),
             Verdict::Duplicate(found) => {
@@ -472,12 +479,18 @@ impl Leader {
         }
     }
 
+    /// There is no other follower to be had. What is new is refused rather than left waiting, until this one answers.
+    pub(super) fn no_pair(&mut self) {
+        self.has_no_pair = self.follower_down_ms.is_some();
+    }
+
     /// The follower answers: it is there. What it lacks it says next, and is sent again.
     fn follower_answers(&mut self, now: Now, out: &mut Vec<Effect>) {
         if !std::mem::take(&mut self.is_follower_back) {
             return;
         }
         let Some(since) = self.follower_down_ms.take() else { return };
+        self.has_no_pair = false;
         let is_late = now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS;
         if is_late {
             out.push(Effect::RequestFailover { segment: self.segment() });

@@ -195,6 +195,31 @@ fn without_room_what_the_log_holds_is_answered_and_what_is_new_is_refused() {
     assert_eq!(tokens, [1, 2]);
 }
 
+/// Without a second zone nothing is left waiting for its deadline; what the log holds is told from what is new all the same.
+#[test]
+fn without_a_pair_what_is_new_is_refused_until_the_follower_is_back() {
+    let mut leader = leader();
+    let append = |leader: &mut Partition, token, number| {
+        let input = Input::Append { token, request: request("v", number, false), no_room: None };
+        leader.step(Now::default(), input)
+    };
+    leader.step(Now::default(), Input::NoPair);
+    let is_written = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Journal(_)));
+    assert!(is_written(&append(&mut leader, 1, 0)), "the follower is there: the word is old");
+    leader.step(Now::default(), Input::PeerDown { node: FOLLOWER.node });
+    assert!(is_written(&append(&mut leader, 2, 1)), "it may be back in a moment");
+    leader.step(Now::default(), Input::NoPair);
+    let refused = append(&mut leader, 3, 2);
+    assert!(
+        matches!(&refused[..], [Effect::Answer { token: 3, result: Err(why) }] if why.code == ErrorCode::AzUnavailable)
+    );
+    assert!(append(&mut leader, 4, 0).is_empty(), "it is in the log, and waits like the first");
+    leader.step(Now::default(), Input::PeerUp { node: FOLLOWER.node });
+    let durable = PeerReply::Durable { segment: segment(), incarnation: FOLLOWER.incarnation, end: 0 };
+    leader.step(Now::default(), Input::PeerReply { from: FOLLOWER.node, reply: durable });
+    assert!(is_written(&append(&mut leader, 5, 2)));
+}
+
 /// A copy that is only being made knows the producers of what it has. A leader that went on from there would take a
 /// resend of anything later for something new.
 #[test]

@@ -21,7 +21,7 @@ pub async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, 
 
 /// The status with the names of topics and nodes instead of their ids.
 fn named(gateway: &Gateway, status: &Status) -> Value {
-    let topics = gateway.map.topics(gateway.tenant);
+    let topics = gateway.map.all_topics(gateway.tenant);
     let topic = |id: TopicPartition| topics.iter().find(|topic| topic.id == id.topic).map(|topic| topic.name.clone());
     let node = |id| status.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
     let repair = |repair: &service::api::RepairStatus| {
@@ -36,6 +36,7 @@ fn named(gateway: &Gateway, status: &Status) -> Value {
             "for_ms": repair.for_ms,
         })
     };
+    let offline = |id: &TopicPartition| json!({ "topic": topic(*id), "topic_id": id.topic, "partition": id.partition });
     let event = |event: &service::api::Event| {
         let mut text = event.text.clone();
         for topic in &topics {
@@ -46,6 +47,7 @@ fn named(gateway: &Gateway, status: &Status) -> Value {
     json!({
         "nodes": status.nodes,
         "partitions": status.partitions,
+        "offline": status.offline.iter().map(offline).collect::<Vec<_>>(),
         "repairs": status.repairs.iter().map(repair).collect::<Vec<_>>(),
         "events": status.events.iter().map(event).collect::<Vec<_>>(),
     })

@@ -23,7 +23,8 @@ use super::record::{self, NewRecord};
 use crate::Gateway;
 use crate::error::refuse;
 use crate::lane::{self, NewAppend};
-use crate::topics::{bytes_max, ensure, is_log_append_time};
+use crate::configs::{bytes_max, is_log_append_time};
+use crate::topics::ensure;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -74,7 +74,7 @@ fn by_id(gateway: &Gateway, id: TopicId) -> MetadataTopic {
     }
 }
 
-fn show(gateway: &Gateway, topic: &TopicRecord) -> MetadataTopic {
+pub fn show(gateway: &Gateway, topic: &TopicRecord) -> MetadataTopic {
     let gateways = gateway.map.gateways();
     let shown = usize::try_from(topic.replication_factor).unwrap_or(1).clamp(1, gateways.len().max(1));
     let partitions = (0..topic.partitions).map(|partition| {

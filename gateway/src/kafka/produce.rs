@@ -17,7 +17,7 @@ use super::{Pending, Reply};
 use crate::Gateway;
 use crate::error::{kafka_code, refuse};
 use crate::lane::{self, NewAppend};
-use crate::topics::{bytes_max, is_log_append_time};
+use crate::configs::{bytes_max, is_log_append_time};
 
 type Outcome = tokio::sync::oneshot::Receiver<Result<Appended, Refusal>>;
 

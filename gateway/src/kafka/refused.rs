@@ -8,10 +8,18 @@ use std::future::ready;
 use bytes::Bytes;
 use wire::codec::Reader;
 use wire::kafka::{
-    ApiKey, ApiVersionsResponse, Coordinator, CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic,
-    FetchResponse, FindCoordinatorResponse, InitProducerIdResponse, KafkaError, ListOffsetsPartitionResponse,
-    ListOffsetsResponse, ListOffsetsTopicResponse, MetadataResponse, MetadataTopic, ProducePartitionResponse,
-    ProduceResponse, ProduceTopicResponse,
+    AclCreationResult, AlterConfigsResponse, AlteredResource, ApiKey, ApiVersionsResponse, Coordinator,
+    CreateAclsResponse, CreatePartitionsResponse, CreatePartitionsResult, CreateTopicsResponse, CreatedTopic,
+    DeleteAclsResponse, DeleteAclsResult, DeleteGroupsResponse, DeleteTopicsResponse, DeletedGroup, DeletedTopic,
+    DescribeAclsResponse, DescribeClientQuotasResponse, DescribeClusterResponse, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeGroupsResponse, DescribeLogDirsResponse, DescribeTopicPartitionsResponse,
+    DescribedGroup, DescribedTopic, EpochPartitionResult, EpochTopicResult, FetchResponse, FindCoordinatorResponse,
+    HeartbeatResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, KafkaError,
+    LeaveGroupResponse, ListGroupsResponse, ListOffsetsPartitionResponse, ListOffsetsResponse,
+    ListOffsetsTopicResponse, ListPartitionReassignmentsResponse, LogDirsResult, MetadataResponse, MetadataTopic,
+    OffsetCommitPartitionResponse, OffsetCommitResponse, OffsetCommitTopicResponse, OffsetDeleteResponse,
+    OffsetFetchGroupResponse, OffsetFetchPartitionResponse, OffsetFetchResponse, OffsetFetchTopicResponse,
+    OffsetForLeaderEpochResponse, ProducePartitionResponse, ProduceResponse, ProduceTopicResponse, SyncGroupResponse,
 };
 
 use super::{Pending, Reply, answer};
@@ -62,6 +70,83 @@ pub fn refuse(reply: Reply, body: Bytes, error: KafkaError, message: &str) -> Op
             answer(reply, ready(DeleteTopicsResponse { responses, ..Default::default() }))
         }
         ApiKey::InitProducerId => answer(reply, ready(InitProducerIdResponse { error, ..Default::default() })),
+        ApiKey::OffsetCommit => {
+            let partitions = vec![OffsetCommitPartitionResponse { error, ..Default::default() }];
+            let topics = vec![OffsetCommitTopicResponse { name: String::new(), partitions }];
+            answer(reply, ready(OffsetCommitResponse { throttle_ms: 0, topics }))
+        }
+        ApiKey::OffsetFetch => {
+            let groups = vec![OffsetFetchGroupResponse { error, ..Default::default() }];
+            let partitions = vec![OffsetFetchPartitionResponse { error, ..Default::default() }];
+            let topics = vec![OffsetFetchTopicResponse { name: String::new(), partitions }];
+            answer(reply, ready(OffsetFetchResponse { throttle_ms: 0, error, topics, groups }))
+        }
+        ApiKey::JoinGroup => {
+            let protocol_name = Some(String::new());
+            answer(reply, ready(JoinGroupResponse { error, protocol_name, ..Default::default() }))
+        }
+        ApiKey::Heartbeat => answer(reply, ready(HeartbeatResponse { throttle_ms: 0, error })),
+        ApiKey::LeaveGroup => answer(reply, ready(LeaveGroupResponse { error, ..Default::default() })),
+        ApiKey::SyncGroup => answer(reply, ready(SyncGroupResponse { error, ..Default::default() })),
+        ApiKey::DescribeGroups => {
+            let groups = vec![DescribedGroup { error, ..Default::default() }];
+            answer(reply, ready(DescribeGroupsResponse { throttle_ms: 0, groups }))
+        }
+        ApiKey::ListGroups => answer(reply, ready(ListGroupsResponse { error, ..Default::default() })),
+        ApiKey::DeleteGroups => {
+            let results = vec![DeletedGroup { group_id: String::new(), error }];
+            answer(reply, ready(DeleteGroupsResponse { throttle_ms: 0, results }))
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            let partitions = vec![EpochPartitionResult { error, ..Default::default() }];
+            let topics = vec![EpochTopicResult { name: String::new(), partitions }];
+            answer(reply, ready(OffsetForLeaderEpochResponse { throttle_ms: 0, topics }))
+        }
+        ApiKey::DescribeAcls => {
+            answer(reply, ready(DescribeAclsResponse { error, error_message, ..Default::default() }))
+        }
+        ApiKey::CreateAcls => {
+            let results = vec![AclCreationResult { error, error_message }];
+            answer(reply, ready(CreateAclsResponse { throttle_ms: 0, results }))
+        }
+        ApiKey::DeleteAcls => {
+            let results = vec![DeleteAclsResult { error, error_message, matches: Vec::new() }];
+            answer(reply, ready(DeleteAclsResponse { throttle_ms: 0, results }))
+        }
+        ApiKey::DescribeConfigs => {
+            let results = vec![DescribeConfigsResult { error, error_message, ..Default::default() }];
+            answer(reply, ready(DescribeConfigsResponse { throttle_ms: 0, results }))
+        }
+        ApiKey::AlterConfigs => {
+            let responses = vec![AlteredResource { error, error_message, ..Default::default() }];
+            answer(reply, ready(AlterConfigsResponse { throttle_ms: 0, responses }))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let responses = vec![AlteredResource { error, error_message, ..Default::default() }];
+            answer(reply, ready(IncrementalAlterConfigsResponse { throttle_ms: 0, responses }))
+        }
+        ApiKey::DescribeLogDirs => {
+            let results = vec![LogDirsResult { error, ..Default::default() }];
+            answer(reply, ready(DescribeLogDirsResponse { error, results, ..Default::default() }))
+        }
+        ApiKey::CreatePartitions => {
+            let results = vec![CreatePartitionsResult { name: String::new(), error, error_message }];
+            answer(reply, ready(CreatePartitionsResponse { throttle_ms: 0, results }))
+        }
+        ApiKey::ListPartitionReassignments => {
+            answer(reply, ready(ListPartitionReassignmentsResponse { error, error_message, ..Default::default() }))
+        }
+        ApiKey::DescribeClientQuotas => {
+            answer(reply, ready(DescribeClientQuotasResponse { error, error_message, ..Default::default() }))
+        }
+        ApiKey::DescribeCluster => {
+            answer(reply, ready(DescribeClusterResponse { error, error_message, ..Default::default() }))
+        }
+        ApiKey::DescribeTopicPartitions => {
+            let topics = vec![DescribedTopic { error, ..Default::default() }];
+            answer(reply, ready(DescribeTopicPartitionsResponse { topics, ..Default::default() }))
+        }
+        ApiKey::OffsetDelete => answer(reply, ready(OffsetDeleteResponse { error, ..Default::default() })),
     })
 }
 

@@ -3,7 +3,7 @@
 use axum::routing::get;
 use axum::{Json, Router};
 use dashmap::DashMap;
-use service::alive::Words;
+use service::alive::Keepalives;
 use service::api::{MapChanges, PlacementClient};
 use service::connection::{self, FrameSender};
 use service::drain;
@@ -64,14 +64,14 @@ impl FakeLeader {
     fn on(stream: TcpStream) -> Self {
         let (sender, mut reader) = connection::start(stream);
         let (told, frames) = mpsc::unbounded_channel();
-        let words = sender.clone();
+        let keepalive_sender = sender.clone();
         tokio::spawn(async move {
-            let mut saying = Words::new(&reader);
-            let word = || {
-                words.send(&Frame::Room { refused: None }, 0);
+            let mut keepalives = Keepalives::new(&reader);
+            let keepalive = || {
+                keepalive_sender.send(&Frame::Room { refused: None }, 0);
                 true
             };
-            while let Some((correlation, frame)) = saying.next(&mut reader, word).await {
+            while let Some((correlation, frame)) = keepalives.next(&mut reader, keepalive).await {
                 if !matches!(frame, Frame::Room { .. }) && told.send((correlation, frame)).is_err() {
                     return;
                 }

@@ -106,7 +106,7 @@ fn bench(name: &str, is_open: bool) -> Bench {
         generation: AtomicU32::new(0),
         topics: TopicCache::open(&dir.join("topics.json")),
         heard_ms: AtomicU64::new(0),
-        owners: DashMap::new(),
+        owners: Owners::default(),
         journal,
         journal_files: gated,
         catalogue: Catalogue::open(&dir.join("catalogue.redb"), false).expect("a catalogue"),
@@ -122,8 +122,9 @@ fn bench(name: &str, is_open: bool) -> Bench {
         checkpoint: AtomicU64::new(0),
         reported: AtomicU64::new(0),
         is_placement_older: AtomicBool::new(false),
+        rest_after_ms: 20,
     });
-    node.owner_or(PARTITION, || {
+    node.owners.awake_or(PARTITION, || {
         owner::start(&node, ReplicaCore::new(PARTITION, Rules::ALL), Vec::new(), Vec::new(), Vec::new())
     });
     Bench { dir, files, node, reports, jobs }
@@ -176,6 +177,29 @@ fn follow(node: &Node, count: i64, bytes: usize) {
         let next = batch.chain_after(chain);
         tell(PeerMessage::Append { meta, chain_before: chain, batch });
         chain = next;
+    }
+}
+
+/// The record in which what [`follow`] brought ends at `end`.
+fn sealed_at(end: i64) -> PartitionRecord {
+    PartitionRecord {
+        account: AccountId(1),
+        cluster: ClusterId(1),
+        topic: PARTITION.topic,
+        partition: PARTITION.partition,
+        generation: Generation(1),
+        epoch: Epoch(1),
+        log_start: 0,
+        chain: vec![types::SegmentRecord {
+            generation: Generation(1),
+            epoch: Epoch(1),
+            nonce: Nonce(5),
+            base: 0,
+            end: Some(end),
+            replicas: [Replica { node: NodeId(1), incarnation: Incarnation(6) }, ME],
+        }],
+        version: 2,
+        gaps: Vec::new(),
     }
 }
 
@@ -239,7 +263,7 @@ async fn a_restart_lets_go_of_what_lies_above_a_seal() {
         (segment.nonce, builder.finish(Codec::None).expect("a batch").placed_at(offset, 1), 4096 * offset as u64)
     });
     let batches = batches.collect();
-    bench.node.owner_or(other, || owner::start(&bench.node, replica, batches, Vec::new(), Vec::new()));
+    bench.node.owners.awake_or(other, || owner::start(&bench.node, replica, batches, Vec::new(), Vec::new()));
     let (answers, mut answered) = mpsc::unbounded_channel();
     bench.node.tell(other, Mail::Flush(answers));
     let Some(FlushAnswer::Job(job)) = answered.recv().await else { panic!("there is something to flush") };
@@ -254,25 +278,7 @@ async fn a_segment_sealed_below_its_watermark_is_flushed() {
     let bench = bench("below", false);
     // The last batch says that the one before it is committed.
     follow(&bench.node, 3, 10);
-    let record = PartitionRecord {
-        account: AccountId(1),
-        cluster: ClusterId(1),
-        topic: PARTITION.topic,
-        partition: PARTITION.partition,
-        generation: Generation(1),
-        epoch: Epoch(1),
-        log_start: 0,
-        chain: vec![types::SegmentRecord {
-            generation: Generation(1),
-            epoch: Epoch(1),
-            nonce: Nonce(5),
-            base: 0,
-            end: Some(1),
-            replicas: [Replica { node: NodeId(1), incarnation: Incarnation(6) }, ME],
-        }],
-        version: 2,
-        gaps: Vec::new(),
-    };
+    let record = sealed_at(1);
     // All of it is on disk.
     (0..4).for_each(|entry| bench.node.tell(PARTITION, Mail::Durable(4_096 * entry)));
     bench.node.tell(PARTITION, Mail::Record(Box::new(record)));
@@ -328,12 +334,82 @@ async fn a_deletion_that_overtakes_a_flush_takes_nothing_of_others_with_it() {
     let jobs = std::mem::replace(&mut bench.jobs, mpsc::unbounded_channel().1);
     tokio::time::sleep(Duration::from_millis(200)).await;
     tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, 0));
-    while node.owner(PARTITION).is_some() {
+    while node.owners.contains(PARTITION) {
         wait("the deleted one's owner ends").await;
     }
     let extents = node.catalogue.load().expect("loaded").extents;
     assert_eq!(extents.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), [Nonce(6)]);
     assert!(node.files.read(&extents[0].1).is_ok(), "its file is there");
+}
+
+/// A partition that nobody uses costs no memory; it wakes as it fell asleep, and no mail is lost on the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_partition_rests_and_wakes_as_it_was() {
+    let mut bench = bench("resting", true);
+    let node = Arc::clone(&bench.node);
+    let reports = std::mem::replace(&mut bench.reports, mpsc::unbounded_channel().1);
+    tokio::spawn(tell_owners(Arc::clone(&node), reports));
+    let writer = FileWriter::new(Arc::clone(&node.files), 1, [].iter(), Box::new(|| true)).expect("a writer");
+    let jobs = std::mem::replace(&mut bench.jobs, mpsc::unbounded_channel().1);
+    tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, 0));
+    follow(&node, 3, 10);
+    let inventory = async || {
+        let (to, answer) = tokio::sync::oneshot::channel();
+        assert!(node.deliver(PARTITION, Mail::Inventory(None, to)).is_ok(), "it is here");
+        answer.await.expect("no mail is lost").expect("not refused")
+    };
+    let began = Instant::now();
+    let wait = async |what: &str| {
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
+        node.owners.for_each_awake(|_, owner| owner.shed_if_quiet());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let rest = async || {
+        while node.owners.awake(PARTITION).is_some() {
+            wait("it falls asleep").await;
+        }
+    };
+    while inventory().await.segments.first().is_none_or(|segment| segment.end < 3) {
+        wait("it is on disk").await;
+    }
+    for _ in 0..20 {
+        wait("").await;
+    }
+    assert!(node.owners.awake(PARTITION).is_some(), "an open segment does not rest");
+    node.hear_record(sealed_at(3));
+    while inventory().await.segments[0].sealed.is_none() {
+        wait("it is sealed").await;
+    }
+    let before = inventory().await;
+    rest().await;
+    assert_eq!(node.owners.count(), (1, 1));
+    assert_eq!(node.budget.used(), 0, "nothing of it is in memory");
+    assert_eq!(before, inventory().await, "it wakes as it was");
+    rest().await;
+    node.hear_record(sealed_at(3));
+    assert!(node.owners.awake(PARTITION).is_none(), "what it has heard before does not wake it");
+    // Whoever comes just when it falls asleep is answered all the same.
+    for delay_us in 0..200 {
+        assert_eq!(before, inventory().await);
+        rest().await;
+        tokio::time::sleep(Duration::from_micros(delay_us)).await;
+    }
+    // As a restart finds it: nothing of it is in the journal any more.
+    let catalogue = node.catalogue.load().expect("loaded");
+    let replicas = catalogue.images.into_iter().map(owner::restored).collect();
+    let recovered = recovery::recover(&[], JOURNAL_FILE_BYTES, 0, Rules::ALL);
+    let extents = HashMap::from([(PARTITION, catalogue.extents)]);
+    node.owners.forget(PARTITION);
+    let recovering = Recovering { recovered, replicas, extents, checkpoint: 0, next_file: 9, quarantined: 0 };
+    recovering.start_owners(&node);
+    assert_eq!(node.owners.count(), (1, 1), "it goes on resting");
+    assert_eq!(before, inventory().await);
+    rest().await;
+    assert!(node.deliver(PARTITION, Mail::Deleted).is_ok());
+    while node.owners.contains(PARTITION) {
+        wait("its topic is gone, and so is it").await;
+    }
+    assert!(node.catalogue.load().expect("loaded").extents.is_empty());
 }
 
 /// A dropped segment must neither hold the journal back after a restart nor keep its rows and files; a copy of it that

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use cores::image::Image;
 use cores::packing::Cursor;
 use cores::recovery::{JournalFile, Recovered, recover};
+use cores::replica::{Replica, Segment};
 use cores::{Rule, Rules};
 use types::limits::JOURNAL_BLOCK_BYTES;
-use types::{Incarnation, Nonce, Offset, TopicPartition};
+use types::{Epoch, Generation, Incarnation, Nonce, Offset, TopicPartition};
 use wire::Batch;
 use wire::journal::{EncodedEntry, JournalEntry};
 
@@ -56,6 +58,9 @@ pub struct Disk {
     openings: Vec<(Nonce, u64)>,
     /// The batches of each segment that are on it, for readers.
     kept: BTreeMap<Nonce, BTreeMap<Offset, Batch>>,
+    /// What was flushed last, and the batches that are in files.
+    catalogue: Option<(Generation, Epoch, Vec<Image>)>,
+    files_hold: BTreeMap<Nonce, BTreeMap<Offset, Batch>>,
     /// A bit was flipped: what recovery calls damage may be damage.
     pub is_rotten: bool,
     lie: Option<Lie>,
@@ -85,6 +90,8 @@ impl Disk {
             vouched: 0,
             openings: Vec::new(),
             kept: BTreeMap::new(),
+            catalogue: None,
+            files_hold: BTreeMap::new(),
             is_rotten: false,
         }
     }
@@ -217,7 +224,7 @@ impl Disk {
             }
         }
         self.is_hidden = false;
-        self.kept.clear();
+        self.kept = self.files_hold.clone();
         recovered.entries.iter().for_each(|replayed| note(&mut self.kept, &replayed.entry));
         self.has_failed = false;
         self.cursor = Cursor {
@@ -227,6 +234,29 @@ impl Disk {
             durable_through: recovered.end.next_multiple_of(JOURNAL_BLOCK_BYTES as u64),
         };
         recovered
+    }
+
+    /// Puts what is committed and durable into files, as a flush does. The journal keeps it all the same: recovery must bear
+    /// to meet again what a flush has kept.
+    pub fn flush(&mut self, replica: &Replica) {
+        let (generation, epoch) = replica.floor();
+        let images: Vec<Image> = replica.images().collect();
+        self.files_hold.retain(|nonce, _| images.iter().any(|image| image.open.segment.nonce == *nonce));
+        for image in &images {
+            let nonce = image.open.segment.nonce;
+            let batches = self.batches(nonce, image.open.base, image.end, usize::MAX);
+            self.files_hold.entry(nonce).or_default().extend(batches.into_iter().map(|b| (b.base_offset, b)));
+        }
+        self.catalogue = Some((generation, epoch, images));
+    }
+
+    /// The replica as it was flushed last, for the journal to be replayed on.
+    pub fn flushed(&self, partition: TopicPartition, rules: Rules) -> Replica {
+        let mut replica = Replica::new(partition, rules);
+        if let Some((generation, epoch, images)) = &self.catalogue {
+            replica.restore((*generation, *epoch), images.iter().cloned().map(Segment::of_image));
+        }
+        replica
     }
 
     /// The batches of a segment from `from` on, at most `count` of them.

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod groups;
 pub mod model;
 pub mod oracle;
 pub mod rng;

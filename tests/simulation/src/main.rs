@@ -14,7 +14,7 @@ Usage: simulation [--seeds N] [--seed S] [--plant RULE] [--scenario NAME] [--ver
   --seed S         the first one (0)
   --plant RULE     break a rule on purpose, one of those that --rules lists; more than once for several
   --rules          list the rules
-  --scenario NAME  mixed (the default), lost-opening, lost-disk, one-away, parking, rotten, torn or restore
+  --scenario NAME  mixed (the default), lost-opening, lost-disk, one-away, parking, rotten, torn, restore or groups
   --model BOUNDS   look at every order of events instead: failovers, crashes, disk losses, cuts, records, and how
                    often each is sent, as in 2,1,1,0,2,1
   --verbose        print each event
@@ -54,10 +54,11 @@ fn main() -> ExitCode {
                 Some("rotten") => scenario = Scenario::Rotten,
                 Some("torn") => scenario = Scenario::Torn,
                 Some("restore") => scenario = Scenario::Restore,
+                Some("groups") => scenario = Scenario::Groups,
                 Some("parking") => scenario = Scenario::Parking,
                 _ => {
                     return usage(
-                        "--scenario is mixed, lost-opening, lost-disk, one-away, parking, rotten, torn or restore",
+                        "--scenario is mixed, lost-opening, lost-disk, one-away, parking, rotten, torn, restore or groups",
                     );
                 }
             },

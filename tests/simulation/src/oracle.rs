@@ -450,6 +450,12 @@ impl Oracle {
         self.ever.entry((disk, meta.segment.nonce)).or_default().insert(batch.base_offset, value);
     }
 
+    /// A batch that a flush has put into a file, whatever became of its entry in the journal.
+    pub fn in_file(&mut self, disk: Incarnation, nonce: Nonce, batch: &Batch) {
+        let value = (batch.end_offset(), hash(batch));
+        self.copies.entry((disk, nonce)).or_default().insert(batch.base_offset, value);
+    }
+
     /// A disk is gone for good.
     pub fn disk_lost(&mut self, disk: Incarnation) {
         self.lost_disks.insert(disk);

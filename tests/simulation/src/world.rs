@@ -56,6 +56,8 @@ pub enum Scenario {
     /// Placement's store is restored from a backup again and again, or made anew from what the nodes hold, while the old
     /// one goes on.
     Restore,
+    /// Consumers of a group and its coordinators ([`crate::groups`]).
+    Groups,
 }
 
 /// How a run ended.
@@ -110,6 +112,10 @@ enum Event {
     StartFailover {
         nonce: Option<Nonce>,
         goal: Goal,
+    },
+    /// A node puts what it has into files.
+    Flush {
+        node: usize,
     },
     /// Placement looks for segments that want a copy.
     LookForRepairs,
@@ -253,7 +259,11 @@ fn shown(core: &Partition) -> BTreeMap<Nonce, (bool, Option<i64>)> {
 
 /// Runs one seed to its end. A core's own assertion counts as a violation.
 pub fn run(seed: u64, profile: Profile) -> Outcome {
-    std::panic::catch_unwind(|| run_to_end(seed, profile)).unwrap_or_else(|panic| {
+    let run = match profile.scenario {
+        Scenario::Groups => crate::groups::run,
+        _ => run_to_end,
+    };
+    std::panic::catch_unwind(|| run(seed, profile)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let violation = format!("assertion: {}", text.unwrap_or_default());
@@ -381,6 +391,10 @@ impl World {
         };
         world.at(0, Event::StartFailover { nonce: None, goal: Goal::Open });
         world.at(100, Event::LookForRepairs);
+        for node in 0..world.nodes.len() {
+            let after = world.rng.range(100, 4_000);
+            world.at(after, Event::Flush { node });
+        }
         for client in 0..world.clients.len() {
             world.at(5, Event::ClientTurn { client });
         }
@@ -465,6 +479,14 @@ impl World {
                 }
             }
             Event::DiskDone { node, life } => self.disk_done(node, life),
+            Event::Flush { node } => {
+                let after = self.rng.range(100, 4_000);
+                self.at(after, Event::Flush { node });
+                let state = &mut self.nodes[node];
+                if state.is_up && !state.disk.has_failed {
+                    state.disk.flush(state.core.replica());
+                }
+            }
             Event::RecordRead { node, life } => {
                 if self.is_alive(node, life) {
                     let record = Box::new(self.record.clone());
@@ -643,6 +665,11 @@ impl World {
                 }
                 Effect::RequestFailover { segment } => {
                     self.at(5, Event::StartFailover { nonce: Some(segment.nonce), goal: Goal::Open });
+                    if self.rng.chance(20) {
+                        // Placement may take others for dead that are not: what it says of pairs decides nothing.
+                        let after = self.rng.range(0, self.net_ms);
+                        self.at(after, Event::ToNode { node, life, input: Input::NoPair });
+                    }
                 }
                 Effect::AnswerCopy { token, result } => self.copy_answered(node, token, result),
                 Effect::Copy { request, from } => self.begin_copy(node, *request, from),

@@ -41,13 +41,25 @@ pub async fn status(target: Target) -> Result<(), Failure> {
         &["PARTITIONS", "OPEN", "PARKED", "ONE COPY", "REPAIRING", "OFFLINE"],
         vec![states.iter().map(|state| text(&partitions[*state])).collect()],
     );
+    let name_of = |of: &Value| {
+        let name = if of["topic"].is_null() { &of["topic_id"] } else { &of["topic"] };
+        format!("{} {}", text(name), text(&of["partition"]))
+    };
+    let offline = list(&status["offline"]);
+    if !offline.is_empty() {
+        blank(target.output);
+        let rows = offline.iter().take(20).map(|of| vec![name_of(of)]).collect();
+        print(target.output, &status, &["OFFLINE"], rows);
+        if offline.len() > 20 {
+            println!("and more: `weir status -o json` names a hundred");
+        }
+    }
     let repairs = list(&status["repairs"]);
     if !repairs.is_empty() {
         blank(target.output);
         let row = |repair: &Value| {
-            let name = if repair["topic"].is_null() { &repair["topic_id"] } else { &repair["topic"] };
             vec![
-                format!("{} {}", text(name), text(&repair["partition"])),
+                name_of(repair),
                 format!("{} to {}", text(&repair["base_offset"]), text(&repair["end_offset"])),
                 text(&repair["copied_to"]),
                 text(&repair["target"]),
@@ -105,7 +117,7 @@ async fn find(client: &Client, name: &str) -> Result<Value, Failure> {
 }
 
 /// How long nothing leaves a node before that is said.
-const STUCK: Duration = Duration::from_secs(30);
+const STUCK: Duration = Duration::from_secs(5);
 
 /// Waits until nothing is left on the node. Whoever ends this command does not end the draining.
 async fn until_drained(client: &Client, name: &str) -> Result<Value, Failure> {
@@ -128,7 +140,9 @@ async fn until_drained(client: &Client, name: &str) -> Result<Value, Failure> {
             (fewest, since) = (left, std::time::Instant::now());
         } else if since.elapsed() > STUCK {
             eprintln!(
-                "{left} segments stay on `{name}`: no other nodes in two zones can take them; `weir status` says more"
+                "{left} segments are still on `{name}`, and none has left it for {} s: other nodes in two zones must have room \
+                 for them; `weir status` says more",
+                STUCK.as_secs()
             );
             since = std::time::Instant::now();
         }

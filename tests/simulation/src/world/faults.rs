@@ -296,11 +296,18 @@ impl World {
         if !recovered.damage.is_empty() && !self.nodes[node].disk.is_rotten {
             self.oracle.fail(format!("27: what a power cut tore is taken for damage: {:?}", recovered.damage));
         }
-        let mut replicas: BTreeMap<TopicPartition, ReplicaCore> = BTreeMap::new();
+        let flushed = self.nodes[node].disk.flushed(PARTITION, rules);
+        let mut replicas: BTreeMap<TopicPartition, ReplicaCore> = BTreeMap::from([(PARTITION, flushed)]);
         recovery::replay(&recovered, &mut replicas, rules);
         let replica = replicas.remove(&PARTITION).unwrap_or_else(|| ReplicaCore::new(PARTITION, rules));
         for replayed in &recovered.entries {
             self.oracle.found(disk, &replayed.entry);
+        }
+        for segment in replica.segments() {
+            let nonce = segment.open.segment.nonce;
+            for batch in self.nodes[node].disk.batches(nonce, segment.open.base, segment.end, usize::MAX) {
+                self.oracle.in_file(disk, nonce, &batch);
+            }
         }
         for segment in replica.segments() {
             let end = (!segment.is_damaged).then_some(segment.end);

@@ -225,6 +225,11 @@ impl World {
         match end {
             Some(end) => {
                 self.step(node, Input::Copied(Progress::Batches { nonce, batches }));
+                if self.rng.chance(20) {
+                    // In the middle of a copy, while its last batches are on their way to the disk.
+                    let state = &mut self.nodes[node];
+                    state.disk.flush(state.core.replica());
+                }
                 let after = 1 + self.rng.range(0, self.net_ms + self.disk_ms);
                 self.at(after, Event::CopyStep(CopyStep { node, life, source, request, from: end }));
             }
@@ -236,6 +241,11 @@ impl World {
                     description: Box::new(description),
                 };
                 self.step(node, Input::Copied(whole));
+                let may_fail = self.profile.scenario == Scenario::Rotten && self.now_ms < FAULTS_END_MS;
+                if may_fail && self.rng.chance(30) {
+                    let after = self.rng.range(20, 200);
+                    self.at(after, Event::PowerOff { node });
+                }
             }
         }
     }

@@ -1,0 +1,59 @@
+//! DescribeLogDirs (key 35), versions 1 to 4. Tools ask every broker: each gateway answers for the partitions that it is
+//! shown to lead, with the bytes that one copy takes.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use types::{TopicPartition, TopicRecord};
+use wire::kafka::{
+    DescribeLogDirsRequest, DescribeLogDirsResponse, LogDirsPartition, LogDirsResult, LogDirsTopicResult,
+};
+
+use crate::Gateway;
+use crate::fetch::local_bytes;
+use crate::map::shown_order;
+
+/// The one directory that is shown: where bytes are is no client's business.
+const LOG_DIR: &str = "/weir";
+/// Partitions that are asked after at a time.
+const AT_ONCE: usize = 32;
+
+pub async fn handle(gateway: Arc<Gateway>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    let wanted: Vec<(Arc<TopicRecord>, Vec<i32>)> = match request.topics {
+        None => gateway.map.topics(gateway.tenant).into_iter().map(|topic| (Arc::clone(&topic), all(&topic))).collect(),
+        Some(topics) => {
+            let known = topics
+                .into_iter()
+                .filter_map(|topic| Some((gateway.map.topic(gateway.tenant, &topic.name)?, topic.partitions)));
+            known.collect()
+        }
+    };
+    let gateways = gateway.map.gateways();
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut topics = Vec::with_capacity(wanted.len());
+    for (topic, partitions) in wanted {
+        let mut asking = tokio::task::JoinSet::new();
+        for index in partitions.into_iter().filter(|index| (0..topic.partitions).contains(index)) {
+            let id = TopicPartition { topic: topic.id, partition: index };
+            if shown_order(&gateways, id).first().is_some_and(|shown| *shown != gateway.id) {
+                continue;
+            }
+            let (gateway, permits) = (Arc::clone(&gateway), Arc::clone(&permits));
+            asking.spawn(async move {
+                let _permit = permits.acquire().await;
+                // Of one that does not answer just now nothing is known.
+                let bytes = local_bytes(&gateway, id).await.unwrap_or(0) as i64;
+                LogDirsPartition { index, bytes, ..LogDirsPartition::default() }
+            });
+        }
+        let mut partitions = asking.join_all().await;
+        partitions.sort_by_key(|partition| partition.index);
+        topics.push(LogDirsTopicResult { name: topic.name.clone(), partitions });
+    }
+    let result = LogDirsResult { log_dir: LOG_DIR.to_owned(), topics, ..LogDirsResult::default() };
+    DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
+}
+
+fn all(topic: &TopicRecord) -> Vec<i32> {
+    (0..topic.partitions).collect()
+}

@@ -1,0 +1,20 @@
+//! Heartbeat (key 12), versions 0 to 4.
+
+use std::sync::Arc;
+
+use wire::groups::{GroupReply, GroupRequest, MemberName};
+use wire::kafka::{HeartbeatRequest, HeartbeatResponse};
+
+use crate::Gateway;
+use crate::groups::{ask, unexpected};
+
+pub async fn handle(gateway: Arc<Gateway>, request: HeartbeatRequest) -> HeartbeatResponse {
+    let name = MemberName { member: request.member_id, instance: request.group_instance_id };
+    let beat = GroupRequest::Heartbeat { group: request.group_id, name, generation: request.generation_id };
+    let error = match ask(&gateway, beat).await {
+        Ok(GroupReply::Done {}) => 0,
+        Ok(other) => super::group_code(unexpected(&other).code),
+        Err(refusal) => super::group_code(refusal.code),
+    };
+    HeartbeatResponse { throttle_ms: 0, error }
+}

@@ -1,0 +1,64 @@
+//! JoinGroup (key 11), versions 0 to 9: answered once the new generation has begun.
+
+use std::sync::Arc;
+
+use wire::groups::{GroupReply, GroupRequest, JoinGroup, MemberName, NamedBytes};
+use wire::kafka::{JoinGroupMember, JoinGroupRequest, JoinGroupResponse, KafkaError};
+
+use super::Client;
+use crate::Gateway;
+use crate::error::kafka_code;
+use crate::groups::{ask, unexpected};
+
+/// From which version on a new member is told its id first (KIP-394), and a leader that nothing changed (KIP-814).
+const KNOWN_ID_SINCE: i16 = 4;
+const SKIP_SINCE: i16 = 9;
+
+pub async fn handle(
+    gateway: Arc<Gateway>,
+    version: i16,
+    client: Client,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
+    let member_id = request.member_id.clone();
+    let rebalance_timeout_ms =
+        if request.rebalance_timeout_ms < 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
+    let protocols = request.protocols.into_iter();
+    let join = JoinGroup {
+        group: request.group_id,
+        name: MemberName { member: request.member_id, instance: request.group_instance_id },
+        client_id: client.id,
+        client_host: client.host,
+        session_timeout_ms: request.session_timeout_ms,
+        rebalance_timeout_ms,
+        protocol_type: request.protocol_type,
+        protocols: protocols.map(|known| NamedBytes { name: known.name, bytes: known.metadata }).collect(),
+        needs_known_id: version >= KNOWN_ID_SINCE,
+        may_skip_assignment: version >= SKIP_SINCE,
+    };
+    let nothing = || JoinGroupResponse { protocol_name: Some(String::new()), ..JoinGroupResponse::default() };
+    match ask(&gateway, GroupRequest::Join { join: Box::new(join) }).await {
+        Ok(GroupReply::Joined { joined }) => {
+            let members = joined.members.into_iter().map(|member| JoinGroupMember {
+                member_id: member.name.member,
+                group_instance_id: member.name.instance,
+                metadata: member.metadata,
+            });
+            JoinGroupResponse {
+                generation_id: joined.generation,
+                protocol_type: Some(joined.protocol_type),
+                protocol_name: Some(joined.protocol),
+                leader: joined.leader,
+                skip_assignment: joined.skip_assignment,
+                member_id: joined.member,
+                members: members.collect(),
+                ..JoinGroupResponse::default()
+            }
+        }
+        Ok(GroupReply::MemberId { member }) => {
+            JoinGroupResponse { error: KafkaError::MemberIdRequired as i16, member_id: member, ..nothing() }
+        }
+        Ok(other) => JoinGroupResponse { error: kafka_code(unexpected(&other).code), member_id, ..nothing() },
+        Err(refusal) => JoinGroupResponse { error: super::group_code(refusal.code), member_id, ..nothing() },
+    }
+}

@@ -1,0 +1,37 @@
+//! LeaveGroup (key 13), versions 0 to 5: one member, or from version 3 on several (KIP-345).
+
+use std::sync::Arc;
+
+use wire::groups::{GroupReply, GroupRequest, MemberName};
+use wire::kafka::{LeaveGroupRequest, LeaveGroupResponse, LeftMember};
+
+use crate::Gateway;
+use crate::groups::{ask, unexpected};
+
+const MANY_SINCE: i16 = 3;
+
+pub async fn handle(gateway: Arc<Gateway>, version: i16, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    let names = if version >= MANY_SINCE {
+        let members = request.members.into_iter();
+        members.map(|member| MemberName { member: member.member_id, instance: member.group_instance_id }).collect()
+    } else {
+        vec![MemberName { member: request.member_id, instance: None }]
+    };
+    let code = |code: Option<types::ErrorCode>| code.map_or(0, super::group_code);
+    match ask(&gateway, GroupRequest::Leave { group: request.group_id, names }).await {
+        Ok(GroupReply::Left { members }) if version >= MANY_SINCE => {
+            let members = members.into_iter().map(|left| LeftMember {
+                member_id: left.name.member,
+                group_instance_id: left.name.instance,
+                error: code(left.error),
+            });
+            LeaveGroupResponse { members: members.collect(), ..LeaveGroupResponse::default() }
+        }
+        Ok(GroupReply::Left { members }) => {
+            let error = code(members.first().and_then(|left| left.error));
+            LeaveGroupResponse { error, ..LeaveGroupResponse::default() }
+        }
+        Ok(other) => LeaveGroupResponse { error: code(Some(unexpected(&other).code)), ..LeaveGroupResponse::default() },
+        Err(refusal) => LeaveGroupResponse { error: code(Some(refusal.code)), ..LeaveGroupResponse::default() },
+    }
+}

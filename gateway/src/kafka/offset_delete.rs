@@ -1,0 +1,43 @@
+//! OffsetDelete (key 47), version 0 (KIP-496): of topics that no member subscribes to.
+
+use std::sync::Arc;
+
+use types::TopicPartition;
+use wire::groups::{ForgottenOffset, GroupReply, GroupRequest};
+use wire::kafka::{
+    KafkaError, OffsetDeletePartitionResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteTopicResponse,
+};
+
+use crate::Gateway;
+use crate::groups::{ask, unexpected};
+
+pub async fn handle(gateway: Arc<Gateway>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    let mut offsets = Vec::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let index = partition.index;
+            let error = if record.is_some() { 0 } else { KafkaError::UnknownTopicOrPartition as i16 };
+            partitions.push(OffsetDeletePartitionResponse { index, error });
+            offsets.extend(record.as_ref().map(|record| ForgottenOffset {
+                topic: record.name.clone(),
+                partition: TopicPartition { topic: record.id, partition: index },
+            }));
+        }
+        topics.push(OffsetDeleteTopicResponse { name: topic.name, partitions });
+    }
+    let code = match ask(&gateway, GroupRequest::Forget { group: request.group_id, offsets }).await {
+        Ok(GroupReply::Forgotten { errors }) => {
+            let known = topics.iter_mut().flat_map(|topic| &mut topic.partitions).filter(|known| known.error == 0);
+            for (partition, error) in known.zip(errors) {
+                partition.error = error.map_or(0, super::group_code);
+            }
+            return OffsetDeleteResponse { topics, ..OffsetDeleteResponse::default() };
+        }
+        Ok(other) => unexpected(&other).code,
+        Err(refusal) => refusal.code,
+    };
+    OffsetDeleteResponse { error: super::group_code(code), ..OffsetDeleteResponse::default() }
+}

@@ -1,0 +1,87 @@
+//! OffsetFetch (key 9), versions 1 to 9: of one group, or from version 8 on of several.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use types::{TopicId, TopicPartition};
+use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
+use wire::kafka::{
+    OffsetFetchGroupResponse, OffsetFetchPartitionResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic,
+    OffsetFetchTopicResponse,
+};
+
+use crate::Gateway;
+use crate::groups::{ask, unexpected};
+
+const MANY_SINCE: i16 = 8;
+
+pub async fn handle(gateway: Arc<Gateway>, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    if version < MANY_SINCE {
+        let (topics, error) = of_group(&gateway, request.group_id, request.topics).await;
+        return OffsetFetchResponse { topics, error, ..OffsetFetchResponse::default() };
+    }
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group in request.groups {
+        let (topics, error) = of_group(&gateway, group.group_id.clone(), group.topics).await;
+        groups.push(OffsetFetchGroupResponse { group_id: group.group_id, topics, error });
+    }
+    OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }
+}
+
+async fn of_group(
+    gateway: &Arc<Gateway>,
+    group: String,
+    wanted: Option<Vec<OffsetFetchTopic>>,
+) -> (Vec<OffsetFetchTopicResponse>, i16) {
+    let (offsets, error) = match ask(gateway, GroupRequest::Offsets { group }).await {
+        Ok(GroupReply::Offsets { offsets }) => (offsets, 0),
+        Ok(other) => (Vec::new(), super::group_code(unexpected(&other).code)),
+        Err(refusal) => (Vec::new(), super::group_code(refusal.code)),
+    };
+    match wanted {
+        // Below version 2 there is no other place for an error.
+        Some(wanted) => (wanted.into_iter().map(|topic| of_topic(gateway, topic, &offsets, error)).collect(), error),
+        None => (all(gateway, offsets), error),
+    }
+}
+
+fn of_topic(
+    gateway: &Gateway,
+    topic: OffsetFetchTopic,
+    offsets: &[CommittedOffset],
+    error: i16,
+) -> OffsetFetchTopicResponse {
+    let id = gateway.map.topic(gateway.tenant, &topic.name).map(|record| record.id);
+    let by_partition: HashMap<TopicPartition, &CommittedOffset> =
+        offsets.iter().map(|offset| (offset.partition, offset)).collect();
+    let partition = |index: i32| {
+        let found = id.and_then(|topic| by_partition.get(&TopicPartition { topic, partition: index }));
+        let nothing =
+            OffsetFetchPartitionResponse { index, metadata: Some(String::new()), error, ..Default::default() };
+        found.map_or(nothing, |found| shown(found))
+    };
+    OffsetFetchTopicResponse { partitions: topic.partitions.into_iter().map(partition).collect(), name: topic.name }
+}
+
+/// All that was committed of topics that exist.
+fn all(gateway: &Gateway, offsets: Vec<CommittedOffset>) -> Vec<OffsetFetchTopicResponse> {
+    let mut topics: BTreeMap<TopicId, Vec<OffsetFetchPartitionResponse>> = BTreeMap::new();
+    for offset in offsets {
+        topics.entry(offset.partition.topic).or_default().push(shown(&offset));
+    }
+    let named = topics.into_iter().filter_map(|(id, partitions)| {
+        let record = gateway.map.topic_by_id(gateway.tenant, id)?;
+        Some(OffsetFetchTopicResponse { name: record.name.clone(), partitions })
+    });
+    named.collect()
+}
+
+fn shown(offset: &CommittedOffset) -> OffsetFetchPartitionResponse {
+    OffsetFetchPartitionResponse {
+        index: offset.partition.partition,
+        offset: offset.offset,
+        leader_epoch: offset.leader_epoch,
+        metadata: Some(offset.metadata.clone()),
+        error: 0,
+    }
+}

@@ -1,0 +1,33 @@
+//! SyncGroup (key 14), versions 0 to 5: answered once the group's leader has said who gets what.
+
+use std::sync::Arc;
+
+use wire::groups::{GroupReply, GroupRequest, MemberName, NamedBytes, SyncGroup};
+use wire::kafka::{SyncGroupRequest, SyncGroupResponse};
+
+use crate::Gateway;
+use crate::groups::{ask, unexpected};
+
+pub async fn handle(gateway: Arc<Gateway>, request: SyncGroupRequest) -> SyncGroupResponse {
+    let assignments = request.assignments.into_iter();
+    let sync = SyncGroup {
+        group: request.group_id,
+        name: MemberName { member: request.member_id, instance: request.group_instance_id },
+        generation: request.generation_id,
+        protocol_type: request.protocol_type,
+        protocol: request.protocol_name,
+        assignments: assignments.map(|one| NamedBytes { name: one.member_id, bytes: one.assignment }).collect(),
+    };
+    match ask(&gateway, GroupRequest::Sync { sync: Box::new(sync) }).await {
+        Ok(GroupReply::Synced { synced }) => SyncGroupResponse {
+            protocol_type: Some(synced.protocol_type),
+            protocol_name: Some(synced.protocol),
+            assignment: synced.assignment,
+            ..SyncGroupResponse::default()
+        },
+        Ok(other) => {
+            SyncGroupResponse { error: super::group_code(unexpected(&other).code), ..SyncGroupResponse::default() }
+        }
+        Err(refusal) => SyncGroupResponse { error: super::group_code(refusal.code), ..SyncGroupResponse::default() },
+    }
+}
