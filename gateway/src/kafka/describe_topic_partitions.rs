@@ -45,6 +45,9 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeTopicPartitionsReque
             replicas: partition.replicas,
             isr: partition.isr,
             offline_replicas: partition.offline_replicas,
+            // Not null: Java's client would fall over it.
+            eligible_leaders: Some(Vec::new()),
+            last_known_eligible_leaders: Some(Vec::new()),
             ..DescribedPartition::default()
         });
         let page: Vec<DescribedPartition> = page.collect();
