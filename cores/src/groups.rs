@@ -120,6 +120,9 @@ impl Coordinator {
             }
         }
         let mut effects = Vec::new();
+        // Ends a snapshot that the coordinator before may have left unfinished.
+        let out = Out { records: vec![GroupRecord::Barrier {}], answers: Vec::new() };
+        this.carry_out(out, &mut effects);
         this.wake(&mut effects);
         (this, effects)
     }

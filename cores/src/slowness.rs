@@ -29,8 +29,9 @@ pub enum Change {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when each of its samples was slow.
+    /// Since when each of its samples was slow, and when the last of them was.
     since_ms: Option<u64>,
+    last_ms: u64,
     /// Until when it is left alone.
     until_ms: Option<u64>,
     /// How often it was judged slow.
@@ -52,7 +53,7 @@ impl Slowness {
         let mut changes = Vec::new();
         for (node, state) in &mut self.0 {
             if state.until_ms.is_some_and(|until| now_ms >= until) {
-                state.until_ms = None;
+                (state.until_ms, state.since_ms) = (None, None);
                 changes.push(Change::Again { node: *node });
             }
         }
@@ -63,10 +64,16 @@ impl Slowness {
             let state = self.0.entry(sample.node).or_default();
             match (sample.write_us, peers_us) {
                 (Some(write_us), Some(peers_us)) if is_slow(write_us, peers_us) => {
+                    if now_ms - state.last_ms >= SLOW_AFTER_MS {
+                        // Nothing was heard in between.
+                        state.since_ms = None;
+                    }
+                    state.last_ms = now_ms;
                     let since_ms = *state.since_ms.get_or_insert(now_ms);
                     if now_ms - since_ms >= SLOW_AFTER_MS && !zone_has_one {
                         let rest_ms = SLOW_REST_MS << state.times.min(SLOW_REST_DOUBLINGS);
-                        *state = State { since_ms: None, until_ms: Some(now_ms + rest_ms), times: state.times + 1 };
+                        let times = state.times + 1;
+                        *state = State { until_ms: Some(now_ms + rest_ms), times, ..State::default() };
                         changes.push(Change::Slow { node: sample.node, write_us, peers_us });
                     }
                 }
@@ -107,38 +114,50 @@ mod tests {
         let mut slowness = Slowness::default();
         let quick = Some(300);
         let slow = [quick, quick, Some(SLOW_US), quick];
-        assert_eq!(look(&mut slowness, 0, slow), []);
-        assert_eq!(look(&mut slowness, SLOW_AFTER_MS - 1, slow), []);
+        // A look a second, from `from_ms` up to `to_ms`; the last one's word.
+        let mut looks = |from_ms: u64, to_ms: u64, writes| {
+            let mut changes = Vec::new();
+            for now_ms in (from_ms..=to_ms).step_by(1_000) {
+                assert_eq!(changes, [], "before {now_ms}");
+                changes = look(&mut slowness, now_ms, writes);
+            }
+            (changes, slowness.is_slow(NodeId(3)))
+        };
+        let nothing = (Vec::new(), false);
+        assert_eq!(looks(0, 9_000, slow), nothing);
         // One good moment, and the wait begins anew; a moment without writes says nothing.
-        assert_eq!(look(&mut slowness, SLOW_AFTER_MS, [quick; 4]), []);
-        assert_eq!(look(&mut slowness, SLOW_AFTER_MS + 1, slow), []);
-        assert_eq!(look(&mut slowness, SLOW_AFTER_MS + 2, [quick, quick, None, quick]), []);
-        let at = 2 * SLOW_AFTER_MS + 1;
-        let changes = look(&mut slowness, at, slow);
-        assert_eq!(changes, [Change::Slow { node: NodeId(3), write_us: SLOW_US, peers_us: 300 }]);
-        assert!(slowness.is_slow(NodeId(3)));
-        // It writes nothing any more, and gets another chance; then it is left for twice as long.
-        assert_eq!(look(&mut slowness, at + SLOW_REST_MS - 1, [quick, quick, None, quick]), []);
-        let again = at + SLOW_REST_MS;
-        assert_eq!(look(&mut slowness, again, slow), [Change::Again { node: NodeId(3) }]);
-        assert_eq!(look(&mut slowness, again + SLOW_AFTER_MS, slow).len(), 1);
-        assert_eq!(look(&mut slowness, again + SLOW_AFTER_MS + SLOW_REST_MS, slow), []);
-        assert!(slowness.is_slow(NodeId(3)));
+        assert_eq!(looks(10_000, 10_000, [quick; 4]), nothing);
+        assert_eq!(looks(11_000, 15_000, slow), nothing);
+        assert_eq!(looks(16_000, 16_000, [quick, quick, None, quick]), nothing);
+        let found = Change::Slow { node: NodeId(3), write_us: SLOW_US, peers_us: 300 };
+        assert_eq!(looks(17_000, 21_000, slow), (vec![found], true));
+        // It writes little, and gets another chance; then it is left for twice as long.
+        let rest = 21_000 + SLOW_REST_MS;
+        assert_eq!(looks(22_000, rest - 1_000, slow), (Vec::new(), true));
+        assert_eq!(looks(rest, rest, slow), (vec![Change::Again { node: NodeId(3) }], false));
+        assert_eq!(looks(rest + 1_000, rest + 9_000, slow), nothing);
+        assert_eq!(looks(rest + 10_000, rest + 10_000, slow).0.len(), 1);
+        assert_eq!(looks(rest + 11_000, rest + 10_000 + SLOW_REST_MS, slow), (Vec::new(), true));
+        // Two bad moments an hour apart are no ten bad seconds.
+        let mut slowness = Slowness::default();
+        for now_ms in [0, 3_600_000] {
+            assert_eq!(look(&mut slowness, now_ms, slow), []);
+        }
     }
 
     #[test]
     fn where_all_are_slow_nobody_is_and_a_zone_keeps_a_node() {
         let mut slowness = Slowness::default();
-        for now_ms in [0, SLOW_AFTER_MS] {
+        for now_ms in (0..2 * SLOW_AFTER_MS).step_by(1_000) {
             assert_eq!(look(&mut slowness, now_ms, [Some(SLOW_US); 4]), []);
             assert_eq!(look(&mut slowness, now_ms, [Some(SLOW_US), None, None, Some(300)]), [], "who of two?");
         }
         let mut slowness = Slowness::default();
-        for (now_ms, expected) in [(0, 0), (SLOW_AFTER_MS, 1), (2 * SLOW_AFTER_MS, 0)] {
+        let mut found = 0;
+        for now_ms in (0..3 * SLOW_AFTER_MS).step_by(1_000) {
             // Both nodes of zone a.
-            let writes = [Some(SLOW_US), Some(8 * SLOW_US), Some(300), Some(300)];
-            let changes = look(&mut slowness, now_ms, writes);
-            assert_eq!(changes.len(), expected, "{changes:?}");
+            found += look(&mut slowness, now_ms, [Some(SLOW_US), Some(8 * SLOW_US), Some(300), Some(300)]).len();
         }
+        assert_eq!(found, 1);
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::{clock, random};
-use types::limits::COORDINATOR_LOGS;
+use types::limits::{COORDINATOR_LOGS, GROUP_QUESTION_BYTES_MAX};
 use types::{ErrorCode, SegmentId, TopicPartition};
 use wire::frame::{Frame, Refusal};
 use wire::groups::{GroupQuestion, GroupReply, GroupRequest, Listed};
+use wire::layout::encode;
 use wire::murmur2::partition_for_key;
 
 use crate::Gateway;
@@ -65,6 +66,13 @@ async fn ask_log(gateway: &Arc<Gateway>, log: i32, request: GroupRequest) -> Res
     let may_repeat = may_repeat(&request);
     let (account, cluster) = (gateway.tenant.account, gateway.tenant.cluster);
     let question = GroupQuestion { account, cluster, log, fresh: random::wide(), request };
+    // One frame of a connection that everything else shares.
+    if encode(&question).len() > GROUP_QUESTION_BYTES_MAX {
+        return Err(refuse(
+            ErrorCode::InvalidRequest,
+            format!("a group's request has {GROUP_QUESTION_BYTES_MAX} bytes at most"),
+        ));
+    }
     let frame = Frame::Ask(Box::new(question));
     let deadline_ms = clock::monotonic_ms() + PATIENCE_MS;
     // The segment whose leader refused last, since when, and how long it is still waited for.

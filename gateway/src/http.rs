@@ -2,6 +2,7 @@
 
 mod groups;
 mod guard;
+mod kafka_metrics;
 mod operate;
 mod problem;
 mod produce;
@@ -34,6 +35,7 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/groups", get(groups::list))
         .route("/v1/groups/{group}", get(groups::describe).delete(groups::delete))
         .route("/v1/groups/{group}/reset", post(groups::reset))
+        .route("/metrics/kafka", get(kafka_metrics::metrics))
         .route("/v1/status", get(operate::status))
         .route("/v1/nodes/{node}/drain", post(operate::drain))
         .route("/v1/nodes/{node}/undrain", post(operate::undrain))

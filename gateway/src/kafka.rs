@@ -306,6 +306,8 @@ fn group_code(code: ErrorCode) -> i16 {
         | ErrorCode::AzUnavailable
         | ErrorCode::PartitionOffline
         | ErrorCode::Overloaded
+        | ErrorCode::ShuttingDown
+        | ErrorCode::TopicExists
         | ErrorCode::StorageFull => KafkaError::CoordinatorNotAvailable as i16,
         code => kafka_code(code),
     }

@@ -57,10 +57,12 @@ pub async fn of_group(gateway: &Arc<Gateway>, group: &str) -> Result<Vec<Lag>, R
 async fn of_partition(gateway: &Arc<Gateway>, topic: Arc<TopicRecord>, committed: CommittedOffset) -> Lag {
     let id = committed.partition;
     let end = latest(gateway, id).await.ok().map(|latest| latest.high_watermark);
-    let records = end.map(|end| (end - committed.offset).max(0));
+    let records = end.map(|end| end.saturating_sub(committed.offset).max(0));
     let ms = match records {
         Some(0) => Some(0),
-        Some(_) => first_time(gateway, id, committed.offset).await.map(|time| (clock::wall_ms() - time).max(0)),
+        Some(_) => {
+            first_time(gateway, id, committed.offset).await.map(|time| clock::wall_ms().saturating_sub(time).max(0))
+        }
         None => None,
     };
     Lag { topic, committed, end, records, ms }

@@ -281,8 +281,9 @@ impl Lane {
                 }
             }
         }
-        if refusal.code == ErrorCode::AzUnavailable {
-            self.refuse_without_pair(&refusal);
+        match refusal.code {
+            ErrorCode::AzUnavailable => self.refuse_without_pair(&refusal),
+            _ => self.no_pair_since = None,
         }
     }
 
@@ -328,8 +329,18 @@ impl Lane {
         }
         let Some((segment, client)) = self.route.clone() else { return self.find_route() };
         let floor = self.items.iter().find_map(|item| item.number).unwrap_or(self.next_number);
+        let mut before: Option<u64> = None;
         for item in &mut self.items {
-            if item.is_sent || item.answer.is_none() {
+            if item.answer.is_none() {
+                continue;
+            }
+            let number = item.number;
+            if number.is_some_and(|number| before.is_some_and(|before| number > before + 1)) {
+                // What stood between was refused: a leader would wait for it, until all before it is answered.
+                return;
+            }
+            before = number.or(before);
+            if item.is_sent {
                 continue;
             }
             let bytes = item.new.batch.len();

@@ -141,7 +141,8 @@ async fn empty_nodes(placement: &Arc<Placement>, resting: &mut Resting) -> Resul
     // Without a pair to go to nothing is fenced: what cannot be opened elsewhere stays where it is.
     let steady = || view.nodes.values().filter(|node| node.is_alive && !node.is_draining);
     let is_slow = |node: NodeId| placement.members.is_slow(node);
-    let has_quick_pair = zones(steady().filter(|node| !is_slow(node.replica.node))) >= 2;
+    let is_lost = |node: &NodeView| placement.failovers.pool().is_lost(&node.address);
+    let has_quick_pair = zones(steady().filter(|node| !is_slow(node.replica.node) && !is_lost(node))) >= 2;
     let on = |wanted: Health, max: usize| {
         let open = partitions.values().filter_map(|record| Some((record.id(), record.open()?)));
         let is_wanted = |open: &SegmentRecord| {

@@ -12,7 +12,7 @@ use service::health::{Health, Metric};
 use service::nodes::NodePool;
 use service::{clock, random};
 use tokio::sync::{Semaphore, mpsc, watch};
-use types::limits::OPEN_TIMEOUT_MS;
+use types::limits::{HEARTBEAT_MS, OPEN_TIMEOUT_MS};
 use types::{ErrorCode, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, Replica, TopicPartition};
 use wire::batch::mix;
 use wire::frame::{FenceReply, Frame, MemberState, Refusal};
@@ -198,7 +198,14 @@ async fn find_pair(
     addresses: &HashMap<NodeId, String>,
 ) -> Result<(), Refusal> {
     let began = clock::monotonic_ms();
-    while !has_pair(candidates, &suspected(placement, addresses)) {
+    // Heard of lately it is there, if not for this process: an opening may choose it where there is no other.
+    let absent = || {
+        let mut suspected = suspected(placement, addresses);
+        suspected.retain(|node| placement.members.away_ms(*node) > 2 * HEARTBEAT_MS);
+        suspected
+    };
+    suspected(placement, addresses).iter().for_each(|node| placement.failovers.pool.watch(&addresses[node]));
+    while !has_pair(candidates, &absent()) {
         let is_hopeless = !has_pair(candidates, &[]);
         if is_hopeless || clock::monotonic_ms() - began >= PAIR_WAIT.as_millis() as u64 {
             let message = "storage nodes of one zone alone are there; a segment needs two".to_owned();

@@ -4,7 +4,7 @@
 //! is in the journal.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::{Bytes, BytesMut};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
@@ -184,12 +184,14 @@ pub struct Loaded {
 pub struct Catalogue {
     path: PathBuf,
     state: Mutex<State>,
+    /// For readers: they wait for no writer. `None` after an error, until it is opened again.
+    open: RwLock<Option<Arc<Database>>>,
 }
 
 #[derive(Debug)]
 struct State {
     /// `None` after an error: redb takes nothing more after one, until it is opened again.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
     /// Counts commits: tells whether one that failed came about all the same.
     commits: u64,
 }
@@ -216,7 +218,9 @@ impl Catalogue {
         }
         transaction.commit()?;
         let commits = commits(&database)?;
-        Ok(Self { path: path.to_owned(), state: Mutex::new(State { database: Some(database), commits }) })
+        let database = Arc::new(database);
+        let open = RwLock::new(Some(Arc::clone(&database)));
+        Ok(Self { path: path.to_owned(), state: Mutex::new(State { database: Some(database), commits }), open })
     }
 
     /// Durable on return.
@@ -229,8 +233,9 @@ impl Catalogue {
         let open = match state.database.take() {
             Some(open) => open,
             None => {
-                let open = create(&self.path).map_err(uncertain)?;
+                let open = Arc::new(create(&self.path).map_err(uncertain)?);
                 state.commits = commits(&open).map_err(uncertain)?;
+                self.show(Some(&open));
                 open
             }
         };
@@ -241,13 +246,19 @@ impl Catalogue {
                 Ok(())
             }
             Err(error) => {
+                self.show(None);
                 drop(open);
-                let again = create(&self.path).map_err(uncertain)?;
+                let again = Arc::new(create(&self.path).map_err(uncertain)?);
                 let last = commits(&again).map_err(uncertain)?;
+                self.show(Some(&again));
                 *state = State { database: Some(again), commits: last };
                 if last == number { Ok(()) } else { Err(error) }
             }
         }
+    }
+
+    fn show(&self, open: Option<&Arc<Database>>) {
+        *self.open.write().expect("no panic holds this lock") = open.cloned();
     }
 
     fn write(database: &Database, flush: &FlushRecord, number: u64) -> Result<(), CatalogueError> {
@@ -310,8 +321,8 @@ impl Catalogue {
     }
 
     fn begin_read(&self) -> Result<redb::ReadTransaction, CatalogueError> {
-        let state = self.state.lock().expect("no panic holds this lock");
-        let Some(database) = &state.database else { return Err(CatalogueError::Uncertain("not open".into())) };
+        let open = self.open.read().expect("no panic holds this lock").clone();
+        let database = open.ok_or_else(|| CatalogueError::Uncertain("not open".into()))?;
         Ok(database.begin_read()?)
     }
 

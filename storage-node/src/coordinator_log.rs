@@ -47,6 +47,13 @@ fn holds_snapshot(records: &[GroupRecord]) -> bool {
     begins.is_some_and(|at| records[at..].contains(&GroupRecord::SnapshotEnds {}))
 }
 
+/// What stands before a whole snapshot is not needed: of a segment of any length so much is kept as one snapshot spans.
+fn drop_before_snapshot(records: &mut Vec<GroupRecord>) {
+    if let Some(at) = records.iter().rposition(|record| *record == GroupRecord::SnapshotBegins {}) {
+        records.drain(..at);
+    }
+}
+
 async fn read_segment(
     node: &Node,
     record: &PartitionRecord,
@@ -97,7 +104,13 @@ async fn from_source(
                 continue;
             }
             from = batch.end_offset();
-            records.extend(records_of(&batch)?);
+            for record in records_of(&batch)? {
+                let is_end = record == GroupRecord::SnapshotEnds {};
+                records.push(record);
+                if is_end {
+                    drop_before_snapshot(&mut records);
+                }
+            }
         }
         // The leader of an open segment has nothing more in sight; nothing is appended while its log is read.
         if segment.end.is_none() && from >= visible {

@@ -72,7 +72,7 @@ pub struct JournalStats {
 }
 
 /// A file takes longer to make than a write, also where nothing hangs.
-const FILE_HUNG_MS: u64 = 3 * DISK_HUNG_MS;
+const FILE_HUNG_MS: u64 = 15 * DISK_HUNG_MS;
 
 impl JournalStats {
     /// The write in flight, or the next file, takes so long that the disk hangs.

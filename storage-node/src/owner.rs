@@ -62,7 +62,7 @@ pub enum Mail {
     /// A question for the coordinator of this log, its log as it was read, and the word that a write of its is durable.
     Ask(Asker, Box<GroupQuestion>),
     GroupsRead(Nonce, Result<Box<Log>, String>),
-    GroupsWritten(Nonce, u64),
+    GroupsWritten(Nonce, Option<u64>),
     /// How a copy that is made here goes on.
     Copied(Progress),
     CopiedBatches(Vec<Batch>, CopiedBatches),
@@ -364,7 +364,10 @@ impl Owner {
                 self.wake_copies();
             }
             Mail::Record(record) => {
-                self.heard = self.heard.max((record.generation, record.version));
+                // What concerns a segment that is being copied is not heeded yet.
+                if !self.core.is_copying() {
+                    self.heard = self.heard.max((record.generation, record.version));
+                }
                 self.step(Input::Record(record));
             }
             Mail::NoPair => self.step(Input::NoPair),

@@ -1,6 +1,7 @@
 //! Clients that nobody here wrote, unmodified: confluent-kafka (Python) and Apache Kafka's own console tools.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tests::{Cluster, Scratch, java, run, succeed, tool, tools};
@@ -99,4 +100,96 @@ fn apache_kafkas_console_tools_produce_and_read() {
         let output = run(&mut command, b"", Duration::from_secs(60));
         assert!(output.stdout == text.as_bytes(), "{codec}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// Each storage node is killed in turn, that of the group's coordinator among them: no committed offset is lost, and every
+/// partition has one owner again.
+#[test]
+fn a_group_outlives_the_node_of_its_coordinator() {
+    let python = tools().join("python/bin/python");
+    if !tool("confluent-kafka", python.exists()) {
+        return;
+    }
+    let scratch = Scratch::new("group-many");
+    let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    // `GROUP_MEMBERS=100 GROUP_PARTITIONS=1000` is what docs/benchmarks.md has.
+    let number = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
+    let (members, partitions) = (number("GROUP_MEMBERS", "20"), number("GROUP_PARTITIONS", "60"));
+    let create = ["topic", "create", "t", "--partitions", &partitions, "--server", &cluster.http];
+    succeed(Command::new(tests::weir()).args(create), b"");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/group_many.py");
+    let mut child = Command::new(&python)
+        .args([script, &cluster.kafka, "t", "g", &members, &partitions])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("Python starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let mut next = || lines.next().expect("it goes on").expect("text");
+    assert_eq!(next(), "ready");
+    println!("{}", next());
+    for node in 1..=3 {
+        cluster.services[node].kill();
+        std::thread::sleep(Duration::from_secs(3));
+        cluster.services[node].start();
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    drop(child.stdin.take());
+    let last = next();
+    println!("{last}");
+    assert!(last.starts_with("ok: ") && child.wait().expect("it ends").success(), "{last}");
+}
+
+/// Kafka's own tools, on a cluster of two gateways: they ask every broker, and put the answers together.
+#[test]
+fn apache_kafkas_tools_administer_topics_and_groups() {
+    if !tool("Apache Kafka's tools", tools().join("java").exists()) {
+        return;
+    }
+    let scratch = Scratch::new("java-tools");
+    let cluster = Cluster::start(scratch.path());
+    let ask = |class: &str, arguments: &[&str]| {
+        let class = format!("org.apache.kafka.tools.{class}");
+        let output = run(&mut java(&class, &cluster, arguments), b"", Duration::from_secs(60));
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !out.contains("Error"), "{class} {arguments:?}: {out}{err}");
+        out.into_owned()
+    };
+    let create = ["--create", "--topic", "t", "--partitions", "4", "--replication-factor", "3"];
+    ask(
+        "TopicCommand",
+        &[&create[..], &["--config", "cleanup.policy=compact", "--config", "segment.bytes=52428800"]].concat(),
+    );
+    ask("TopicCommand", &["--alter", "--topic", "t", "--partitions", "6"]);
+    let shown = ask("TopicCommand", &["--describe", "--topic", "t"]);
+    assert!(shown.contains("PartitionCount: 6") && shown.contains("cleanup.policy=compact"), "{shown}");
+    let text: String = (0..100).map(|n| format!("{n}\n")).collect();
+    let produce = ["--topic", "t", "--request-timeout-ms", "30000"];
+    run(
+        &mut java("org.apache.kafka.tools.ConsoleProducer", &cluster, &produce),
+        text.as_bytes(),
+        Duration::from_secs(60),
+    );
+    let consume =
+        ["--topic", "t", "--group", "g", "--from-beginning", "--max-messages", "100", "--timeout-ms", "30000"];
+    let mut command = java("org.apache.kafka.tools.consumer.ConsoleConsumer", &cluster, &consume);
+    let output = run(&mut command, b"", Duration::from_secs(60));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 100);
+    let group = "consumer.group.ConsumerGroupCommand";
+    assert!(ask(group, &["--list"]).lines().any(|line| line.trim() == "g"));
+    let described = ask(group, &["--describe", "--group", "g"]);
+    let rows = described.lines().filter(|line| line.starts_with("g "));
+    let lag = rows.filter_map(|row| row.split_whitespace().nth(5)?.parse::<u64>().ok());
+    assert_eq!(lag.collect::<Vec<_>>(), [0; 6], "{described}");
+    ask(group, &["--group", "g", "--reset-offsets", "--to-earliest", "--topic", "t", "--execute"]);
+    let described = ask(group, &["--describe", "--group", "g"]);
+    let rows = described.lines().filter(|line| line.starts_with("g "));
+    let lag = rows.filter_map(|row| row.split_whitespace().nth(5)?.parse::<u64>().ok());
+    assert_eq!(lag.sum::<u64>(), 100, "{described}");
+    let offsets = ask("GetOffsetShell", &["--topic", "t"]);
+    let ends = offsets.lines().filter_map(|line| line.rsplit(':').next()?.parse::<u64>().ok());
+    assert_eq!(ends.sum::<u64>(), 100, "{offsets}");
+    assert!(ask("LogDirsCommand", &["--describe", "--topic-list", "t"]).contains("\"partition\":\"t-5\""));
+    ask(group, &["--delete", "--group", "g"]);
+    assert!(!ask(group, &["--list"]).lines().any(|line| line.trim() == "g"));
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -50,6 +51,60 @@ fn read(cluster: &Cluster, topic: &str, partition: u32, offset: i64) -> Option<V
         Some(text) => base64::engine::general_purpose::STANDARD.decode(text).ok(),
         None => record["value"].as_str().map(|text| text.as_bytes().to_vec()),
     }
+}
+
+/// A disk that is slow, and not gone: its kernel holds every write back for a moment. Others do without it while it is.
+#[test]
+fn open_segments_leave_a_slow_disk() {
+    let tools = tool("fsfreeze", has_command("fsfreeze")) && tool("mkfs.ext4", has_command("mkfs.ext4"));
+    let scratch = Scratch::new("slow-disk");
+    let at = scratch.path().join("n2");
+    let Some(disk) = tools.then(|| SmallDisk::mount(&scratch.path().join("disk"), &at, 320)).flatten() else {
+        return eprintln!("SKIPPED: no file system can be mounted here, so a slow disk is not tested");
+    };
+    let cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
+    create(&cluster, "t", 6);
+    let is_over = AtomicBool::new(false);
+    let n2 = || {
+        let (_, status) = curl_json(&[&format!("{}/v1/status", cluster.http)]);
+        let nodes = status["nodes"].as_array().expect("nodes").clone();
+        nodes.into_iter().find(|node| node["name"] == "n2").expect("n2")
+    };
+    let open = |node: &serde_json::Value| node["leads"].as_u64().unwrap_or(9) + node["follows"].as_u64().unwrap_or(9);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                number += 1;
+                let (status, answer) = post(&cluster, scratch.path(), "t", number % 6, b"value");
+                assert_eq!(status, 200, "{answer}");
+            }
+        });
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(3));
+            while !is_over.load(Ordering::Relaxed) {
+                disk.hang(true);
+                std::thread::sleep(Duration::from_millis(150));
+                disk.hang(false);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let before = n2();
+        let began = Instant::now();
+        let mut node = n2();
+        while node["state"] != "slow" || open(&node) > 0 {
+            if began.elapsed() > Duration::from_secs(60) {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("it was not left: {node}");
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            node = n2();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        println!("{} open segments left the slow disk within {:?}", open(&before), began.elapsed());
+        assert!(open(&before) > 0, "{before}");
+    });
 }
 
 #[test]

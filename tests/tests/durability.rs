@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::{Cluster, Etcd, Scratch, curl_json, has_command, previous_weir, succeed, tool, weir};
+use tests::{Cluster, Etcd, Scratch, curl, curl_json, has_command, previous_weir, succeed, tool, weir};
 
 fn is_equipped() -> bool {
     tool("kcat", has_command("kcat"))
@@ -638,6 +638,19 @@ fn placement_on_etcd_survives_the_loss_of_any_process() {
     wait_for_two_copies(&cluster, None, Duration::from_secs(60));
 }
 
+/// Copies of partitions that take no memory, on all storage nodes.
+fn resting(cluster: &Cluster) -> u64 {
+    let nodes = cluster.services.iter().filter(|service| service.name.starts_with('n'));
+    let nodes = nodes.map(|service| service.option("--admin"));
+    let counts = nodes.map(|admin| {
+        let (_, text) = curl(&[&format!("http://{admin}/metrics")]);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find(|line| line.starts_with("weir_storage_partitions_resting ")).map(str::to_owned);
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).expect("a gauge")
+    });
+    counts.sum()
+}
+
 /// What nobody uses is metadata alone: no leader, nothing to fail over. It is read as ever, and an append opens it.
 #[test]
 fn an_idle_partition_is_parked_and_opened_by_the_next_append() {
@@ -662,6 +675,12 @@ fn an_idle_partition_is_parked_and_opened_by_the_next_append() {
     let shown: Value = serde_json::from_slice(&shown).expect("JSON");
     assert_eq!((&shown["partitions"][3]["state"], &shown["partitions"][3]["leader"]), (&"parked".into(), &Value::Null));
     assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");
+    // And a storage node needs no memory for it.
+    let began = Instant::now();
+    while resting(&cluster) < 40 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{} copies rest", resting(&cluster));
+        std::thread::sleep(Duration::from_millis(500));
+    }
     // Nothing leads: a node may go, and nobody need do anything.
     cluster.services[2].kill();
     assert!(read(&cluster, "t") == sorted(lines()), "not what was acknowledged");

@@ -132,6 +132,14 @@ pub const SLOW_REST_DOUBLINGS: u32 = 4;
 /// Members of a group, ids that were only promised included.
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 pub const GROUP_NAME_BYTES_MAX: usize = 1_024;
+/// Bytes that all members of a group may have in metadata and shares: they are one record of the log.
+pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Ways of assigning that a member may name.
+pub const GROUP_PROTOCOLS_MAX: usize = 64;
+/// Bytes of a question to a coordinator.
+pub const GROUP_QUESTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Records that a coordinator may have given to its log and that are not in it yet.
+pub const GROUP_QUEUE_RECORDS_MAX: usize = 100_000;
 /// Session timeouts that members may ask for, in ms (`group.min.session.timeout.ms`, `group.max.session.timeout.ms`).
 pub const GROUP_SESSION_MS_MIN: i32 = 6_000;
 pub const GROUP_SESSION_MS_MAX: i32 = 1_800_000;

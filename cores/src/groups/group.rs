@@ -52,6 +52,11 @@ impl Member {
         self.protocols.iter().find(|known| known.name == protocol).map(|known| known.bytes.clone()).unwrap_or_default()
     }
 
+    fn bytes(&self) -> usize {
+        let named = self.client_id.len() + self.client_host.len() + self.instance.as_ref().map_or(0, String::len);
+        named + 64 + bytes_of(&self.protocols) + self.assignment.len()
+    }
+
     pub fn is_heard(&mut self, now: Now) {
         self.until_ms = now.monotonic_ms + self.session_timeout_ms.max(0) as u64;
     }
@@ -60,6 +65,10 @@ impl Member {
     pub fn is_waiting(&self) -> bool {
         self.joining.is_some() || self.syncing.is_some()
     }
+}
+
+pub(super) fn bytes_of(named: &[NamedBytes]) -> usize {
+    named.iter().map(|named| named.name.len() + named.bytes.len() + 8).sum()
 }
 
 #[derive(Debug)]
@@ -101,6 +110,11 @@ impl Group {
             last_logged: None,
             timer_ms: None,
         }
+    }
+
+    /// Bytes of its record in the log, about.
+    pub fn bytes(&self) -> usize {
+        self.members.iter().map(|(id, member)| id.len() + member.bytes()).sum()
     }
 
     pub fn has_members(&self) -> bool {

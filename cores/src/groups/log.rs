@@ -9,8 +9,8 @@ use super::group::{Group, Member, State};
 use crate::partition::Now;
 use crate::{Rule, Rules};
 
-/// Groups of one record of a snapshot's offsets.
-const OFFSETS_A_RECORD: usize = 500;
+/// Offsets of one record.
+pub(super) const OFFSETS_A_RECORD: usize = 500;
 
 /// A log as it is read: give its records in order, then make a coordinator of it.
 #[derive(Debug, Default)]
@@ -33,6 +33,8 @@ impl Log {
                     self.records = 0;
                 }
             }
+            // Each coordinator begins with one: what a snapshot that was not ended told is in the records before it.
+            GroupRecord::Barrier {} => self.snapshot = None,
             record => {
                 let groups = self.snapshot.as_mut().unwrap_or(&mut self.groups);
                 apply(groups, record);
@@ -40,8 +42,7 @@ impl Log {
         }
     }
 
-    /// A leader writes a snapshot in one piece: what follows the last whole one is whole, too. A torn one was written by a
-    /// leader that lost its log meanwhile; what it told is in the records before it.
+    /// Another leadership begins: its coordinator does not go on with a snapshot of the one before.
     pub fn begin_segment(&mut self) {
         self.snapshot = None;
     }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use types::ErrorCode;
-use types::limits::{GROUP_MEMBERS_MAX, GROUP_SESSION_MS_MAX, GROUP_SESSION_MS_MIN};
+use types::limits::{
+    GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_PROTOCOLS_MAX, GROUP_SESSION_MS_MAX, GROUP_SESSION_MS_MIN,
+};
 use wire::groups::{GroupReply, JoinGroup, Joined, JoinedMember, Left, MemberName, NamedBytes, SyncGroup, Synced};
 
-use super::group::{Group, Member, State};
+use super::group::{Group, Member, State, bytes_of};
 use super::{Coordinator, Out, Settings};
 use crate::partition::{Now, Token};
 use crate::{Rule, Rules};
@@ -17,7 +19,8 @@ impl Coordinator {
         if !(GROUP_SESSION_MS_MIN..=GROUP_SESSION_MS_MAX).contains(&join.session_timeout_ms) {
             return out.refuse(token, ErrorCode::InvalidSessionTimeout);
         }
-        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+        let is_sane = (1..=GROUP_PROTOCOLS_MAX).contains(&join.protocols.len());
+        if join.protocol_type.is_empty() || !is_sane {
             return out.refuse(token, ErrorCode::InconsistentProtocol);
         }
         if !self.groups.contains_key(&join.group) {
@@ -46,6 +49,10 @@ impl Group {
         out: &mut Out,
     ) -> Result<(), ErrorCode> {
         self.check_protocols(&join)?;
+        // The group is one record of its log.
+        if self.bytes() + bytes_of(&join.protocols) > GROUP_BYTES_MAX {
+            return Err(ErrorCode::GroupFull);
+        }
         if join.name.member.is_empty() {
             return self.join_as_new(now, token, fresh, join, settings, rules, out);
         }
@@ -83,11 +90,11 @@ impl Group {
         if self.members.is_empty() {
             return Ok(());
         }
-        let is_common = |protocol: &NamedBytes| {
-            let has = |member: &Member| member.protocols.iter().any(|known| known.name == protocol.name);
-            self.members.iter().all(|(id, member)| *id == join.name.member || has(member))
-        };
-        if self.protocol_type != join.protocol_type || !join.protocols.iter().any(is_common) {
+        let mut common: BTreeSet<&str> = join.protocols.iter().map(|protocol| protocol.name.as_str()).collect();
+        for (_, member) in self.members.iter().filter(|(id, _)| **id != join.name.member) {
+            common.retain(|name| member.protocols.iter().any(|known| known.name == *name));
+        }
+        if self.protocol_type != join.protocol_type || common.is_empty() {
             return Err(ErrorCode::InconsistentProtocol);
         }
         Ok(())
@@ -180,21 +187,19 @@ impl Group {
         let Some(mut member) = self.members.remove(before) else { return };
         let old = member.joining.take().into_iter().chain(member.syncing.take());
         old.for_each(|token| out.refuse(token, ErrorCode::FencedInstance));
-        let is_changed = member.protocols != join.protocols;
+        // What it subscribes to may say more than before (its generation, what it held): what counts is how the group assigns.
+        member.protocols.clone_from(&join.protocols);
+        (member.client_id, member.client_host) = (join.client_id.clone(), join.client_host.clone());
+        member.session_timeout_ms = join.session_timeout_ms;
+        member.rebalance_timeout_ms = join.rebalance_timeout_ms.max(0);
         member.is_heard(now);
         let was_leader = self.leader == before;
         if was_leader {
             self.leader.clone_from(&id);
         }
         self.members.insert(id.clone(), member);
-        if self.state == State::Stable && !is_changed {
+        if self.state == State::Stable && self.choose_protocol() == self.protocol {
             // The new id is part of what a failover must not forget.
-            if let Some(member) = self.members.get_mut(&id) {
-                (member.client_id, member.client_host) = (join.client_id.clone(), join.client_host.clone());
-                member.session_timeout_ms = join.session_timeout_ms;
-                member.rebalance_timeout_ms = join.rebalance_timeout_ms.max(0);
-                member.is_heard(now);
-            }
             self.log(now, out);
             let mut joined = self.joined(&id, join.may_skip_assignment);
             if was_leader && !join.may_skip_assignment {
@@ -357,6 +362,9 @@ impl Group {
             return Err(ErrorCode::InconsistentProtocol);
         }
         let is_leader = id == self.leader;
+        if is_leader && self.bytes() + bytes_of(&sync.assignments) > GROUP_BYTES_MAX {
+            return Err(ErrorCode::InvalidRequest);
+        }
         let Some(member) = self.members.get_mut(&id) else { return Err(ErrorCode::UnknownMember) };
         member.is_heard(now);
         match self.state {
@@ -428,12 +436,13 @@ impl Group {
 
     pub(super) fn leave(&mut self, now: Now, token: Token, names: Vec<MemberName>, rules: Rules, out: &mut Out) {
         let mut members = Vec::with_capacity(names.len());
-        let mut is_left = false;
+        let (mut is_left, mut is_member_gone) = (false, false);
         for name in names {
             let error = match self.leaving(&name) {
-                Ok(None) => None,
-                Ok(Some(id)) => {
-                    self.remove(&id, out);
+                Ok(promised) => {
+                    is_member_gone |= promised.is_some();
+                    promised.iter().for_each(|id| self.remove(id, out));
+                    // Whoever was only awaited is not any more.
                     is_left = true;
                     None
                 }
@@ -442,7 +451,7 @@ impl Group {
             members.push(Left { name, error });
         }
         if is_left {
-            self.after_departure(now, rules, out);
+            self.after_departure(now, is_member_gone, rules, out);
         }
         out.answer(token, GroupReply::Left { members });
     }
@@ -466,9 +475,9 @@ impl Group {
         waiting.for_each(|token| out.refuse(token, ErrorCode::UnknownMember));
     }
 
-    fn after_departure(&mut self, now: Now, rules: Rules, out: &mut Out) {
+    fn after_departure(&mut self, now: Now, is_member_gone: bool, rules: Rules, out: &mut Out) {
         // What is left of a group is no new group: nobody waits for more.
-        if matches!(self.state, State::Completing { .. } | State::Stable) {
+        if matches!(self.state, State::Completing { .. } | State::Stable) && is_member_gone {
             self.begin_rebalance(now, 0, out);
         }
         self.end_join_if_all_are_here(now, rules, out);
@@ -490,7 +499,7 @@ impl Group {
         let is_any_gone = !gone.is_empty();
         gone.iter().for_each(|id| self.remove(id, out));
         if is_any_gone {
-            self.after_departure(now, rules, out);
+            self.after_departure(now, true, rules, out);
         }
         if let State::Preparing { until_ms, .. } = self.state
             && until_ms <= now_ms

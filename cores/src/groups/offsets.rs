@@ -1,10 +1,13 @@
 //! Committed offsets.
 
+use std::collections::BTreeSet;
+
 use types::limits::{OFFSET_METADATA_BYTES_MAX, OFFSETS_RETENTION_MS};
 use types::{ErrorCode, TopicPartition};
 use wire::groups::{CommitOffsets, ForgottenOffset, GroupRecord, GroupReply, subscribed_topics};
 
 use super::group::{Group, State};
+use super::log::OFFSETS_A_RECORD;
 use super::{Coordinator, Out};
 use crate::Rule;
 use crate::partition::{Now, Token};
@@ -17,16 +20,17 @@ impl Coordinator {
         if commit.offsets.iter().any(|offset| offset.metadata.len() > OFFSET_METADATA_BYTES_MAX) {
             return out.refuse(token, ErrorCode::OffsetMetadataTooLarge);
         }
-        let is_members = commit.generation >= 0 || !commit.name.member.is_empty() || commit.name.instance.is_some();
         if !self.groups.contains_key(&commit.group) {
-            if is_members {
+            if commit.generation >= 0 {
                 return out.refuse(token, ErrorCode::IllegalGeneration);
             }
             self.groups.insert(commit.group.clone(), Group::new(&commit.group, now));
         }
         let is_checked = self.rules.holds(Rule::CommitsNameTheirGeneration);
         let Some(group) = self.groups.get_mut(&commit.group) else { return };
-        let checked = if is_members { group.check_commit(now, &commit) } else { group.check_foreign_commit() };
+        // Without a generation it is somebody who manages partitions by itself, or an operator: not while members do.
+        let is_foreign = commit.generation < 0 && group.state == State::Empty;
+        let checked = if is_foreign { Ok(()) } else { group.check_commit(now, &commit) };
         if let Err(code) = checked
             && is_checked
         {
@@ -35,7 +39,9 @@ impl Coordinator {
         if !commit.offsets.is_empty() {
             group.is_logged = true;
             group.offsets.extend(commit.offsets.iter().map(|offset| (offset.partition, offset.clone())));
-            out.records.push(GroupRecord::Offsets { group: commit.group, offsets: commit.offsets });
+            for offsets in commit.offsets.chunks(OFFSETS_A_RECORD) {
+                out.records.push(GroupRecord::Offsets { group: commit.group.clone(), offsets: offsets.to_vec() });
+            }
         }
         out.answer(token, GroupReply::Done {});
     }
@@ -58,19 +64,15 @@ impl Group {
         }
     }
 
-    /// Somebody who manages partitions by itself, or an operator: not while members do.
-    fn check_foreign_commit(&self) -> Result<(), ErrorCode> {
-        if self.state == State::Empty { Ok(()) } else { Err(ErrorCode::UnknownMember) }
-    }
-
     pub(super) fn forget(&mut self, token: Token, offsets: &[ForgottenOffset], out: &mut Out) {
         if self.state != State::Empty && self.protocol_type != CONSUMER {
             return out.refuse(token, ErrorCode::GroupNotEmpty);
         }
         let mut gone: Vec<TopicPartition> = Vec::new();
         let mut errors = Vec::with_capacity(offsets.len());
+        let subscribed = self.subscribed();
         for forgotten in offsets {
-            let is_subscribed = self.is_subscribed(&forgotten.topic);
+            let is_subscribed = subscribed.as_ref().is_none_or(|topics| topics.contains(&forgotten.topic));
             errors.push(is_subscribed.then_some(ErrorCode::GroupSubscribed));
             if !is_subscribed && self.offsets.remove(&forgotten.partition).is_some() {
                 gone.push(forgotten.partition);
@@ -86,11 +88,14 @@ impl Group {
         }
     }
 
-    /// A member whose subscription cannot be read may subscribe to anything.
-    fn is_subscribed(&self, topic: &str) -> bool {
+    /// Topics that members subscribe to. A member whose subscription cannot be read may subscribe to anything: `None`.
+    fn subscribed(&self) -> Option<BTreeSet<String>> {
         let metadata = self.members.values().flat_map(|member| &member.protocols);
-        let mut topics = metadata.map(|protocol| subscribed_topics(&protocol.bytes));
-        topics.any(|topics| topics.is_none_or(|topics| topics.iter().any(|known| known == topic)))
+        let mut all = BTreeSet::new();
+        for topics in metadata.map(|protocol| subscribed_topics(&protocol.bytes)) {
+            all.extend(topics?);
+        }
+        Some(all)
     }
 
     /// Lets go of what nobody came for: all offsets of a group that was left so long ago, and single ones where no group

@@ -44,7 +44,7 @@ pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(group): Path<Str
         "protocol": described.protocol,
         "members": described.members.iter().map(member).collect::<Vec<_>>(),
         "offsets": lags.iter().map(offset).collect::<Vec<_>>(),
-        "lag_records": lags.iter().filter_map(|lag| lag.records).sum::<i64>(),
+        "lag_records": lags.iter().filter_map(|lag| lag.records).fold(0_i64, i64::saturating_add),
         "lag_ms": lags.iter().filter_map(|lag| lag.ms).max(),
     })))
 }

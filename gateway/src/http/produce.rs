@@ -21,9 +21,9 @@ use wire::records::{BatchBuilder, NewRecord as BatchRecord};
 use super::problem::{Problem, problem};
 use super::record::{self, NewRecord};
 use crate::Gateway;
+use crate::configs::{bytes_max, is_log_append_time};
 use crate::error::refuse;
 use crate::lane::{self, NewAppend};
-use crate::configs::{bytes_max, is_log_append_time};
 use crate::topics::ensure;
 
 #[derive(Deserialize)]

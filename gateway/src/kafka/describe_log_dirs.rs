@@ -1,6 +1,7 @@
 //! DescribeLogDirs (key 35), versions 1 to 4. Tools ask every broker: each gateway answers for the partitions that it is
 //! shown to lead, with the bytes that one copy takes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -33,7 +34,9 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeLogDirsRequest) -> D
     let mut topics = Vec::with_capacity(wanted.len());
     for (topic, partitions) in wanted {
         let mut asking = tokio::task::JoinSet::new();
-        for index in partitions.into_iter().filter(|index| (0..topic.partitions).contains(index)) {
+        // Each once, however often it is named.
+        let partitions: BTreeSet<i32> = partitions.into_iter().filter(|i| (0..topic.partitions).contains(i)).collect();
+        for index in partitions {
             let id = TopicPartition { topic: topic.id, partition: index };
             if shown_order(&gateways, id).first().is_some_and(|shown| *shown != gateway.id) {
                 continue;

@@ -7,7 +7,6 @@ use wire::kafka::{JoinGroupMember, JoinGroupRequest, JoinGroupResponse, KafkaErr
 
 use super::Client;
 use crate::Gateway;
-use crate::error::kafka_code;
 use crate::groups::{ask, unexpected};
 
 /// From which version on a new member is told its id first (KIP-394), and a leader that nothing changed (KIP-814).
@@ -58,7 +57,7 @@ pub async fn handle(
         Ok(GroupReply::MemberId { member }) => {
             JoinGroupResponse { error: KafkaError::MemberIdRequired as i16, member_id: member, ..nothing() }
         }
-        Ok(other) => JoinGroupResponse { error: kafka_code(unexpected(&other).code), member_id, ..nothing() },
+        Ok(other) => JoinGroupResponse { error: super::group_code(unexpected(&other).code), member_id, ..nothing() },
         Err(refusal) => JoinGroupResponse { error: super::group_code(refusal.code), member_id, ..nothing() },
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use types::{ErrorCode, TopicPartition, TopicRecord};
 use wire::frame::Refusal;
 use wire::kafka::{
-    EpochPartition, EpochPartitionResult, EpochTopicResult, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    EpochPartition, EpochPartitionResult, EpochTopicResult, KafkaError, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
 };
 
 use crate::Gateway;
@@ -24,7 +25,13 @@ pub async fn handle(gateway: Arc<Gateway>, request: OffsetForLeaderEpochRequest)
         for partition in topic.partitions {
             let index = partition.index;
             partitions.push(match end(&gateway, record.as_deref(), &partition).await {
-                Ok((leader_epoch, end_offset)) => EpochPartitionResult { error: 0, index, leader_epoch, end_offset },
+                Ok(Some(end_offset)) => {
+                    EpochPartitionResult { error: 0, index, leader_epoch: partition.leader_epoch, end_offset }
+                }
+                Ok(None) => {
+                    let error = KafkaError::UnknownLeaderEpoch as i16;
+                    EpochPartitionResult { error, index, ..EpochPartitionResult::default() }
+                }
                 Err(refusal) => {
                     EpochPartitionResult { error: kafka_code(refusal.code), index, ..EpochPartitionResult::default() }
                 }
@@ -39,12 +46,13 @@ async fn end(
     gateway: &Arc<Gateway>,
     topic: Option<&TopicRecord>,
     partition: &EpochPartition,
-) -> Result<(i32, i64), Refusal> {
+) -> Result<Option<i64>, Refusal> {
     let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
     if !(0..topic.partitions).contains(&partition.index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
     let end = latest(gateway, TopicPartition { topic: topic.id, partition: partition.index }).await?;
-    // Of an epoch that has not begun nothing is known: -1, as Kafka says it.
-    Ok(if partition.leader_epoch > end.leader_epoch { (-1, -1) } else { (partition.leader_epoch, end.high_watermark) })
+    // An epoch that is not known here has begun elsewhere: the client asks again, and must not take it for a truncation.
+    let newest = partition.leader_epoch.max(partition.current_leader_epoch);
+    Ok((newest <= end.leader_epoch).then_some(end.high_watermark))
 }

@@ -15,9 +15,9 @@ use wire::records::check_records;
 
 use super::{Pending, Reply};
 use crate::Gateway;
+use crate::configs::{bytes_max, is_log_append_time};
 use crate::error::{kafka_code, refuse};
 use crate::lane::{self, NewAppend};
-use crate::configs::{bytes_max, is_log_append_time};
 
 type Outcome = tokio::sync::oneshot::Receiver<Result<Appended, Refusal>>;
 

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use cores::Rules;
 use cores::groups::{Coordinator, Effect, Input, Log, Settings};
 use cores::partition::{Input as PartitionInput, Token};
-use types::limits::{BATCH_BYTES_DEFAULT, OFFSETS_SNAPSHOT_RECORDS, UNPACKED_BYTES_MAX};
+use types::limits::{
+    BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, GROUP_QUEUE_RECORDS_MAX, OFFSETS_SNAPSHOT_RECORDS, UNPACKED_BYTES_MAX,
+};
 use types::{ErrorCode, Nonce, PrincipalId, Protocol};
 use wire::compression::Codec;
 use wire::frame::{AppendHead, AppendRequest, Appended, Frame, Refusal};
-use wire::groups::{GroupQuestion, GroupRecord, GroupReply};
+use wire::groups::{GroupQuestion, GroupRecord, GroupReply, GroupRequest};
 use wire::layout::encode;
 use wire::records::{BatchBuilder, NewRecord};
 use wire::{Batch, DedupeKey};
@@ -28,6 +30,13 @@ const SETTINGS: Settings = Settings { initial_delay_ms: 0, snapshot_records: OFF
 /// Bytes of one batch of records, about.
 const BATCH_BYTES: usize = BATCH_BYTES_DEFAULT / 4;
 
+/// Batches that the log is given at a time.
+const BATCHES_UNDER_WAY: usize = 4;
+/// Pause after the log had no room, or could not be read, in ms.
+const RETRY_MS: u64 = 200;
+
+type Queued = (GroupRecord, Option<u64>);
+
 /// The coordinator of a log, for one leadership.
 pub(super) struct Groups {
     nonce: Nonce,
@@ -38,12 +47,16 @@ pub(super) struct Groups {
     next: Token,
     /// Batches under way: the token of each append, and the write that ends with it.
     writes: VecDeque<(Token, Option<u64>)>,
+    /// What is to be appended, each write's last record with its number.
+    queue: VecDeque<Queued>,
+    /// When the log is tried again that had no room, or could not be read.
+    retry_ms: Option<u64>,
     wake_ms: Option<u64>,
 }
 
 impl Owner {
     pub(super) fn groups_wake_ms(&self) -> Option<u64> {
-        self.groups.as_ref().and_then(|groups| groups.wake_ms)
+        self.groups.as_ref().and_then(|groups| groups.wake_ms.into_iter().chain(groups.retry_ms).min())
     }
 
     pub(super) fn ask_groups(&mut self, asker: Asker, question: GroupQuestion) {
@@ -54,11 +67,15 @@ impl Owner {
         let Some(nonce) = self.led() else {
             return asker.0.send(&refuse(ErrorCode::NotLeader, "this node does not lead the log"), asker.1);
         };
+        let no_room = self.no_room().is_some();
         // Who asks keeps the log from being parked.
         self.handle.appended.fetch_add(1, Ordering::Relaxed);
+        // Appends of a coordinator before this one, in the same leadership, come first.
+        let is_settled = self.core.leader().is_none_or(|leader| leader.waiting() == 0);
         let groups = self.groups.get_or_insert_with(|| Box::new(Groups::new(nonce)));
         if groups.coordinator.is_none() {
-            if !std::mem::replace(&mut groups.is_loading, true) {
+            let may_read = is_settled && groups.retry_ms.is_none();
+            if may_read && !std::mem::replace(&mut groups.is_loading, true) {
                 let (node, handle) = (self.node.clone(), self.handle.clone());
                 let partition = self.core.replica().partition();
                 tokio::spawn(async move {
@@ -67,6 +84,15 @@ impl Owner {
                 });
             }
             return asker.0.send(&refuse(ErrorCode::CoordinatorLoading, "the coordinator reads its log"), asker.1);
+        }
+        // What would have to be written waits where tenants' appends wait: with the client.
+        let is_read = matches!(
+            question.request,
+            GroupRequest::Heartbeat { .. } | GroupRequest::Describe { .. } | GroupRequest::List {}
+        );
+        if !is_read && (no_room || groups.queue.len() > GROUP_QUEUE_RECORDS_MAX) {
+            let reply = GroupReply::Refused { code: ErrorCode::Overloaded };
+            return asker.0.send(&Frame::Told(Ok(Box::new(reply))), asker.1);
         }
         let token = groups.next;
         groups.next += 1;
@@ -91,8 +117,11 @@ impl Owner {
                 tracing::info!(%partition, "this node coordinates the groups of a log");
                 self.carry_out_groups(effects);
             }
-            // The next question tries again.
-            Err(reason) => tracing::warn!(%partition, reason, "a coordinator log cannot be read yet"),
+            // A question after a pause tries again.
+            Err(reason) => {
+                groups.retry_ms = Some(now().monotonic_ms + RETRY_MS);
+                tracing::warn!(%partition, reason, "a coordinator log cannot be read yet");
+            }
         }
     }
 
@@ -105,7 +134,7 @@ impl Owner {
     fn carry_out_groups(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Write { write, records } => self.write_groups(write, &records),
+                Effect::Write { write, records } => self.write_groups(write, records),
                 Effect::Answer { token, reply } => {
                     if let Some((sender, correlation)) =
                         self.groups.as_mut().and_then(|groups| groups.askers.remove(&token))
@@ -122,26 +151,43 @@ impl Owner {
         }
     }
 
-    /// Appends records to the log that this node leads.
-    fn write_groups(&mut self, write: u64, records: &[GroupRecord]) {
-        let batches = match batches(records, now().wall_ms) {
-            Ok(batches) => batches,
-            Err(error) => {
-                tracing::error!(error, "records of a coordinator cannot be written");
-                return self.end_groups(ErrorCode::Internal);
+    /// Takes records for the log that this node leads, behind those that are on their way.
+    fn write_groups(&mut self, write: u64, records: Vec<GroupRecord>) {
+        let Some(groups) = &mut self.groups else { return };
+        let last = records.len();
+        let numbered = records.into_iter().enumerate();
+        groups.queue.extend(numbered.map(|(number, record)| (record, (number + 1 == last).then_some(write))));
+        self.append_groups();
+    }
+
+    /// Appends what is queued, a few batches at a time: what comes while they are under way goes out together.
+    fn append_groups(&mut self) {
+        loop {
+            let no_room = self.no_room().is_some();
+            let head = self.groups_head();
+            let Some(groups) = &mut self.groups else { return };
+            if groups.queue.is_empty() || groups.writes.len() >= BATCHES_UNDER_WAY {
+                return;
             }
-        };
-        let last = batches.len();
-        for (number, batch) in batches.into_iter().enumerate() {
-            let Some((head, no_room)) = self.groups_head().map(|head| (head, self.no_room().map(Box::new))) else {
-                return self.end_groups(ErrorCode::NotCoordinator);
+            if no_room {
+                // Nothing is refused for it: it waits.
+                let at_ms = now().monotonic_ms + RETRY_MS;
+                groups.retry_ms = Some(at_ms);
+                return;
+            }
+            let Some(head) = head else { return self.end_groups(ErrorCode::NotCoordinator) };
+            let (batch, write) = match next_batch(&mut groups.queue, now().wall_ms) {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(error, "records of a coordinator cannot be written");
+                    return self.end_groups(ErrorCode::Internal);
+                }
             };
             let token = self.next_token;
             self.next_token += 1;
-            let Some(groups) = &mut self.groups else { return };
-            groups.writes.push_back((token, (number + 1 == last).then_some(write)));
+            groups.writes.push_back((token, write));
             let request = Box::new(AppendRequest { head, batch });
-            self.step(PartitionInput::Append { token, request, no_room });
+            self.step(PartitionInput::Append { token, request, no_room: None });
         }
     }
 
@@ -167,22 +213,21 @@ impl Owner {
         match result {
             Ok(_) => {
                 assert_eq!(at, 0, "INVARIANT: appends of one leader are acknowledged in order");
-                if let Some((_, Some(write))) = groups.writes.pop_front() {
-                    // After what this answer came with: the log is stepped from here again.
-                    self.handle.tell(Mail::GroupsWritten(groups.nonce, write));
-                }
+                // After what this answer came with: the log is stepped from there again.
+                let write = groups.writes.pop_front().and_then(|(_, write)| write);
+                self.handle.tell(Mail::GroupsWritten(groups.nonce, write));
             }
-            Err(refusal) => {
-                let code = refusal.code;
-                self.end_groups(if code == ErrorCode::StorageFull { code } else { ErrorCode::NotCoordinator });
-            }
+            Err(_) => self.end_groups(ErrorCode::NotCoordinator),
         }
         true
     }
 
-    pub(super) fn groups_written(&mut self, nonce: Nonce, write: u64) {
+    pub(super) fn groups_written(&mut self, nonce: Nonce, write: Option<u64>) {
         if self.groups.as_ref().is_some_and(|groups| groups.nonce == nonce) {
-            self.step_groups(Input::Written { write });
+            if let Some(write) = write {
+                self.step_groups(Input::Written { write });
+            }
+            self.append_groups();
         }
     }
 
@@ -190,6 +235,10 @@ impl Owner {
     pub(super) fn look_after_groups(&mut self, now_ms: u64) {
         let Some(groups) = &mut self.groups else { return };
         let nonce = groups.nonce;
+        if groups.retry_ms.take_if(|at_ms| *at_ms <= now_ms).is_some() {
+            self.append_groups();
+        }
+        let Some(groups) = &mut self.groups else { return };
         if groups.wake_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             groups.wake_ms = None;
             self.step_groups(Input::Tick);
@@ -217,30 +266,31 @@ impl Groups {
             askers: BTreeMap::new(),
             next: 1,
             writes: VecDeque::new(),
+            queue: VecDeque::new(),
+            retry_ms: None,
             wake_ms: None,
         }
     }
 }
 
-fn batches(records: &[GroupRecord], timestamp: i64) -> Result<Vec<Batch>, String> {
-    let mut batches = Vec::new();
-    let (mut builder, mut bytes) = (BatchBuilder::new(), 0);
-    let mut finish = |builder: BatchBuilder| {
-        let batch = builder.finish(Codec::None).map_err(|error| error.to_string())?;
-        batches.push(batch.squeezed());
-        Ok::<_, String>(())
-    };
-    for record in records {
+/// The next records of the queue as one batch, and the last write that ends with it.
+fn next_batch(queue: &mut VecDeque<Queued>, timestamp: i64) -> Result<(Batch, Option<u64>), String> {
+    let (mut builder, mut bytes, mut write) = (BatchBuilder::new(), 0, None);
+    while let Some((record, ends)) = queue.front() {
         let value: Bytes = encode(record);
         if bytes > 0 && bytes + value.len() > BATCH_BYTES {
-            finish(std::mem::take(&mut builder))?;
-            bytes = 0;
+            break;
         }
         bytes += value.len();
+        write = ends.or(write);
         builder.push(NewRecord { key: None, value: Some(&value), timestamp, headers: &[] });
+        queue.pop_front();
     }
-    finish(builder)?;
-    Ok(batches)
+    let batch = builder.finish(Codec::None).map_err(|error| error.to_string())?;
+    if batch.len() > BATCH_BYTES_MAX {
+        return Err(format!("a record of {} bytes", batch.len()));
+    }
+    Ok((batch.squeezed(), write))
 }
 
 /// What a coordinator wrote, from one of its log's batches.

@@ -23,11 +23,16 @@ pub(super) enum Calm {
 impl Calm {
     pub(super) fn of(mails: &[Mail]) -> Self {
         match mails {
-            [] | [Mail::Shed] => Self::Quiet,
             [Mail::Record(_)] => Self::Record,
+            // What all owners are told, whoever they are, is no reason to stay awake.
+            mails if mails.iter().all(is_for_all) => Self::Quiet,
             _ => Self::Busy,
         }
     }
+}
+
+fn is_for_all(mail: &Mail) -> bool {
+    matches!(mail, Mail::Shed | Mail::Flush(_) | Mail::PeerUp(_) | Mail::PeerDown(_))
 }
 
 impl Owner {

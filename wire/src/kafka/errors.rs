@@ -40,6 +40,7 @@ pub enum KafkaError {
     TransactionalIdAuthorizationFailed = 53,
     NonEmptyGroup = 68,
     GroupIdNotFound = 69,
+    UnknownLeaderEpoch = 75,
     MemberIdRequired = 79,
     GroupMaxSizeReached = 81,
     FencedInstanceId = 82,
