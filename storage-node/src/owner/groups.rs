@@ -79,7 +79,9 @@ impl Owner {
                 let (node, handle) = (self.node.clone(), self.handle.clone());
                 let partition = self.core.replica().partition();
                 tokio::spawn(async move {
-                    let log = coordinator_log::read(&node, partition, nonce).await;
+                    // On a task of its own: whatever becomes of it, the owner hears.
+                    let reading = tokio::spawn(async move { coordinator_log::read(&node, partition, nonce).await });
+                    let log = reading.await.unwrap_or_else(|error| Err(error.to_string()));
                     handle.tell(Mail::GroupsRead(nonce, log.map(Box::new)));
                 });
             }
@@ -298,10 +300,34 @@ fn next_batch(queue: &mut VecDeque<Queued>, timestamp: i64) -> Result<(Batch, Op
 /// # Errors
 /// If it is none of its records.
 pub fn records_of(batch: &Batch) -> Result<Vec<GroupRecord>, String> {
-    let records = wire::records::read_records(batch, UNPACKED_BYTES_MAX).map_err(|error| error.to_string())?;
+    let plain = batch.clone().plain().map_err(|error| error.to_string())?;
+    let records = wire::records::read_records(&plain, UNPACKED_BYTES_MAX).map_err(|error| error.to_string())?;
     let decode = |record: wire::records::Record| {
         let value = record.value.ok_or("a record without a value")?;
         wire::layout::decode(value).map_err(|error| error.to_string())
     };
     records.into_iter().map(decode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_queued_is_read_back_whatever_its_size() {
+        let record = |number: usize| GroupRecord::Deleted { group: format!("{number}-{}", "x".repeat(number % 500)) };
+        let written: Vec<GroupRecord> = (0..3_000).map(record).collect();
+        let mut queue: VecDeque<Queued> =
+            written.iter().cloned().enumerate().map(|(n, record)| (record, (n % 100 == 99).then_some(n as u64))).collect();
+        let (mut read, mut last) = (Vec::new(), 0);
+        while !queue.is_empty() {
+            let (batch, write) = next_batch(&mut queue, 1).expect("a batch");
+            assert!(batch.len() < 2 * BATCH_BYTES);
+            read.extend(records_of(&batch).expect("its records"));
+            let ends = read.len() as u64 / 100 * 100;
+            assert_eq!(write.map_or(last, |write| write + 1), ends, "what has ended is on its way");
+            last = ends;
+        }
+        assert!(read == written);
+    }
 }

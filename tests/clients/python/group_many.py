@@ -6,9 +6,11 @@ Says `ready` once every partition has an owner; then how long a rebalance takes 
 input ends, checks, and says `ok` with the longest time without an acknowledged commit.
 """
 
+import os
 import sys
 import threading
 import time
+import traceback
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -84,6 +86,13 @@ def wait_until_shared(all_members, seconds):
     return time.monotonic() - began
 
 
+def end_at_once(kind, error, trace):
+    # Threads of clients that wait for an answer must not keep the process.
+    traceback.print_exception(kind, error, trace)
+    os._exit(1)
+
+
+sys.excepthook = end_at_once
 everyone = [Member(number) for number in range(members)]
 for one in everyone:
     one.start()
