@@ -27,7 +27,7 @@ const ANSWER_MS: u64 = 10_000;
 /// Asks the coordinator of the request's group.
 ///
 /// # Errors
-/// With [`ErrorCode::NotCoordinator`] where the request may have come about: the client is to ask again.
+/// With [`ErrorCode::NotCoordinator`] where the request may have come about: the client decides whether it asks again.
 pub async fn ask(gateway: &Arc<Gateway>, request: GroupRequest) -> Result<GroupReply, Refusal> {
     let log = partition_for_key(request.group().as_bytes(), COORDINATOR_LOGS);
     ask_log(gateway, log, request).await

@@ -295,10 +295,13 @@ struct Client {
     host: String,
 }
 
-/// Codes of group APIs: a coordinator that cannot be reached is asked for again, not the metadata.
+/// Codes of group APIs. A client that is to ask again is told that the coordinator loads: it waits and asks the same
+/// gateway. After `NOT_COORDINATOR` it would look for another, and be sent to the one it left; librdkafka then connects
+/// anew for ever.
 fn group_code(code: ErrorCode) -> i16 {
     match code {
         ErrorCode::RequestTimedOut
+        | ErrorCode::NotCoordinator
         | ErrorCode::NotLeader
         | ErrorCode::Fenced
         | ErrorCode::LeaderNotAvailable
@@ -308,7 +311,7 @@ fn group_code(code: ErrorCode) -> i16 {
         | ErrorCode::Overloaded
         | ErrorCode::ShuttingDown
         | ErrorCode::TopicExists
-        | ErrorCode::StorageFull => KafkaError::CoordinatorNotAvailable as i16,
+        | ErrorCode::StorageFull => KafkaError::CoordinatorLoadInProgress as i16,
         code => kafka_code(code),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wire::groups::{GroupReply, GroupRequest, MemberName};
-use wire::kafka::{HeartbeatRequest, HeartbeatResponse};
+use wire::kafka::{HeartbeatRequest, HeartbeatResponse, KafkaError};
 
 use crate::Gateway;
 use crate::groups::{ask, unexpected};
@@ -16,5 +16,8 @@ pub async fn handle(gateway: Arc<Gateway>, request: HeartbeatRequest) -> Heartbe
         Ok(other) => super::group_code(unexpected(&other).code),
         Err(refusal) => super::group_code(refusal.code),
     };
+    // A heartbeat has no answer for a coordinator that loads: Java's client ends at one.
+    let error =
+        if error == KafkaError::CoordinatorLoadInProgress as i16 { KafkaError::NotCoordinator as i16 } else { error };
     HeartbeatResponse { throttle_ms: 0, error }
 }

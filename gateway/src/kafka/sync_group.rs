@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use types::ErrorCode;
 use wire::groups::{GroupReply, GroupRequest, MemberName, NamedBytes, SyncGroup};
-use wire::kafka::{SyncGroupRequest, SyncGroupResponse};
+use wire::kafka::{KafkaError, SyncGroupRequest, SyncGroupResponse};
 
 use crate::Gateway;
 use crate::groups::{ask, unexpected};
@@ -25,9 +26,16 @@ pub async fn handle(gateway: Arc<Gateway>, request: SyncGroupRequest) -> SyncGro
             assignment: synced.assignment,
             ..SyncGroupResponse::default()
         },
-        Ok(other) => {
-            SyncGroupResponse { error: super::group_code(unexpected(&other).code), ..SyncGroupResponse::default() }
-        }
-        Err(refusal) => SyncGroupResponse { error: super::group_code(refusal.code), ..SyncGroupResponse::default() },
+        Ok(other) => refuse(unexpected(&other).code),
+        Err(refusal) => refuse(refusal.code),
     }
+}
+
+/// A rebalance whose coordinator went begins anew, as at Kafka: clients join again without looking for another one.
+fn refuse(code: ErrorCode) -> SyncGroupResponse {
+    let error = match super::group_code(code) {
+        code if code == KafkaError::CoordinatorLoadInProgress as i16 => KafkaError::RebalanceInProgress as i16,
+        code => code,
+    };
+    SyncGroupResponse { error, ..SyncGroupResponse::default() }
 }

@@ -317,8 +317,12 @@ mod tests {
     fn what_is_queued_is_read_back_whatever_its_size() {
         let record = |number: usize| GroupRecord::Deleted { group: format!("{number}-{}", "x".repeat(number % 500)) };
         let written: Vec<GroupRecord> = (0..3_000).map(record).collect();
-        let mut queue: VecDeque<Queued> =
-            written.iter().cloned().enumerate().map(|(n, record)| (record, (n % 100 == 99).then_some(n as u64))).collect();
+        let mut queue: VecDeque<Queued> = written
+            .iter()
+            .cloned()
+            .enumerate()
+            .map(|(n, record)| (record, (n % 100 == 99).then_some(n as u64)))
+            .collect();
         let (mut read, mut last) = (Vec::new(), 0);
         while !queue.is_empty() {
             let (batch, write) = next_batch(&mut queue, 1).expect("a batch");

@@ -110,7 +110,10 @@ wait_until_shared(everyone, 60)
 time.sleep(1)
 is_over.set()
 time.sleep(1)
-found = everyone[0].consumer.committed([TopicPartition(topic, partition) for partition in range(partitions)], timeout=30)
+# One that is no member asks.
+stranger = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+found = stranger.committed([TopicPartition(topic, partition) for partition in range(partitions)], timeout=30)
+stranger.close()
 for one in found:
     assert one.error is None, one.error
     assert one.offset in tried[one.partition], f"{one.partition}: nobody committed {one.offset}"
