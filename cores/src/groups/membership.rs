@@ -37,7 +37,6 @@ impl Coordinator {
 }
 
 impl Group {
-    #[expect(clippy::too_many_arguments, reason = "a request, the time, and the settings")]
     fn join(
         &mut self,
         now: Now,
@@ -100,7 +99,6 @@ impl Group {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request, the time, and the settings")]
     fn join_as_new(
         &mut self,
         now: Now,
@@ -130,7 +128,6 @@ impl Group {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request, the time, and the settings")]
     fn add(
         &mut self,
         now: Now,
@@ -172,7 +169,6 @@ impl Group {
 
     /// A static member is started anew and takes its earlier self's place, with its share, without a rebalance if nothing
     /// else changed (KIP-345, KIP-814).
-    #[expect(clippy::too_many_arguments, reason = "a request, the time, and the settings")]
     fn replace(
         &mut self,
         now: Now,

@@ -48,7 +48,6 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeTopicPartitionsReque
             // Not null: Java's client would fall over it.
             eligible_leaders: Some(Vec::new()),
             last_known_eligible_leaders: Some(Vec::new()),
-            ..DescribedPartition::default()
         });
         let page: Vec<DescribedPartition> = page.collect();
         left -= page.len();

@@ -468,7 +468,7 @@ impl World {
         }
         let Some((_, asked)) = self.clients[client].asked.take_if(|(known, _)| *known == ask) else { return };
         match (asked, reply) {
-            (_, Some(GroupReply::Refused { code })) if matches!(code, ErrorCode::NotCoordinator) => {}
+            (_, Some(GroupReply::Refused { code: ErrorCode::NotCoordinator })) => {}
             (Asked::Join, Some(GroupReply::MemberId { member })) => {
                 self.clients[client].member = member;
                 self.join(client);
