@@ -233,6 +233,7 @@ impl Catalogue {
         let open = match state.database.take() {
             Some(open) => open,
             None => {
+                self.show(None);
                 let open = Arc::new(create(&self.path).map_err(uncertain)?);
                 state.commits = commits(&open).map_err(uncertain)?;
                 self.show(Some(&open));

@@ -111,7 +111,9 @@ impl Owners {
 
     /// The partition's topic is gone, and so is all that was here.
     pub fn forget(&self, partition: TopicPartition) {
-        self.places.remove(&partition);
+        if let Some((_, Place::Resting { .. })) = self.places.remove(&partition) {
+            self.resting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn place(&self, partition: TopicPartition) -> Option<Place> {
