@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use types::{TopicId, TopicPartition};
 use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
@@ -14,6 +15,8 @@ use crate::Gateway;
 use crate::groups::{ask, unexpected};
 
 const MANY_SINCE: i16 = 8;
+/// How far a map may be behind what another gateway committed.
+const MAP_WAIT: Duration = Duration::from_secs(1);
 
 pub async fn handle(gateway: Arc<Gateway>, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if version < MANY_SINCE {
@@ -38,11 +41,33 @@ async fn of_group(
         Ok(other) => (Vec::new(), super::group_code(unexpected(&other).code)),
         Err(refusal) => (Vec::new(), super::group_code(refusal.code)),
     };
+    if let Some(wanted) = &wanted {
+        wait_for_topics(gateway, wanted, &offsets).await;
+    }
     match wanted {
         // Below version 2 there is no other place for an error.
         Some(wanted) => (wanted.into_iter().map(|topic| of_topic(gateway, topic, &offsets, error)).collect(), error),
         None => (all(gateway, offsets), error),
     }
+}
+
+/// A topic that this gateway has yet to hear of has offsets all the same: "none" would have a consumer skip or repeat.
+async fn wait_for_topics(gateway: &Gateway, wanted: &[OffsetFetchTopic], offsets: &[CommittedOffset]) {
+    let is_behind = || {
+        wanted.iter().any(|topic| gateway.map.topic(gateway.tenant, &topic.name).is_none())
+            && offsets.iter().any(|offset| gateway.map.topic_by_id(gateway.tenant, offset.partition.topic).is_none())
+    };
+    let mut changes = gateway.map.changes();
+    let heard = async {
+        loop {
+            changes.mark_unchanged();
+            if !is_behind() || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    // Offsets of deleted topics look the same, and stay.
+    let _ = tokio::time::timeout(MAP_WAIT, heard).await;
 }
 
 fn of_topic(
