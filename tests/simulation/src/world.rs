@@ -209,8 +209,10 @@ struct Node {
 }
 
 struct World {
-    /// Draws when flushes are, apart from all else: a seed goes the same way with and without them.
-    flushes: Rng,
+    /// Draws flushes and their like, apart from all else: a seed goes the same way with and without them.
+    asides: Rng,
+    /// Half the seeds have none: what only a journal keeps is at risk in those.
+    has_asides: bool,
     rng: Rng,
     now_ms: u64,
     order: u64,
@@ -389,14 +391,14 @@ impl World {
             swarm,
             file_bytes,
             turns: 0,
-            flushes: Rng::new(!seed),
+            asides: Rng::new(!seed),
+            has_asides: seed.is_multiple_of(2) || profile.scenario == Scenario::Rotten,
             rng,
         };
         world.at(0, Event::StartFailover { nonce: None, goal: Goal::Open });
         world.at(100, Event::LookForRepairs);
-        // Half the seeds have none: what only a journal keeps is at risk in those.
-        for node in (0..world.nodes.len()).filter(|_| seed.is_multiple_of(2)) {
-            let after = world.flushes.range(100, 4_000);
+        for node in (0..world.nodes.len()).filter(|_| world.has_asides).collect::<Vec<_>>() {
+            let after = world.asides.range(100, 4_000);
             world.at(after, Event::Flush { node });
         }
         for client in 0..world.clients.len() {
@@ -484,7 +486,7 @@ impl World {
             }
             Event::DiskDone { node, life } => self.disk_done(node, life),
             Event::Flush { node } => {
-                let after = self.flushes.range(100, 4_000);
+                let after = self.asides.range(100, 4_000);
                 self.at(after, Event::Flush { node });
                 let state = &mut self.nodes[node];
                 if state.is_up && !state.disk.has_failed {
@@ -669,9 +671,9 @@ impl World {
                 }
                 Effect::RequestFailover { segment } => {
                     self.at(5, Event::StartFailover { nonce: Some(segment.nonce), goal: Goal::Open });
-                    if self.rng.chance(20) {
+                    if self.has_asides && self.asides.chance(20) {
                         // Placement may take others for dead that are not: what it says of pairs decides nothing.
-                        let after = self.rng.range(0, self.net_ms);
+                        let after = self.asides.range(0, self.net_ms);
                         self.at(after, Event::ToNode { node, life, input: Input::NoPair });
                     }
                 }

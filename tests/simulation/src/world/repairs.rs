@@ -225,7 +225,7 @@ impl World {
         match end {
             Some(end) => {
                 self.step(node, Input::Copied(Progress::Batches { nonce, batches }));
-                if self.rng.chance(20) {
+                if self.has_asides && self.asides.chance(80) {
                     // In the middle of a copy, while its last batches are on their way to the disk.
                     let state = &mut self.nodes[node];
                     state.disk.flush(state.core.replica());
