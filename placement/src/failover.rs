@@ -12,7 +12,7 @@ use service::health::{Health, Metric};
 use service::nodes::NodePool;
 use service::{clock, random};
 use tokio::sync::{Semaphore, mpsc, watch};
-use types::limits::{HEARTBEAT_MS, OPEN_TIMEOUT_MS};
+use types::limits::OPEN_TIMEOUT_MS;
 use types::{ErrorCode, Incarnation, NodeId, NodeRecord, Nonce, PartitionRecord, Replica, TopicPartition};
 use wire::batch::mix;
 use wire::frame::{FenceReply, Frame, MemberState, Refusal};
@@ -37,6 +37,8 @@ pub struct Failovers {
     pool: NodePool,
     running: Mutex<Running>,
     permits: Semaphore,
+    /// Nodes whose connection ended and is not back, and since when that is known, in monotonic ms.
+    lost: Mutex<HashMap<NodeId, u64>>,
     done: Arc<Metric>,
     failed: Arc<Metric>,
 }
@@ -50,6 +52,7 @@ impl Failovers {
         Self {
             pool: NodePool::default(),
             running: Mutex::default(),
+            lost: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_MAX),
             done: health.register(Metric::counter("weir_failovers_total", "Segments opened by this process.")),
             failed: health.register(Metric::counter("weir_failovers_failed_total", "Attempts that opened nothing.")),
@@ -198,10 +201,17 @@ async fn find_pair(
     addresses: &HashMap<NodeId, String>,
 ) -> Result<(), Refusal> {
     let began = clock::monotonic_ms();
-    // Heard of lately it is there, if not for this process: an opening may choose it where there is no other.
+    // Heard of since its connection ended it is there, if not for this process: an opening may choose it where there is no
+    // other. Heard of before, it may have died just now with all others: nothing must be fenced for it.
     let absent = || {
         let mut suspected = suspected(placement, addresses);
-        suspected.retain(|node| placement.members.away_ms(*node) > 2 * HEARTBEAT_MS);
+        let now_ms = clock::monotonic_ms();
+        let mut lost = placement.failovers.lost.lock().expect("no panic holds this lock");
+        lost.retain(|node, _| suspected.contains(node));
+        suspected.retain(|node| {
+            let lost_ms = now_ms - *lost.entry(*node).or_insert(now_ms);
+            placement.members.away_ms(*node) >= lost_ms
+        });
         suspected
     };
     suspected(placement, addresses).iter().for_each(|node| placement.failovers.pool.watch(&addresses[node]));

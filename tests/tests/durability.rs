@@ -230,7 +230,7 @@ fn a_rolling_restart_goes_unnoticed() {
     assert!(read(&cluster, "t") == sorted((0..lines).map(|line| format!("line {line}"))), "not what was acknowledged");
 }
 
-/// With one zone left nothing can have two copies: that is said at once, and what was refused is nowhere.
+/// With one zone left nothing can have two copies: that is said at once, and what is there is still read.
 #[test]
 fn with_one_zone_left_a_produce_is_refused_at_once() {
     if !is_equipped() {
@@ -239,11 +239,12 @@ fn with_one_zone_left_a_produce_is_refused_at_once() {
     let scratch = Scratch::new("one-zone");
     let mut cluster = Cluster::with_nodes(scratch.path(), &["az-a", "az-b", "az-c"]);
     create(&cluster, "t", "6");
-    let lines = || (0..300).map(|number| format!("line {number}"));
-    write(&cluster, "t", lines());
+    // To each, so that each has a leader and something to read.
+    (0..6).for_each(|partition| write_to(&cluster, "t", partition, &format!("line {partition}")));
+    let lines = || (0..6).flat_map(|partition| (0..80).map(move |number| format!("line {partition} {number}")));
     let url = format!("{}/v1/topics/t/records", cluster.http);
-    let produce = |value: &str| {
-        let body = format!("{{\"records\":[{{\"value\":\"{value}\",\"partition\":0}}]}}");
+    let produce = |partition: &Value, value: &str| {
+        let body = format!("{{\"records\":[{{\"value\":\"{value}\",\"partition\":{partition}}}]}}");
         let began = Instant::now();
         let (code, answer) = curl_json(&["-H", "content-type: application/json", "-d", &body, &url]);
         (code, answer, began.elapsed())
@@ -251,22 +252,31 @@ fn with_one_zone_left_a_produce_is_refused_at_once() {
     let shown = succeed(&mut command(&cluster, &["topic", "describe", "t", "--output", "json"]), b"");
     let shown: Value = serde_json::from_slice(&shown).expect("JSON");
     let partitions = shown["partitions"].as_array().expect("partitions");
-    // The leader of what is written to is not the one that stays.
-    let stays = if partitions[0]["leader"] == "n1" { "n2" } else { "n1" };
+    let stays = partitions[0]["leader"].as_str().expect("a leader");
+    let (led, others): (Vec<&Value>, Vec<&Value>) =
+        partitions.iter().partition(|partition| partition["leader"] == stays);
+    assert!(!others.is_empty(), "one node leads all: {shown}");
     let gone: Vec<usize> = (1..=3).filter(|node| format!("n{node}") != stays).collect();
     gone.iter().for_each(|node| cluster.services[*node].kill());
     // The first may be with a leader already when its follower is found to be gone; whatever comes later is not.
     std::thread::sleep(Duration::from_secs(8));
-    for _ in 0..3 {
-        let (code, answer, took) = produce("refused");
+    // Where the leader stays it says so; where it is gone nobody can be asked to lead.
+    for partition in [led[0], led[0], others[0], others[0]] {
+        let (code, answer, took) = produce(&partition["partition"], "refused");
         assert_eq!((code, &answer["code"]), (503, &"az_unavailable".into()), "{answer}");
         assert_eq!((&answer["retryable"], &answer["side_effects"]), (&true.into(), &"none".into()), "{answer}");
         assert!(took < Duration::from_secs(6), "after {took:?}");
         println!("refused after {took:?}");
     }
+    for partition in &led {
+        let partition = &partition["partition"];
+        let url = format!("{}/v1/topics/t/partitions/{partition}/records?offset=earliest", cluster.http);
+        let (code, answer) = curl_json(&[&url]);
+        assert!(code == 200 && answer["records"].as_array().is_some_and(|records| !records.is_empty()), "{answer}");
+    }
     cluster.services[gone[1]].start();
     let began = Instant::now();
-    while produce("taken").0 != 200 {
+    while produce(&led[0]["partition"], "taken").0 != 200 {
         assert!(began.elapsed() < Duration::from_secs(30), "two zones are there again");
     }
     let expected = sorted(lines().chain(["taken".to_owned()]));
