@@ -59,6 +59,11 @@ pub fn unexpected(reply: &GroupReply) -> Refusal {
     }
 }
 
+/// Why an answer is none of those that its request has.
+pub fn refused(answer: Result<GroupReply, Refusal>) -> ErrorCode {
+    answer.map_or_else(|refusal| refusal.code, |other| unexpected(&other).code)
+}
+
 async fn ask_log(gateway: &Arc<Gateway>, log: i32, request: GroupRequest) -> Result<GroupReply, Refusal> {
     let topic = coordinator_topic(gateway).await.map_err(from_api)?;
     let log = TopicPartition { topic: topic.id, partition: log };

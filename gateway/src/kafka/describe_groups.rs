@@ -7,7 +7,7 @@ use wire::groups::{DescribedMember, GroupReply, GroupRequest};
 use wire::kafka::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 pub async fn handle(gateway: Arc<Gateway>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
@@ -29,8 +29,7 @@ async fn describe(gateway: &Arc<Gateway>, group: String) -> DescribedGroup {
                 ..DescribedGroup::default()
             };
         }
-        Ok(other) => unexpected(&other).code,
-        Err(refusal) => refusal.code,
+        other => refused(other),
     };
     if code == ErrorCode::GroupNotFound {
         return DescribedGroup { group_id: group, group_state: "Dead".to_owned(), ..DescribedGroup::default() };

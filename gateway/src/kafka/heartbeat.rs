@@ -6,15 +6,14 @@ use wire::groups::{GroupReply, GroupRequest, MemberName};
 use wire::kafka::{HeartbeatRequest, HeartbeatResponse, KafkaError};
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 pub async fn handle(gateway: Arc<Gateway>, request: HeartbeatRequest) -> HeartbeatResponse {
     let name = MemberName { member: request.member_id, instance: request.group_instance_id };
     let beat = GroupRequest::Heartbeat { group: request.group_id, name, generation: request.generation_id };
     let error = match ask(&gateway, beat).await {
         Ok(GroupReply::Done {}) => 0,
-        Ok(other) => super::group_code(unexpected(&other).code),
-        Err(refusal) => super::group_code(refusal.code),
+        other => super::group_code(refused(other)),
     };
     // A heartbeat has no answer for a coordinator that loads: Java's client ends at one.
     let error =

@@ -7,7 +7,7 @@ use wire::kafka::{JoinGroupMember, JoinGroupRequest, JoinGroupResponse, KafkaErr
 
 use super::Client;
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 /// From which version on a new member is told its id first (KIP-394), and a leader that nothing changed (KIP-814).
 const KNOWN_ID_SINCE: i16 = 4;
@@ -57,7 +57,6 @@ pub async fn handle(
         Ok(GroupReply::MemberId { member }) => {
             JoinGroupResponse { error: KafkaError::MemberIdRequired as i16, member_id: member, ..nothing() }
         }
-        Ok(other) => JoinGroupResponse { error: super::group_code(unexpected(&other).code), member_id, ..nothing() },
-        Err(refusal) => JoinGroupResponse { error: super::group_code(refusal.code), member_id, ..nothing() },
+        other => JoinGroupResponse { error: super::group_code(refused(other)), member_id, ..nothing() },
     }
 }

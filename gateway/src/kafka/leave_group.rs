@@ -6,7 +6,7 @@ use wire::groups::{GroupReply, GroupRequest, MemberName};
 use wire::kafka::{LeaveGroupRequest, LeaveGroupResponse, LeftMember};
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 const MANY_SINCE: i16 = 3;
 
@@ -31,7 +31,6 @@ pub async fn handle(gateway: Arc<Gateway>, version: i16, request: LeaveGroupRequ
             let error = code(members.first().and_then(|left| left.error));
             LeaveGroupResponse { error, ..LeaveGroupResponse::default() }
         }
-        Ok(other) => LeaveGroupResponse { error: code(Some(unexpected(&other).code)), ..LeaveGroupResponse::default() },
-        Err(refusal) => LeaveGroupResponse { error: code(Some(refusal.code)), ..LeaveGroupResponse::default() },
+        other => LeaveGroupResponse { error: code(Some(refused(other))), ..LeaveGroupResponse::default() },
     }
 }

@@ -11,7 +11,7 @@ use wire::kafka::{
 };
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 pub async fn handle(gateway: Arc<Gateway>, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let mut offsets = Vec::new();
@@ -38,8 +38,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: OffsetCommitRequest) -> Offs
     let commit = CommitOffsets { group: request.group_id, name, generation: request.generation_id, offsets };
     let error = match ask(&gateway, GroupRequest::Commit { commit: Box::new(commit) }).await {
         Ok(GroupReply::Done {}) => 0,
-        Ok(other) => super::group_code(unexpected(&other).code),
-        Err(refusal) => super::group_code(refusal.code),
+        other => super::group_code(refused(other)),
     };
     if error != 0 {
         let all = topics.iter_mut().flat_map(|topic| &mut topic.partitions);

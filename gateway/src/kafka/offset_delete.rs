@@ -9,7 +9,7 @@ use wire::kafka::{
 };
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 pub async fn handle(gateway: Arc<Gateway>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let mut offsets = Vec::new();
@@ -36,8 +36,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: OffsetDeleteRequest) -> Offs
             }
             return OffsetDeleteResponse { topics, ..OffsetDeleteResponse::default() };
         }
-        Ok(other) => unexpected(&other).code,
-        Err(refusal) => refusal.code,
+        other => refused(other),
     };
     OffsetDeleteResponse { error: super::group_code(code), ..OffsetDeleteResponse::default() }
 }

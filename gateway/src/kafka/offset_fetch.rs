@@ -12,7 +12,7 @@ use wire::kafka::{
 };
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 const MANY_SINCE: i16 = 8;
 /// How far a map may be behind what another gateway committed.
@@ -38,8 +38,7 @@ async fn of_group(
 ) -> (Vec<OffsetFetchTopicResponse>, i16) {
     let (offsets, error) = match ask(gateway, GroupRequest::Offsets { group }).await {
         Ok(GroupReply::Offsets { offsets }) => (offsets, 0),
-        Ok(other) => (Vec::new(), super::group_code(unexpected(&other).code)),
-        Err(refusal) => (Vec::new(), super::group_code(refusal.code)),
+        other => (Vec::new(), super::group_code(refused(other))),
     };
     if let Some(wanted) = &wanted {
         wait_for_topics(gateway, wanted, &offsets).await;

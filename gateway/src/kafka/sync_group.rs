@@ -7,7 +7,7 @@ use wire::groups::{GroupReply, GroupRequest, MemberName, NamedBytes, SyncGroup};
 use wire::kafka::{KafkaError, SyncGroupRequest, SyncGroupResponse};
 
 use crate::Gateway;
-use crate::groups::{ask, unexpected};
+use crate::groups::{ask, refused};
 
 pub async fn handle(gateway: Arc<Gateway>, request: SyncGroupRequest) -> SyncGroupResponse {
     let assignments = request.assignments.into_iter();
@@ -26,8 +26,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: SyncGroupRequest) -> SyncGro
             assignment: synced.assignment,
             ..SyncGroupResponse::default()
         },
-        Ok(other) => refuse(unexpected(&other).code),
-        Err(refusal) => refuse(refusal.code),
+        other => refuse(refused(other)),
     }
 }
 
