@@ -13,6 +13,8 @@ use wire::kafka::{
 
 use crate::Gateway;
 use crate::groups::{ask, refused};
+use crate::map::Map;
+use crate::tenant::Tenant;
 
 const MANY_SINCE: i16 = 8;
 /// How far a map may be behind what another gateway committed.
@@ -41,7 +43,7 @@ async fn of_group(
         other => (Vec::new(), super::group_code(refused(other))),
     };
     if let Some(wanted) = &wanted {
-        wait_for_topics(gateway, wanted, &offsets).await;
+        wait_for_topics(&gateway.map, gateway.tenant, wanted, &offsets).await;
     }
     match wanted {
         // Below version 2 there is no other place for an error.
@@ -51,12 +53,12 @@ async fn of_group(
 }
 
 /// A topic that this gateway has yet to hear of has offsets all the same: "none" would have a consumer skip or repeat.
-async fn wait_for_topics(gateway: &Gateway, wanted: &[OffsetFetchTopic], offsets: &[CommittedOffset]) {
+async fn wait_for_topics(map: &Map, tenant: Tenant, wanted: &[OffsetFetchTopic], offsets: &[CommittedOffset]) {
     let is_behind = || {
-        wanted.iter().any(|topic| gateway.map.topic(gateway.tenant, &topic.name).is_none())
-            && offsets.iter().any(|offset| gateway.map.topic_by_id(gateway.tenant, offset.partition.topic).is_none())
+        wanted.iter().any(|topic| map.topic(tenant, &topic.name).is_none())
+            && offsets.iter().any(|offset| map.topic_by_id(tenant, offset.partition.topic).is_none())
     };
-    let mut changes = gateway.map.changes();
+    let mut changes = map.changes();
     let heard = async {
         loop {
             changes.mark_unchanged();
@@ -107,5 +109,59 @@ fn shown(offset: &CommittedOffset) -> OffsetFetchPartitionResponse {
         leader_epoch: offset.leader_epoch,
         metadata: Some(offset.metadata.clone()),
         error: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use service::api::MapChanges;
+    use types::{AccountId, ClusterId, Generation, TopicRecord};
+
+    use super::*;
+
+    const TENANT: Tenant = Tenant { account: AccountId(1), cluster: ClusterId(1) };
+
+    /// Whether what was committed of topic 7 is waited for by one that asks for topic `t`; how long it took.
+    async fn wait(map: &Map) -> Duration {
+        let wanted = [OffsetFetchTopic { name: "t".to_owned(), partitions: vec![0] }];
+        let partition = TopicPartition { topic: TopicId(7), partition: 0 };
+        let offset = CommittedOffset { partition, offset: 5, leader_epoch: 1, metadata: String::new(), at_ms: 1 };
+        let began = Instant::now();
+        wait_for_topics(map, TENANT, &wanted, &[offset]).await;
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn offsets_of_a_topic_that_the_map_has_yet_to_name_wait_for_it() {
+        let map = Arc::new(Map::default());
+        let topic = TopicRecord {
+            account: TENANT.account,
+            cluster: TENANT.cluster,
+            name: "t".to_owned(),
+            id: TopicId(7),
+            partitions: 1,
+            replication_factor: 2,
+            configs: BTreeMap::new(),
+            version: 1,
+        };
+        let later = Arc::clone(&map);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let generation = Generation(1);
+            later.apply(MapChanges {
+                generation,
+                revision: 2,
+                topics: vec![(TopicId(7), Some(topic))],
+                ..MapChanges::default()
+            });
+        });
+        let took = wait(&map).await;
+        assert!(took >= Duration::from_millis(90) && took < MAP_WAIT, "{took:?}");
+        assert!(map.topic(TENANT, "t").is_some(), "it is known by then");
+        assert!(wait(&map).await < Duration::from_millis(50), "what is known is not waited for");
+        // A topic that is gone for good holds nobody up for longer.
+        assert!(wait(&Map::default()).await >= MAP_WAIT);
     }
 }
