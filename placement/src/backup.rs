@@ -21,6 +21,7 @@ pub(crate) async fn take(placement: &Placement) -> Result<Backup, ApiError> {
         cluster: placement.cluster,
         generation: placement.generation,
         revision,
+        checksum: Some(Backup::checksum_of(&entries)),
         entries,
     })
 }

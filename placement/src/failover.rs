@@ -20,7 +20,7 @@ use wire::frame::{FenceReply, Frame, MemberState, Refusal};
 use crate::{Placement, members, records};
 
 /// Attempts under way in this process.
-const CONCURRENT_MAX: usize = 64;
+const CONCURRENT_MAX: usize = 256;
 /// Openings that one attempt may try.
 const NONCES: usize = 4;
 /// How long an attempt waits for a member that is just starting.
@@ -69,10 +69,6 @@ pub(crate) async fn run(
     goal: Goal,
 ) -> Result<PartitionRecord, ApiError> {
     loop {
-        let (record, revision) = records::partition(&*placement.store, id).await?;
-        if record.open().map(|open| open.nonce) != nonce {
-            return Ok(record);
-        }
         let (begun, running) = watch::channel(false);
         let other = {
             let mut all = placement.failovers.running.lock().expect("no panic holds this lock");
@@ -84,6 +80,10 @@ pub(crate) async fn run(
         };
         if let Some(mut other) = other {
             let _ = other.wait_for(|done| *done).await;
+            let (record, _) = records::partition(&*placement.store, id).await?;
+            if record.open().map(|open| open.nonce) != nonce {
+                return Ok(record);
+            }
             continue;
         }
         let task = Arc::clone(placement);
@@ -91,19 +91,32 @@ pub(crate) async fn run(
         let attempt = tokio::spawn(async move {
             // Also if the attempt panics: others must not wait for it.
             let _over = Over { task: Arc::clone(&task), id, begun };
-            attempt(&task, record, revision, goal).await
-        });
-        match attempt.await {
-            Ok(Ok(())) => placement.failovers.done.add(1),
-            Ok(Err(refusal)) => {
-                placement.failovers.failed.add(1);
-                let (record, _) = records::partition(&*placement.store, id).await?;
-                if record.open().map(|open| open.nonce) == nonce {
+            let permit = task.failovers.permits.acquire().await;
+            let _permit = permit.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+            // Not before: what was read while another attempt was under way would be fenced for nothing.
+            let (record, revision) = records::partition(&*task.store, id).await?;
+            if record.open().map(|open| open.nonce) != nonce {
+                return Ok(Some(record));
+            }
+            match attempt(&task, record, revision, goal).await {
+                Ok(()) => task.failovers.done.add(1),
+                Err(refusal) => {
+                    task.failovers.failed.add(1);
                     return Err(ApiError::new(refusal.code, refusal.message));
                 }
             }
-            Err(error) => return Err(ApiError::new(ErrorCode::Internal, error.to_string())),
+            Ok(None)
+        });
+        let attempted = attempt.await.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+        let record = match attempted {
+            Ok(Some(record)) => return Ok(record),
+            Ok(None) | Err(_) => records::partition(&*placement.store, id).await?.0,
+        };
+        if record.open().map(|open| open.nonce) != nonce {
+            return Ok(record);
         }
+        // Opened and gone again: once more.
+        attempted?;
     }
 }
 
@@ -136,7 +149,6 @@ async fn attempt(
     goal: Goal,
 ) -> Result<(), Refusal> {
     let unavailable = |error: String| Refusal { code: ErrorCode::PlacementUnavailable, message: error };
-    let _permit = placement.failovers.permits.acquire().await.map_err(|error| unavailable(error.to_string()))?;
     wait_for_members(placement, &record).await;
     let nodes = members::nodes(&*placement.store).await.map_err(|error| unavailable(error.to_string()))?;
     let names: HashMap<NodeId, String> = nodes.iter().map(|node| (node.id, node.name.clone())).collect();
@@ -307,9 +319,17 @@ impl Shell {
                 }
                 Effect::Swap { revision, record } => {
                     let (placement, id) = (Arc::clone(&self.placement), self.partition);
+                    let leader = record.open().and_then(|open| self.addresses.get(&open.leader().node).cloned());
                     tokio::spawn(async move {
                         let won = records::swap_partition(&*placement.store, id, revision, &record).await;
                         let _ = inputs.send(Input::Swapped { won });
+                        if won
+                            && let Some(leader) = leader
+                            && let Ok(client) = placement.failovers.pool.get(&leader).await
+                        {
+                            // It asks by itself a moment later.
+                            client.tell(&Frame::Hint { partition: id });
+                        }
                     });
                 }
                 Effect::Wake { after_ms } => {
@@ -336,14 +356,17 @@ pub(crate) async fn after_restart(placement: Arc<Placement>, node: NodeId) {
         Ok((_, rows)) => rows,
         Err(error) => return tracing::error!(%error, "partitions cannot be read"),
     };
+    // Partitions that are written to, or read, are asked for by their gateways, and do not wait behind all others.
+    let few = Arc::new(Semaphore::new(CONCURRENT_MAX / 4));
     for (_, entry) in rows {
         let Ok(record) = records::parse::<PartitionRecord>(&entry) else { continue };
         let open = record.open().filter(|open| open.replicas.iter().any(|replica| replica.node == node));
         let Some(nonce) = open.map(|open| open.nonce) else { continue };
-        let placement = Arc::clone(&placement);
+        let (placement, few) = (Arc::clone(&placement), Arc::clone(&few));
         tokio::spawn(async move {
             for wait_ms in [0, 500, 2_000, 5_000, 15_000] {
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                let Ok(_one_of_few) = few.acquire().await else { return };
                 if run(&placement, record.id(), Some(nonce), Goal::Open).await.is_ok() {
                     return;
                 }

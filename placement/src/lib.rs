@@ -46,6 +46,24 @@ pub(crate) struct Placement {
     pub turn: turn::Turn,
     /// A partition without an append for this long is parked.
     pub park_after: Duration,
+    pub health: Arc<Health>,
+}
+
+impl Placement {
+    /// A node is fenced for a newer generation: metadata was restored elsewhere, and this process serves what was before.
+    pub fn is_superseded_by(&self, generation: Generation) -> bool {
+        if generation <= self.generation {
+            return false;
+        }
+        if self.health.is_ready() {
+            let (ours, theirs) = (self.generation.0, generation.0);
+            tracing::error!(
+                "metadata was restored elsewhere: storage nodes are fenced for generation {theirs}, this process has {ours}; end it"
+            );
+        }
+        self.health.set_ready(false);
+        true
+    }
 }
 
 /// Where metadata lives.
@@ -98,6 +116,7 @@ pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, dra
         events: events::Events::default(),
         park_after,
         turn: turn::Turn::new(matches!(at, StoreAt::Redb(_))),
+        health: Arc::clone(&health),
     });
     tokio::spawn(turn::run(Arc::clone(&placement), drain.clone()));
     tokio::spawn(members::sweep(Arc::clone(&placement), drain.clone()));

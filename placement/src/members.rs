@@ -245,6 +245,10 @@ pub async fn gateways(placement: &Placement) -> Result<Vec<GatewayRecord>, Store
 
 /// Registers a storage node: a new one gets a number; a known one keeps it.
 pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterNode) -> Result<Registered, ApiError> {
+    if placement.is_superseded_by(request.generation) {
+        let message = format!("this placement is superseded by generation {}", request.generation.0);
+        return Err(ApiError::new(ErrorCode::PlacementUnavailable, message));
+    }
     let store = &*placement.store;
     let id = match request.id {
         Some(id) => id,

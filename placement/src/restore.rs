@@ -22,7 +22,7 @@ use wire::frame::Frame;
 use wire::inventory::{Inventory, InventoryRequest};
 
 use crate::records::{self, DefaultCluster, GATEWAYS, NODES, PARTITIONS, TOPICS, json, name_key, partition_key};
-use crate::store::{MetadataStore, Outcome, Transaction};
+use crate::store::{MetadataStore, Outcome, RedbStore, Transaction};
 use crate::{StoreAt, open};
 
 /// A page of a node with many partitions waits for fences of all of them.
@@ -110,6 +110,9 @@ impl Known {
         if backup.format > BACKUP_FORMAT {
             return refuse(format!("the backup has format {}, which a newer release reads", backup.format));
         }
+        if !backup.is_intact() {
+            return refuse("the backup is damaged: its checksum is not that of its entries");
+        }
         let mut known = Self::default();
         for (key, value) in &backup.entries {
             fn parse<T: DeserializeOwned>(key: &str, value: &serde_json::Value) -> Result<T, RestoreError> {
@@ -143,9 +146,11 @@ impl Known {
 /// store is not empty. Nothing is written then, though nodes may be fenced: a second attempt takes a higher generation.
 pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, RestoreError> {
     let known = plan.backup.as_ref().map_or_else(|| Ok(Known::default()), Known::of)?;
-    let store = match plan.is_dry_run {
-        true => None,
-        false => Some(open_empty(&plan.store).await?),
+    // A file of its own is made once there is something to write to it: a refusal leaves nothing behind.
+    let mut store = match &plan.store {
+        _ if plan.is_dry_run => None,
+        StoreAt::Redb(dir) if !RedbStore::is_in(dir) => None,
+        at => Some(open_empty(at).await?),
     };
     let pool = NodePool::default();
     let addresses = addresses(&plan, &known);
@@ -190,8 +195,12 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, Restor
     restored.segments = partitions.values().map(|record| record.chain.len()).sum();
     let puts = keys(&known, &stocks, cluster, generation, &topics, partitions);
     restored.topics = topics.len();
-    if let Some(store) = store {
+    if !plan.is_dry_run {
         progress("writing the new metadata");
+        let store = match store.take() {
+            Some(store) => store,
+            None => open_empty(&plan.store).await?,
+        };
         write(&*store, puts).await?;
     }
     Ok(restored)

@@ -2,6 +2,7 @@
 //!
 //! One behaviour suite (`store/tests.rs`) holds for every implementation.
 
+mod etcd_batch;
 mod etcd_store;
 mod redb_store;
 #[cfg(test)]

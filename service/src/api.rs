@@ -68,6 +68,9 @@ pub struct RegisterNode {
     /// Mean time of its journal's writes since the last heartbeat, in µs; `None` if there were none.
     #[serde(default)]
     pub write_us: Option<u64>,
+    /// The generation that was fenced on this node last: a placement of an older one is superseded.
+    #[serde(default)]
+    pub generation: Generation,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -257,7 +260,7 @@ pub struct ProducerIds {
 }
 
 /// The format of backups that this release writes, and the newest that it reads.
-pub const BACKUP_FORMAT: u32 = 1;
+pub const BACKUP_FORMAT: u32 = 2;
 
 /// All metadata at one revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -270,6 +273,24 @@ pub struct Backup {
     pub revision: u64,
     /// Key and value, in order.
     pub entries: Vec<(String, serde_json::Value)>,
+    /// CRC-32C of the entries; none in format 1.
+    #[serde(default)]
+    pub checksum: Option<u32>,
+}
+
+impl Backup {
+    /// The checksum that its entries should have.
+    pub fn checksum_of(entries: &[(String, serde_json::Value)]) -> u32 {
+        crc32c::crc32c(&serde_json::to_vec(entries).expect("entries are plain data"))
+    }
+
+    /// Whether its entries are as they were written.
+    pub fn is_intact(&self) -> bool {
+        match self.checksum {
+            Some(checksum) => checksum == Self::checksum_of(&self.entries),
+            None => self.format == 1,
+        }
+    }
 }
 
 /// An answer without content.

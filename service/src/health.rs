@@ -61,6 +61,10 @@ impl Health {
         self.is_ready.store(is_ready, Ordering::Release);
     }
 
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+
     /// Adds a metric; names are in base units and end in `_total`, `_bytes` or `_seconds` as Prometheus asks.
     pub fn register(&self, metric: Metric) -> Arc<Metric> {
         let metric = Arc::new(metric);
@@ -90,11 +94,7 @@ pub fn routes(health: Arc<Health>) -> Router {
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    if health.is_ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
+    if health.is_ready() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {

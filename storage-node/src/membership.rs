@@ -11,8 +11,9 @@ use service::api::{PlacementClient, RegisterNode};
 use service::clock;
 use service::drain::Drain;
 use types::limits::{HEARTBEAT_MS, LOAD_MAX};
-use types::{ClusterId, ErrorCode, Incarnation, NodeId, SegmentId, TopicPartition};
+use types::{ClusterId, ErrorCode, Generation, Incarnation, NodeId, SegmentId, TopicPartition};
 
+use crate::inventory::noted;
 use crate::journal::WriteTimes;
 use crate::node::{Node, Settings, StartError, write_durably};
 
@@ -22,6 +23,7 @@ pub struct News {
     damaged: Vec<SegmentId>,
     load: Vec<(TopicPartition, u64)>,
     write_us: Option<u64>,
+    generation: Generation,
 }
 
 /// How long a restarted node waits for placement before it goes on as who it was.
@@ -67,7 +69,13 @@ async fn register(
     news: Option<News>,
 ) -> Result<(NodeId, ClusterId), StartError> {
     let is_start = news.is_none();
-    let news = news.unwrap_or_default();
+    let news = match news {
+        Some(news) => news,
+        None => {
+            let generation = noted(data).map_err(|source| StartError::Data { dir: data.to_owned(), source })?;
+            News { generation, ..News::default() }
+        }
+    };
     let path = data.join("node-id");
     let id = number(&path);
     let request = RegisterNode {
@@ -80,6 +88,7 @@ async fn register(
         damaged: news.damaged,
         load: news.load,
         write_us: news.write_us,
+        generation: news.generation,
     };
     // Data belongs to one cluster's metadata: another store's absences are no deletions.
     if let Some(cluster) = cluster(data) {
@@ -150,7 +159,7 @@ pub async fn heartbeat(node: Arc<Node>, settings: Settings, data: PathBuf, is_re
     loop {
         let load = load(&node, &mut appended, looked.elapsed());
         looked = Instant::now();
-        let news = News { damaged: node.damaged(), load, write_us: writes.mean_us() };
+        let news = News { damaged: node.damaged(), load, write_us: writes.mean_us(), generation: node.generation() };
         if node.is_hung() {
             tracing::error!(data = %data.display(), "the disk hangs: this node is silent until its write is done");
         } else {

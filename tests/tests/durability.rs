@@ -519,9 +519,17 @@ fn lost_metadata_is_made_anew() {
     // Nodes note names within seconds.
     writer.write_for(Duration::from_secs(4));
     cluster.services[0].kill();
-    std::fs::remove_dir_all(at("placement")).expect("the store");
+    std::fs::rename(at("placement"), at("placement-old")).expect("the store");
 
     let store = format!("redb:{}", at("placement-2"));
+    // Of a backup that rotted nothing is made, and nothing is left behind.
+    let text = std::fs::read_to_string(&backup).expect("the backup");
+    let rotten = at("rotten.json");
+    std::fs::write(&rotten, text.replace("\"name\":\"t\"", "\"name\":\"u\"")).expect("another one");
+    let refused =
+        Command::new(weir()).args(["placement", "restore", &rotten, "--store", &store]).output().expect("weir");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("checksum"), "{refused:?}");
+    assert!(!refused.status.success() && !std::path::Path::new(&at("placement-2")).exists());
     let dry =
         succeed(Command::new(weir()).args(["placement", "restore", &backup, "--store", &store, "--dry-run"]), b"");
     assert!(String::from_utf8_lossy(&dry).contains("GENERATION"), "{dry:?}");
@@ -536,6 +544,20 @@ fn lost_metadata_is_made_anew() {
     cluster.services[0].add_arguments(&["--store", &store]);
     cluster.services[0].start();
     writer.write_for(Duration::from_secs(1));
+    // The store of before, back by mistake: nodes say that it is superseded, and it says so itself.
+    cluster.services[0].kill();
+    cluster.services[0].add_arguments(&["--store", &format!("redb:{}", at("placement-old"))]);
+    cluster.services[0].start();
+    let ready = format!("{url}/readyz");
+    let began = Instant::now();
+    while curl(&[&ready]).0 != 503 {
+        assert!(began.elapsed() < Duration::from_secs(10), "the old placement takes itself for ready");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(cluster.services[0].log_text().contains("metadata was restored elsewhere"));
+    cluster.services[0].forget_log();
+    cluster.services[0].add_arguments(&["--store", &store]);
+    cluster.services[0].start();
     let lines = writer.end();
     let expected = sorted((0..2_000).map(|n| format!("early {n}")).chain((0..lines).map(|n| format!("line {n}"))));
     let late = sorted((0..500).map(|number| format!("late {number}")));

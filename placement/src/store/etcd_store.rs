@@ -18,6 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::etcd_batch::{Queue, Reply};
 use super::{Answer, Changes, Entry, MetadataStore, Outcome, StoreError, Transaction};
 
 /// All keys of Weir in etcd begin with this.
@@ -26,6 +27,8 @@ const PREFIX: &str = "weir/";
 const WRITES_MAX: usize = 100;
 /// Keys that are compared and written in one of them.
 const CHUNK: usize = WRITES_MAX / 2;
+/// Compares and writes of a transaction that shares one of etcd's with others.
+const SMALL: usize = 8;
 /// Rows of one answer: far below what etcd sends at once.
 const PAGE: usize = 1_000;
 const CONNECT: Duration = Duration::from_secs(1);
@@ -47,6 +50,8 @@ struct Inner {
     /// The member that answered last.
     current: AtomicUsize,
     client: Client<HttpConnector, Full<Bytes>>,
+    reads: Queue,
+    writes: Queue,
     history: Mutex<History>,
     revisions: watch::Sender<u64>,
 }
@@ -97,6 +102,29 @@ fn entry_of(kv: &Value) -> Result<Entry, StoreError> {
     Ok(Entry { value, revision: number(&kv["mod_revision"]) })
 }
 
+/// The body of one transaction of etcd.
+fn transaction(compares: &[(String, u64)], puts: &[(String, Vec<u8>)], deletes: &[String]) -> Value {
+    let compares: Vec<Value> = compares
+        .iter()
+        .map(|(key, revision)| {
+            json!({ "key": encoded(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision.to_string() })
+        })
+        .collect();
+    let puts = puts
+        .iter()
+        .map(|(key, value)| json!({ "request_put": { "key": encoded(key), "value": BASE64.encode(value) } }));
+    let deletes = deletes.iter().map(|key| json!({ "request_delete_range": { "key": encoded(key) } }));
+    let success: Vec<Value> = puts.chain(deletes).collect();
+    json!({ "compare": compares, "success": success, "failure": [] })
+}
+
+/// The revision, and what was answered to each operation of a batch.
+fn responses(mut answer: Value, kind: &str) -> (u64, Vec<Value>) {
+    let revision = number(&answer["header"]["revision"]);
+    let responses = answer["responses"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    (revision, responses.into_iter().map(|mut response| response[kind].take()).collect())
+}
+
 impl EtcdStore {
     /// Connects to one of the members; begins to watch.
     ///
@@ -110,6 +138,8 @@ impl EtcdStore {
             urls: urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
             current: AtomicUsize::new(0),
             client: Client::builder(TokioExecutor::new()).build(connector),
+            reads: Queue::default(),
+            writes: Queue::default(),
             history: Mutex::default(),
             revisions: watch::channel(0).0,
         });
@@ -167,41 +197,72 @@ impl Inner {
         Ok(number(&answer["header"]["revision"]))
     }
 
-    /// One transaction of etcd. A member that does not answer may have done it: then nothing is tried again, unless
-    /// the writes hang on a compare that would not hold twice.
+    /// One read, sent together with whatever else is to be read just now.
+    async fn read_together(self: &Arc<Self>, request: Value) -> Result<Arc<Reply>, StoreError> {
+        let answered = self.reads.push(json!({ "request_range": request }), Vec::new(), 0);
+        let slot = self.reads.slot().await?;
+        let inner = Arc::clone(self);
+        // On a task of its own: an asker that goes away must not take the answers of others with it.
+        tokio::spawn(async move {
+            while let Some(batch) = inner.reads.take() {
+                let answer = inner.read("/v3/kv/txn", &batch.body()).await;
+                batch.answer(answer.map(|answer| responses(answer, "response_range")));
+            }
+            drop(slot);
+        });
+        answered.await.map_err(|_| unavailable("a read was given up"))?
+    }
+
+    /// One small transaction, sent together with whatever else is to be written just now.
+    async fn transact_together(self: &Arc<Self>, wanted: &Transaction) -> Result<Outcome, StoreError> {
+        let Transaction { compares, puts, deletes } = wanted;
+        let keys = compares.iter().map(|(key, _)| key).chain(puts.iter().map(|(key, _)| key)).chain(deletes);
+        let keys: Vec<String> = keys.cloned().collect();
+        // In base64 and JSON.
+        let bytes = puts.iter().map(|(_, value)| value.len() * 4 / 3).sum::<usize>() + 256 * keys.len();
+        let answered = self.writes.push(json!({ "request_txn": transaction(compares, puts, deletes) }), keys, bytes);
+        let slot = self.writes.slot().await?;
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(batch) = inner.writes.take() {
+                let answer = inner.write(&batch.body()).await;
+                batch.answer(answer.map(|answer| responses(answer, "response_txn")));
+            }
+            drop(slot);
+        });
+        let response = answered.await.map_err(|_| unavailable("a transaction was given up"))??;
+        let is_done = response.value["succeeded"].as_bool().unwrap_or(false);
+        Ok(if is_done { Outcome::Committed { revision: response.revision } } else { Outcome::Conflict })
+    }
+
+    /// A member that does not answer may have done it: nothing is tried again.
+    async fn write(&self, body: &Value) -> Result<Value, StoreError> {
+        // A member that is known to be there: a dead one is met by the reads that come before every write.
+        let at = self.current.load(Ordering::Relaxed);
+        let answer = self.call_one(&self.urls[at], "/v3/kv/txn", body).await;
+        if answer.is_err() {
+            self.current.store((at + 1) % self.urls.len(), Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// One transaction of etcd.
     async fn transact_once(
         &self,
         compares: &[(String, u64)],
         puts: &[(String, Vec<u8>)],
         deletes: &[String],
     ) -> Result<Outcome, StoreError> {
-        let compares: Vec<Value> = compares
-            .iter()
-            .map(|(key, revision)| {
-                json!({ "key": encoded(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision.to_string() })
-            })
-            .collect();
-        let puts = puts
-            .iter()
-            .map(|(key, value)| json!({ "request_put": { "key": encoded(key), "value": BASE64.encode(value) } }));
-        let deletes = deletes.iter().map(|key| json!({ "request_delete_range": { "key": encoded(key) } }));
-        let success: Vec<Value> = puts.chain(deletes).collect();
-        let body = json!({ "compare": compares, "success": success, "failure": [] });
-        // A member that is known to be there: a dead one is met by the reads that come before every write.
-        let at = self.current.load(Ordering::Relaxed);
-        let answer = match self.call_one(&self.urls[at], "/v3/kv/txn", &body).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.current.store((at + 1) % self.urls.len(), Ordering::Relaxed);
-                return Err(error);
-            }
-        };
+        let answer = self.write(&transaction(compares, puts, deletes)).await?;
         let revision = number(&answer["header"]["revision"]);
         let is_done = answer["succeeded"].as_bool().unwrap_or(false);
         Ok(if is_done { Outcome::Committed { revision } } else { Outcome::Conflict })
     }
 
-    async fn transact_all(&self, wanted: Transaction) -> Result<Outcome, StoreError> {
+    async fn transact_all(self: &Arc<Self>, wanted: Transaction) -> Result<Outcome, StoreError> {
+        if wanted.compares.len() + wanted.puts.len() + wanted.deletes.len() <= SMALL {
+            return self.transact_together(&wanted).await;
+        }
         let Transaction { compares, mut puts, mut deletes } = wanted;
         // What one transaction cannot hold: keys that nothing names until the rest is there go first, and what nothing
         // names any more goes last.
@@ -236,19 +297,19 @@ impl Inner {
         Ok(outcome)
     }
 
-    async fn range_all(&self, prefix: &str) -> Result<(u64, Vec<(String, Entry)>), StoreError> {
+    async fn range_all(self: &Arc<Self>, prefix: &str) -> Result<(u64, Vec<(String, Entry)>), StoreError> {
         let (mut from, end) = (encoded(prefix), prefix_end(prefix));
         let (mut revision, mut rows) = (0, Vec::new());
         loop {
             // All pages are of one revision.
             let body =
                 json!({ "key": from, "range_end": end, "limit": PAGE.to_string(), "revision": revision.to_string() });
-            let answer = self.read("/v3/kv/range", &body).await?;
+            let answer = self.read_together(body).await?;
             if revision == 0 {
-                revision = number(&answer["header"]["revision"]);
+                revision = answer.revision;
             }
-            let kvs = answer["kvs"].as_array().cloned().unwrap_or_default();
-            for kv in &kvs {
+            let answer = &answer.value;
+            for kv in answer["kvs"].as_array().into_iter().flatten() {
                 rows.push((key_of(kv)?, entry_of(kv)?));
             }
             match (answer["more"].as_bool().unwrap_or(false), rows.last()) {
@@ -339,8 +400,8 @@ async fn follow(store: std::sync::Weak<Inner>) {
 impl MetadataStore for EtcdStore {
     fn get<'a>(&'a self, key: &'a str) -> Answer<'a, Option<Entry>> {
         Box::pin(async move {
-            let answer = self.0.read("/v3/kv/range", &json!({ "key": encoded(key) })).await?;
-            answer["kvs"].get(0).map(entry_of).transpose()
+            let answer = self.0.read_together(json!({ "key": encoded(key) })).await?;
+            answer.value["kvs"].get(0).map(entry_of).transpose()
         })
     }
 

@@ -1,11 +1,12 @@
-//! The embedded store: one redb file, one writer.
+//! The embedded store: one redb file, one writer. Transactions that come while one is written are written together
+//! after it: one fsync for all of them, a revision for each.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use tokio::sync::watch;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use tokio::sync::{oneshot, watch};
 
 use super::{Answer, Changes, Entry, MetadataStore, Outcome, StoreError, Transaction};
 
@@ -13,6 +14,7 @@ use super::{Answer, Changes, Entry, MetadataStore, Outcome, StoreError, Transact
 const DATA: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("data");
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 const REVISION: &str = "revision";
+const FILE: &str = "metadata.redb";
 /// Changes remembered for watchers.
 const HISTORY_MAX: usize = 65_536;
 
@@ -21,8 +23,16 @@ const HISTORY_MAX: usize = 65_536;
 pub struct RedbStore {
     database: Database,
     history: Mutex<History>,
-    writing: Mutex<()>,
+    /// One for each caller that waits for `writing`.
+    queue: Mutex<Vec<Queued>>,
+    writing: tokio::sync::Mutex<()>,
     revisions: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    wanted: Transaction,
+    answer: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
 #[derive(Debug)]
@@ -50,11 +60,16 @@ macro_rules! into_store_error {
 into_store_error!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
 impl RedbStore {
+    /// Whether a store was made in `dir`.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(FILE).exists()
+    }
+
     /// Opens or creates `metadata.redb` in `dir`.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir)
             .map_err(|error| StoreError::Unavailable(format!("`{}`: {error}", dir.display())))?;
-        let database = Database::create(dir.join("metadata.redb")).map_err(|error| match error {
+        let database = Database::create(dir.join(FILE)).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => {
                 StoreError::Unavailable(format!("`{}` is in use by another process", dir.display()))
             }
@@ -65,7 +80,8 @@ impl RedbStore {
         let revision = transaction.open_table(STATE)?.get(REVISION)?.map_or(0, |value| value.value());
         transaction.commit()?;
         let history = Mutex::new(History { floor: revision, changes: VecDeque::new() });
-        Ok(Self { database, history, writing: Mutex::default(), revisions: watch::channel(revision).0 })
+        let (queue, writing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { database, history, queue, writing, revisions: watch::channel(revision).0 })
     }
 
     fn get_now(&self, key: &str) -> Result<Option<Entry>, StoreError> {
@@ -87,37 +103,62 @@ impl RedbStore {
         Ok((revision, rows))
     }
 
-    fn transact_now(&self, wanted: Transaction) -> Result<Outcome, StoreError> {
-        // The history keeps the order of commits.
-        let _one = self.writing.lock().expect("no panic holds this lock");
+    /// Writes all that is queued in one commit, and answers it. Only with `writing` held: the history keeps the order.
+    fn write_queued(&self) {
+        let mut queued = std::mem::take(&mut *self.queue.lock().expect("no panic holds this lock"));
+        // Who went away before its turn gets nothing written.
+        queued.retain(|one| !one.answer.is_closed());
+        if queued.is_empty() {
+            return;
+        }
+        let (wanted, answers): (Vec<_>, Vec<_>) = queued.into_iter().map(|one| (one.wanted, one.answer)).unzip();
+        match self.transact_all(wanted) {
+            Ok(outcomes) => answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| {
+                let _ = answer.send(Ok(outcome));
+            }),
+            Err(error) => answers.into_iter().for_each(|answer| {
+                let _ = answer.send(Err(StoreError::Unavailable(error.to_string())));
+            }),
+        }
+    }
+
+    /// One commit of all whose compares hold when those before them are done; all or none of it is durable.
+    fn transact_all(&self, all: Vec<Transaction>) -> Result<Vec<Outcome>, StoreError> {
         let transaction = self.database.begin_write()?;
+        let mut outcomes = Vec::with_capacity(all.len());
         let mut changed = Vec::new();
-        let revision;
+        let mut revision;
         {
             let mut data = transaction.open_table(DATA)?;
-            for (key, expected) in &wanted.compares {
-                let found = data.get(key.as_str())?.map(|value| entry(value.value())).transpose()?;
-                if found.map_or(0, |entry| entry.revision) != *expected {
-                    return Ok(Outcome::Conflict);
-                }
-            }
             let mut state = transaction.open_table(STATE)?;
-            revision = state.get(REVISION)?.map_or(0, |value| value.value()) + 1;
+            revision = state.get(REVISION)?.map_or(0, |value| value.value());
+            for wanted in all {
+                if !holds(&data, &wanted)? {
+                    outcomes.push(Outcome::Conflict);
+                    continue;
+                }
+                revision += 1;
+                for (key, value) in wanted.puts {
+                    let mut bytes = revision.to_be_bytes().to_vec();
+                    bytes.extend_from_slice(&value);
+                    data.insert(key.as_str(), &bytes[..])?;
+                    changed.push((revision, key));
+                }
+                for key in wanted.deletes {
+                    data.remove(key.as_str())?;
+                    changed.push((revision, key));
+                }
+                outcomes.push(Outcome::Committed { revision });
+            }
             state.insert(REVISION, revision)?;
-            for (key, value) in wanted.puts {
-                let mut bytes = revision.to_be_bytes().to_vec();
-                bytes.extend_from_slice(&value);
-                data.insert(key.as_str(), &bytes[..])?;
-                changed.push(key);
-            }
-            for key in wanted.deletes {
-                data.remove(key.as_str())?;
-                changed.push(key);
-            }
+        }
+        if outcomes.iter().all(|outcome| *outcome == Outcome::Conflict) {
+            transaction.abort()?;
+            return Ok(outcomes);
         }
         transaction.commit()?;
         let mut history = self.history.lock().expect("no panic holds this lock");
-        history.changes.extend(changed.into_iter().map(|key| (revision, key)));
+        history.changes.extend(changed);
         while history.changes.len() > HISTORY_MAX {
             if let Some((dropped, _)) = history.changes.pop_front() {
                 history.floor = dropped;
@@ -125,7 +166,7 @@ impl RedbStore {
         }
         drop(history);
         self.revisions.send_modify(|current| *current = (*current).max(revision));
-        Ok(Outcome::Committed { revision })
+        Ok(outcomes)
     }
 
     fn changes_now(&self, after: u64) -> Changes {
@@ -137,6 +178,16 @@ impl RedbStore {
         });
         Changes { revision, keys }
     }
+}
+
+fn holds(data: &Table<'_, &str, &[u8]>, wanted: &Transaction) -> Result<bool, StoreError> {
+    for (key, expected) in &wanted.compares {
+        let found = data.get(key.as_str())?.map(|value| entry(value.value())).transpose()?;
+        if found.map_or(0, |entry| entry.revision) != *expected {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn entry(stored: &[u8]) -> Result<Entry, StoreError> {
@@ -154,9 +205,17 @@ impl MetadataStore for RedbStore {
         Box::pin(async move { self.range_now(prefix) })
     }
 
-    fn transact(&self, transaction: Transaction) -> Answer<'_, Outcome> {
-        // A commit is one fsync of a small file, about as long as a lock may be held: on a thread that may block.
-        Box::pin(async move { tokio::task::block_in_place(|| self.transact_now(transaction)) })
+    fn transact(&self, wanted: Transaction) -> Answer<'_, Outcome> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            self.queue.lock().expect("no panic holds this lock").push(Queued { wanted, answer });
+            {
+                let _one = self.writing.lock().await;
+                // A commit is one fsync of a small file: on a thread that may block.
+                tokio::task::block_in_place(|| self.write_queued());
+            }
+            answered.await.map_err(|_| StoreError::Unavailable("a commit was given up".into()))?
+        })
     }
 
     fn changes(&self, after: u64) -> Answer<'_, Changes> {

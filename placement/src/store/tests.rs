@@ -1,5 +1,7 @@
 //! The behaviour suite of metadata stores.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn put(key: &str, value: &str) -> Transaction {
@@ -18,7 +20,7 @@ async fn heard(store: &dyn MetadataStore, after: u64, count: usize) -> Vec<Strin
     panic!("nothing was heard");
 }
 
-async fn behaves(store: &dyn MetadataStore) {
+async fn behaves(store: &Arc<dyn MetadataStore>) {
     assert_eq!(store.get("a/1").await.expect("a read"), None);
     let Outcome::Committed { revision: first } = store.transact(put("a/1", "x")).await.expect("a write") else {
         panic!("nothing was compared");
@@ -44,7 +46,7 @@ async fn behaves(store: &dyn MetadataStore) {
     assert_eq!(rows.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a/1", "a/2"]);
     assert!(revision >= second);
 
-    assert_eq!(heard(store, first, 2).await, ["a/2", "b/1"]);
+    assert_eq!(heard(&**store, first, 2).await, ["a/2", "b/1"]);
     let changes = store.changes(first).await.expect("changes");
     let mut revisions = store.revisions();
     revisions.mark_unchanged();
@@ -52,24 +54,41 @@ async fn behaves(store: &dyn MetadataStore) {
     store.transact(delete).await.expect("a write");
     revisions.changed().await.expect("a hint");
     assert_eq!(store.get("a/1").await.expect("a read"), None);
-    assert_eq!(heard(store, changes.revision, 1).await, ["a/1"]);
+    assert_eq!(heard(&**store, changes.revision, 1).await, ["a/1"]);
 
-    // Of many that compare one revision exactly one wins.
+    // Of many that compare one revision at once exactly one wins; those that come with them are all written, and
+    // each is told its revision.
     let base = store.get("b/1").await.expect("a read").expect("there").revision;
-    let mut won = 0;
-    for writer in 0..10 {
-        let mut transaction = put("b/1", &format!("writer {writer}"));
-        transaction.compares = vec![("b/1".into(), base)];
-        won += i32::from(matches!(store.transact(transaction).await, Ok(Outcome::Committed { .. })));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..40 {
+        let store = Arc::clone(store);
+        writers.spawn(async move {
+            let mut transaction = put("b/1", &format!("writer {writer}"));
+            transaction.compares = vec![("b/1".into(), base)];
+            let alone = store.transact(put(&format!("d/{writer:02}"), "alone")).await.expect("an answer");
+            (store.transact(transaction).await.expect("an answer"), alone)
+        });
     }
+    let outcomes = writers.join_all().await;
+    let won = outcomes.iter().filter(|(contested, _)| *contested != Outcome::Conflict).count();
     assert_eq!(won, 1);
+    let revision = |outcome: &Outcome| match outcome {
+        Outcome::Committed { revision } => *revision,
+        Outcome::Conflict => panic!("nothing was compared"),
+    };
+    let (_, rows) = store.range("d/").await.expect("a range");
+    let mut written: Vec<u64> = rows.iter().map(|(_, entry)| entry.revision).collect();
+    let mut told: Vec<u64> = outcomes.iter().map(|(_, alone)| revision(alone)).collect();
+    written.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(written, told);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redb_behaves_and_keeps_what_it_has() {
     let dir = std::env::temp_dir().join(format!("weir-store-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
-    let store = RedbStore::open(&dir).expect("a store");
+    let store: Arc<dyn MetadataStore> = Arc::new(RedbStore::open(&dir).expect("a store"));
     behaves(&store).await;
     let before = store.range("").await.expect("all");
     drop(store);
@@ -129,7 +148,7 @@ impl Drop for Etcd {
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_behaves_and_another_process_sees_the_same() {
     let Some(etcd) = Etcd::start(18_379) else { return };
-    let store = etcd.store().await;
+    let store: Arc<dyn MetadataStore> = Arc::new(etcd.store().await);
     behaves(&store).await;
     // Another process's store sees what this one wrote, and hears of what comes.
     let other = etcd.store().await;
