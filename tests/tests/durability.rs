@@ -544,7 +544,8 @@ fn lost_metadata_is_made_anew() {
     cluster.services[0].add_arguments(&["--store", &store]);
     cluster.services[0].start();
     writer.write_for(Duration::from_secs(1));
-    // The store of before, back by mistake: nodes say that it is superseded, and it says so itself.
+    // The store of before, back by mistake: nobody believes it, nodes say that it is superseded, and it says so itself.
+    cluster.services.iter_mut().for_each(|service| service.provoke(&["it is not believed"]));
     cluster.services[0].kill();
     cluster.services[0].add_arguments(&["--store", &format!("redb:{}", at("placement-old"))]);
     cluster.services[0].start();
