@@ -8,6 +8,7 @@
 //! - [`partition`]: the owner of a partition on a node: its replica, and its leader while it has one.
 //! - [`failover`]: fence, decide, carry, open, compare-and-swap.
 //! - [`repair`]: sealed segments back to two copies.
+//! - [`retention`]: where a log begins.
 //! - [`scheduler`]: who is paired with whom, and what moves.
 //! - [`packing`]: how entries become one journal write.
 //! - [`rebuild`]: a partition's record made anew from what storage nodes hold.
@@ -24,6 +25,7 @@ pub mod rebuild;
 pub mod recovery;
 pub mod repair;
 pub mod replica;
+pub mod retention;
 mod rules;
 pub mod scheduler;
 pub mod slowness;

@@ -121,14 +121,10 @@ impl ProducerState {
         found.map_or(Verdict::Forgotten, |batch| Verdict::Duplicate(*batch))
     }
 
-    /// True when nothing at all is known of this key's producer.
+    /// True when nothing at all is known of this key's producer. Of one that is known a newer epoch begins with sequence 0,
+    /// as in Kafka.
     pub fn is_unknown(&self, key: &DedupeKey) -> bool {
-        match key {
-            DedupeKey::Producer { id, epoch, .. } => {
-                self.producers.get(id).is_none_or(|entry| entry.epoch < i32::from(*epoch))
-            }
-            _ => false,
-        }
+        matches!(key, DedupeKey::Producer { id, .. } if !self.producers.contains_key(id))
     }
 
     /// Notes that the log holds this append.

@@ -104,6 +104,8 @@ rules! {
     AllAreAnswered,
     /// An answer counts for the opening that it names (invariant 9).
     AnswerNamesItsOpening,
+    /// Only segments that lie wholly below the log start leave the record (invariant 2).
+    OnlyWholeSegmentsGo,
     /// What follows a chain hash that is not known is not known either (invariant 22).
     UnknownChainStays,
     /// A copy is committed as far as it is on disk, so that a flush in its middle knows its chain hash (invariant 22).

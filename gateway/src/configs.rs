@@ -31,6 +31,9 @@ pub struct Known {
     choices: &'static [&'static str],
 }
 
+/// Why a compacted topic does not take a record.
+pub const KEYLESS: &str = "a record without a key cannot be in a topic with cleanup.policy=compact";
+
 const MAX: &str = "9223372036854775807";
 
 const fn known(name: &'static str, kind: Type, default: &'static str, synonym: Option<&'static str>) -> Known {
@@ -216,6 +219,41 @@ pub fn bytes_max(topic: &TopicRecord) -> usize {
     topic.configs.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(BATCH_BYTES_DEFAULT)
 }
 
+/// Whether a topic keeps the last record of each key, some day: then each record must have one.
+pub fn is_compacted(topic: &TopicRecord) -> bool {
+    topic.configs.get("cleanup.policy").is_some_and(|policy| items(policy).any(|item| item == "compact"))
+}
+
+/// Whether the beginning of a topic may be given up: not if it is only compacted.
+pub fn is_deleting(topic: &TopicRecord) -> bool {
+    topic.configs.get("cleanup.policy").is_none_or(|policy| items(policy).any(|item| item == "delete"))
+}
+
+/// Whether records whose times reach from the one to the other, in ms since 1970, may be in a topic at `now_ms`: of
+/// `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms` (KIP-937). A record without a time always may.
+///
+/// # Errors
+/// In words for whoever sent them.
+pub fn check_times(topic: &TopicRecord, (oldest, newest): (i64, i64), now_ms: i64) -> Result<(), String> {
+    if is_log_append_time(topic) {
+        return Ok(());
+    }
+    let most = |name: &str, default: i64| topic.configs.get(name).and_then(|v| v.parse().ok()).unwrap_or(default);
+    let after = most("message.timestamp.after.max.ms", 3_600_000);
+    if newest.saturating_sub(now_ms) > after {
+        return Err(format!(
+            "timestamp {newest} is more than message.timestamp.after.max.ms = {after} ahead of {now_ms}"
+        ));
+    }
+    let before = most("message.timestamp.before.max.ms", i64::MAX);
+    if oldest >= 0 && now_ms.saturating_sub(oldest) > before {
+        return Err(format!(
+            "timestamp {oldest} is more than message.timestamp.before.max.ms = {before} behind {now_ms}"
+        ));
+    }
+    Ok(())
+}
+
 /// Whether a topic has `message.timestamp.type=LogAppendTime`.
 pub fn is_log_append_time(topic: &TopicRecord) -> bool {
     topic.configs.get("message.timestamp.type").is_some_and(|v| v == "LogAppendTime")
@@ -233,6 +271,30 @@ mod tests {
         assert!(TOPIC_CONFIGS.is_sorted_by_key(|known| known.name));
         let bytes = find("max.message.bytes").expect("known").default;
         assert_eq!(bytes.parse(), Ok(BATCH_BYTES_DEFAULT));
+    }
+
+    #[test]
+    fn times_are_bounded_both_ways_unless_the_log_gives_them() {
+        let mut topic = TopicRecord {
+            account: types::AccountId(0),
+            cluster: types::ClusterId(0),
+            name: "t".into(),
+            id: types::TopicId(1),
+            partitions: 1,
+            replication_factor: 2,
+            configs: BTreeMap::new(),
+            version: 1,
+        };
+        let now_ms = 1_700_000_000_000;
+        let hour = 3_600_000;
+        assert!(check_times(&topic, (0, now_ms + hour), now_ms).is_ok());
+        assert!(check_times(&topic, (0, now_ms + hour + 1), now_ms).is_err());
+        topic.configs.insert("message.timestamp.before.max.ms".into(), "1000".into());
+        assert!(check_times(&topic, (now_ms - 1_000, now_ms), now_ms).is_ok());
+        assert!(check_times(&topic, (now_ms - 1_001, now_ms), now_ms).is_err());
+        assert!(check_times(&topic, (-1, -1), now_ms).is_ok(), "no time");
+        topic.configs.insert("message.timestamp.type".into(), "LogAppendTime".into());
+        assert!(check_times(&topic, (1, i64::MAX), now_ms).is_ok());
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub fn answer_of(code: ErrorCode) -> (StatusCode, KafkaError) {
         E::InconsistentProtocol => (S::CONFLICT, K::InconsistentGroupProtocol),
         E::InvalidSessionTimeout => (S::BAD_REQUEST, K::InvalidSessionTimeout),
         E::OffsetMetadataTooLarge => (S::PAYLOAD_TOO_LARGE, K::OffsetMetadataTooLarge),
+        E::InvalidTimestamp => (S::BAD_REQUEST, K::InvalidTimestamp),
         E::ShuttingDown => (S::SERVICE_UNAVAILABLE, K::NotLeaderOrFollower),
     }
 }

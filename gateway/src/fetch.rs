@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use service::clock;
 use types::limits::UNPACKED_BYTES_MAX;
 use types::{ErrorCode, Nonce, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
-use wire::frame::{FetchReply, FetchRequest, Frame, Refusal};
+use wire::dedupe::ProducerEntry;
+use wire::frame::{DescribeRequest, FetchReply, FetchRequest, Frame, Refusal};
 use wire::records::read_records;
 use wire::{Batch, BatchError};
 
@@ -126,7 +127,8 @@ async fn read(
 pub async fn latest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Fetched, Refusal> {
     let record = record(gateway, id, false).await?;
     let offset = record.open().map_or(record.sealed_end(), |open| open.base);
-    fetch(gateway, id, offset, 0, 0).await
+    // The log may begin in the middle of the open segment.
+    fetch(gateway, id, offset.max(record.log_start), 0, 0).await
 }
 
 /// A record by its time.
@@ -139,8 +141,19 @@ pub struct Dated {
 
 /// The first record that is no older than `since_ms` (ms since 1970), if there is one: Kafka's lookup by time.
 pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i64) -> Result<Option<Dated>, Refusal> {
-    let mut offset = record(gateway, id, false).await?.log_start;
-    let mut is_sure = false;
+    let start = record(gateway, id, false).await?.log_start;
+    first_from(gateway, id, start, since_ms, &mut false).await
+}
+
+/// The same from an offset on. `is_sure`: this gateway knows the partition's record as it was a moment ago.
+async fn first_from(
+    gateway: &Arc<Gateway>,
+    id: TopicPartition,
+    start: Offset,
+    since_ms: i64,
+    is_sure: &mut bool,
+) -> Result<Option<Dated>, Refusal> {
+    let mut offset = start;
     loop {
         let fetched = read(gateway, id, offset, Some(since_ms), 1, 0).await?;
         let leader_epoch = fetched.leader_epoch;
@@ -160,12 +173,56 @@ pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i
         match fetched.sealed_end {
             Some(end) if end > offset => offset = end,
             // The map may not know yet that this segment was sealed and another holds what is newer.
-            _ if !std::mem::replace(&mut is_sure, true) => {
+            _ if !std::mem::replace(is_sure, true) => {
                 record(gateway, id, true).await?;
             }
             _ => return Ok(None),
         }
     }
+}
+
+/// The first of the records with the newest timestamp, if there is any record (KIP-734).
+pub async fn newest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Option<Dated>, Refusal> {
+    let Some(mut best) = first_since(gateway, id, i64::MIN).await? else { return Ok(None) };
+    let mut is_sure = false;
+    // The first record that is no older than a time is never before the one of an earlier time: each step goes on from there.
+    let mut step = 1;
+    let mut above = None;
+    while above.is_none_or(|above: i64| above.saturating_sub(best.timestamp) > 1) {
+        let wanted = match above {
+            // Further each time, until nothing is as new; then by halves.
+            None => best.timestamp.saturating_add(step),
+            Some(above) => best.timestamp + above.saturating_sub(best.timestamp) / 2,
+        };
+        if wanted == best.timestamp {
+            break;
+        }
+        match first_from(gateway, id, best.offset, wanted, &mut is_sure).await? {
+            Some(found) => best = found,
+            None => above = Some(wanted),
+        }
+        step = step.saturating_mul(4);
+    }
+    Ok(Some(best))
+}
+
+/// Who writes to a partition, as the leader of its last segment remembers it.
+pub async fn producers(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Vec<ProducerEntry>, Refusal> {
+    let end = latest(gateway, id).await?.high_watermark;
+    let record = record(gateway, id, false).await?;
+    let Some(segment) = record.chain.last() else { return Ok(Vec::new()) };
+    let request = DescribeRequest { account: record.account, segment: segment.id(id), end: segment.end.unwrap_or(end) };
+    let mut last = refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers");
+    for member in segment.replicas {
+        let Some(node) = gateway.map.node(member.node) else { continue };
+        let Ok(client) = gateway.pool.get(&node.address).await else { continue };
+        match client.ask(&Frame::Describe(request), ASK_MARGIN).await {
+            Some(Frame::Described(Ok(described))) => return Ok(described.producers.producers),
+            Some(Frame::Described(Err(refusal))) => last = refusal,
+            _ => {}
+        }
+    }
+    Err(last)
 }
 
 /// Bytes of one copy of a partition on the disks of storage nodes.

@@ -30,6 +30,7 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/topics/{topic}", get(topics::describe).patch(topics::alter).delete(topics::delete))
         .route("/v1/topics/{topic}/records", post(produce::produce))
         .route("/v1/topics/{topic}/partitions/{partition}/records", get(read::read))
+        .route("/v1/topics/{topic}/partitions/{partition}/trim", post(operate::trim))
         .route("/v1/topics/{topic}/partitions/{partition}/move", post(operate::move_partition))
         .route("/v1/topics/{topic}/partitions/{partition}/accept-loss", post(operate::accept_loss))
         .route("/v1/groups", get(groups::list))

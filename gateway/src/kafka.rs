@@ -5,11 +5,13 @@ mod api_versions;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
@@ -254,6 +256,7 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
         ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, version)?)),
         ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, version)?)),
         ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DeleteRecords => answer(reply, delete_records::handle(gateway, Message::decode(body, version)?)),
         ApiKey::InitProducerId => answer(reply, init_producer_id::handle(gateway, Message::decode(body, version)?)),
         ApiKey::DeleteGroups => answer(reply, delete_groups::handle(gateway, Message::decode(body, version)?)),
         ApiKey::OffsetForLeaderEpoch => {
@@ -281,6 +284,9 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
             answer(reply, nothing_of_the_kind::client_quotas())
         }
         ApiKey::DescribeCluster => answer(reply, describe_cluster::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeProducers => {
+            answer(reply, describe_producers::handle(gateway, Message::decode(body, version)?))
+        }
         ApiKey::DescribeTopicPartitions => {
             answer(reply, describe_topic_partitions::handle(gateway, Message::decode(body, version)?))
         }

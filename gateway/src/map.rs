@@ -29,6 +29,14 @@ struct State {
 }
 
 impl State {
+    /// Unless a newer one is known: with each change a record's version rises.
+    fn learn(&mut self, record: PartitionRecord) {
+        let known = self.partitions.get(&record.id());
+        if known.is_none_or(|known| (known.generation, known.version) <= (record.generation, record.version)) {
+            self.partitions.insert(record.id(), Arc::new(record));
+        }
+    }
+
     fn remove_topic(&mut self, id: TopicId) {
         self.partitions.retain(|partition, _| partition.topic != id);
         let Some(topic) = self.topics.remove(&id) else { return };
@@ -113,10 +121,7 @@ impl Map {
     /// Takes a record read from placement, unless a newer one is known.
     pub fn learn(&self, record: PartitionRecord) {
         let mut state = self.state.write().expect("no panic holds this lock");
-        let known = state.partitions.get(&record.id());
-        if known.is_none_or(|known| (known.generation, known.epoch) <= (record.generation, record.epoch)) {
-            state.partitions.insert(record.id(), Arc::new(record));
-        }
+        state.learn(record);
         drop(state);
         self.revision.send_modify(|revision| *revision += 1);
     }
@@ -174,9 +179,7 @@ impl Map {
                 None => state.remove_topic(id),
             }
         }
-        for record in changes.partitions {
-            state.partitions.insert(record.id(), Arc::new(record));
-        }
+        changes.partitions.into_iter().for_each(|record| state.learn(record));
         state.nodes = changes.nodes.into_iter().map(|node| (node.id, node)).collect();
         state.gateways = changes.gateways;
         state.gateways.sort_by_key(|gateway| gateway.id);

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service::api::{AlterTopic, ApiError, CreateTopic, DeleteTopic};
-use types::limits::COORDINATOR_LOGS;
-use types::{ErrorCode, TopicRecord};
+use service::api::{AlterTopic, ApiError, CreateTopic, DeleteTopic, TrimPartition};
+use types::limits::{COORDINATOR_LOGS, INTERNAL_PREFIX};
+use types::{ErrorCode, Offset, TopicPartition, TopicRecord};
+use wire::frame::Refusal;
 
+use crate::error::{from_api, refuse};
+use crate::fetch::latest;
 use crate::{Gateway, configs as known};
 
 /// Replication factor of topics that ask for none.
 pub const REPLICATION_FACTOR: i16 = 2;
 
-/// Names that begin so are Weir's own: clients neither see nor make such topics.
-const INTERNAL_PREFIX: &str = "__weir_";
 /// The topic of the coordinator logs of a cluster.
 pub const COORDINATOR_TOPIC: &str = "__weir_coordinator";
 
@@ -145,4 +146,29 @@ pub async fn delete(gateway: &Arc<Gateway>, topic: &TopicRecord) -> Result<(), A
             Err(error)
         }
     }
+}
+
+/// Makes all offsets of a partition below `before` unreadable, or all that can be read now; returns where it begins then.
+/// This gateway knows it on return, the others within moments.
+///
+/// # Errors
+/// `OffsetOutOfRange` where nothing is readable up to `before` yet.
+pub async fn trim(
+    gateway: &Arc<Gateway>,
+    topic: &TopicRecord,
+    id: TopicPartition,
+    before: Option<Offset>,
+) -> Result<Offset, Refusal> {
+    if !(0..topic.partitions).contains(&id.partition) {
+        return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
+    }
+    let end = latest(gateway, id).await?.high_watermark;
+    let before = before.unwrap_or(end);
+    if !(0..=end).contains(&before) {
+        return Err(refuse(ErrorCode::OffsetOutOfRange, format!("offset {before} is not 0 to {end}")));
+    }
+    let record = gateway.placement.trim(id, &TrimPartition { before }).await.map_err(from_api)?;
+    let start = record.log_start;
+    gateway.map.learn(record);
+    Ok(start)
 }

@@ -14,14 +14,14 @@ use cores::failover::Goal;
 use serde::{Deserialize, Serialize};
 use service::api::{
     AcceptLoss, AlterTopic, ApiError, Backup, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges,
-    MovePartition, ProducerIds, RegisterGateway, RegisterNode, Status,
+    MovePartition, ProducerIds, RegisterGateway, RegisterNode, Status, TrimPartition,
 };
 use service::http::CLUSTER_HEADER;
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
-use crate::{Placement, backup, balance, failover, loss, members, records, status, turn};
+use crate::{Placement, backup, balance, failover, loss, members, records, retention, status, turn};
 
 type Shared = State<Arc<Placement>>;
 
@@ -63,6 +63,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/partitions/{topic}/{partition}/failover", post(fail_over))
         .route("/placement/v1/partitions/{topic}/{partition}/move", post(move_partition))
         .route("/placement/v1/partitions/{topic}/{partition}/accept-loss", post(accept_loss))
+        .route("/placement/v1/partitions/{topic}/{partition}/trim", post(trim))
         .route("/placement/v1/nodes/drain", post(drain_node))
         .route("/placement/v1/status", get(status))
         .route("/placement/v1/backup", get(take_backup))
@@ -231,6 +232,14 @@ async fn accept_loss(
     Json(request): Json<AcceptLoss>,
 ) -> Answer<impl Serialize> {
     Ok(Json(loss::accept(&placement, id(path)?, request).await?))
+}
+
+async fn trim(
+    State(placement): Shared,
+    Path(path): Path<(String, i32)>,
+    Json(request): Json<TrimPartition>,
+) -> Answer<PartitionRecord> {
+    Ok(Json(retention::trim(&placement, id(path)?, request.before).await?))
 }
 
 async fn drain_node(State(placement): Shared, Json(request): Json<DrainNode>) -> Answer<Done> {

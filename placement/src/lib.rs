@@ -15,6 +15,7 @@ mod members;
 mod records;
 mod repair;
 pub mod restore;
+mod retention;
 mod status;
 pub mod store;
 mod turn;

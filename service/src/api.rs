@@ -293,6 +293,12 @@ impl Backup {
     }
 }
 
+/// Makes all offsets of a partition below this one unreadable: its log start moves up, never down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrimPartition {
+    pub before: Offset,
+}
+
 /// An answer without content.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Done {}
@@ -390,6 +396,10 @@ impl PlacementClient {
 
     pub async fn accept_loss(&self, id: TopicPartition, request: &AcceptLoss) -> Result<Losses, ApiError> {
         self.0.post(&format!("/placement/v1/partitions/{id}/accept-loss"), request, OPEN).await
+    }
+
+    pub async fn trim(&self, id: TopicPartition, request: &TrimPartition) -> Result<PartitionRecord, ApiError> {
+        self.0.post(&format!("/placement/v1/partitions/{id}/trim"), request, OPEN).await
     }
 
     pub async fn producer_ids(&self) -> Result<ProducerIds, ApiError> {

@@ -238,6 +238,18 @@ impl Cluster {
         services.iter_mut().for_each(Service::start);
         Self { kafka, http: format!("http://{http}"), services }
     }
+
+    /// Starts another gateway, the last of the services; `kafka` names all of them.
+    pub fn add_gateway(&mut self, dir: &Path) {
+        let gateways = self.kafka.split(',').count();
+        let placement = self.services[self.services.len() - 1].option("--placement").to_owned();
+        let (kafka, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+        let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement];
+        let mut gateway = Service::new(dir, &format!("gateway-{}", gateways + 1), &arguments);
+        gateway.start();
+        self.services.push(gateway);
+        self.kafka = format!("{},{kafka}", self.kafka);
+    }
 }
 
 /// The binary of the release before this one, which `./test` builds from history; `None` where there is no history.

@@ -147,7 +147,8 @@ fn apache_kafkas_tools_administer_topics_and_groups() {
         return;
     }
     let scratch = Scratch::new("java-tools");
-    let cluster = Cluster::start(scratch.path());
+    let mut cluster = Cluster::start(scratch.path());
+    cluster.add_gateway(scratch.path());
     let ask = |class: &str, arguments: &[&str]| {
         let class = format!("org.apache.kafka.tools.{class}");
         let output = run(&mut java(&class, &cluster, arguments), b"", Duration::from_secs(60));
@@ -163,8 +164,8 @@ fn apache_kafkas_tools_administer_topics_and_groups() {
     ask("TopicCommand", &["--alter", "--topic", "t", "--partitions", "6"]);
     let shown = ask("TopicCommand", &["--describe", "--topic", "t"]);
     assert!(shown.contains("PartitionCount: 6") && shown.contains("cleanup.policy=compact"), "{shown}");
-    let text: String = (0..100).map(|n| format!("{n}\n")).collect();
-    let produce = ["--topic", "t", "--request-timeout-ms", "30000"];
+    let text: String = (0..100).map(|n| format!("{n}\t{n}\n")).collect();
+    let produce = ["--topic", "t", "--request-timeout-ms", "30000", "--reader-property", "parse.key=true"];
     run(
         &mut java("org.apache.kafka.tools.ConsoleProducer", &cluster, &produce),
         text.as_bytes(),
@@ -189,6 +190,24 @@ fn apache_kafkas_tools_administer_topics_and_groups() {
     let offsets = ask("GetOffsetShell", &["--topic", "t"]);
     let ends = offsets.lines().filter_map(|line| line.rsplit(':').next()?.parse::<u64>().ok());
     assert_eq!(ends.sum::<u64>(), 100, "{offsets}");
+    let mut shell =
+        java("org.apache.kafka.tools.GetOffsetShell", &cluster, &["--topic", "t", "--time", "max-timestamp"]);
+    let output = run(&mut shell, b"", Duration::from_secs(60));
+    let newest = String::from_utf8_lossy(&output.stdout);
+    let found = newest.lines().filter_map(|line| line.rsplit(':').next()?.parse::<i64>().ok());
+    // Those that have records say which is the newest; the rest say that there is none.
+    assert!(found.filter(|offset| *offset >= 0).count() > 0, "{output:?}");
+    let from = scratch.path().join("offsets.json");
+    let wanted = r#"{"partitions":[{"topic":"t","partition":0,"offset":-1}],"version":1}"#;
+    let alter = ["--alter", "--topic", "t", "--add-config", "cleanup.policy=delete"];
+    succeed(&mut java("kafka.admin.ConfigCommand", &cluster, &alter), b"");
+    std::fs::write(&from, wanted).expect("a file");
+    ask("DeleteRecordsCommand", &["--offset-json-file", from.to_str().expect("a path")]);
+    let bounds = |time: &str| {
+        let offsets = ask("GetOffsetShell", &["--topic-partitions", "t:0", "--time", time]);
+        offsets.trim().rsplit(':').next().and_then(|offset| offset.parse::<i64>().ok())
+    };
+    assert_eq!(bounds("earliest"), bounds("latest"));
     assert!(ask("LogDirsCommand", &["--describe", "--topic-list", "t"]).contains("\"partition\":\"t-5\""));
     ask(group, &["--delete", "--group", "g"]);
     assert!(!ask(group, &["--list"]).lines().any(|line| line.trim() == "g"));

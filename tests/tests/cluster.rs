@@ -505,6 +505,118 @@ fn a_topic_is_altered() {
     assert_eq!(alter(&[]), Some(2));
 }
 
+/// What lies below the log start is gone for readers at once, and stays gone; its segments leave the disks.
+#[test]
+fn a_log_begins_where_it_was_trimmed() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("trim");
+    let mut cluster = Cluster::start(scratch.path());
+    cluster.add_gateway(scratch.path());
+    topic_with(&cluster, "t", 1);
+    let write = |numbers: std::ops::Range<u32>| {
+        let lines: String = numbers.map(|n| format!("{{\"value\":\"{n}\",\"partition\":0}}\n")).collect();
+        let url = format!("{}/v1/topics/t/records", cluster.http);
+        assert_eq!(curl(&["-XPOST", &url, "-Hcontent-type: application/x-ndjson", "--data-binary", &lines]).0, 200);
+    };
+    let trim = |before: &str| {
+        let arguments = ["partition", "trim", "t", "0", "--before", before, "--server", &cluster.http];
+        tests::run(Command::new(weir()).args(arguments), b"", Duration::from_secs(10))
+    };
+    write(0..100);
+    let trimmed = trim("40");
+    assert!(trimmed.status.success() && String::from_utf8_lossy(&trimmed.stdout).contains("40"), "{trimmed:?}");
+    assert!(read_all(&cluster, "t").starts_with(b"40\n41\n"));
+    let at = |offset: &str| curl(&[&format!("{}/v1/topics/t/partitions/0/records?offset={offset}", cluster.http)]).0;
+    assert_eq!((at("39"), at("40")), (416, 200));
+    assert!(trim("20").status.success(), "nothing is to be done");
+    assert_eq!((at("39"), at("40")), (416, 200), "a log start never falls");
+    assert!(!trim("101").status.success(), "nobody knows yet what that will be");
+    let describe = || curl_json(&[&format!("{}/v1/topics/t", cluster.http)]).1["partitions"][0].clone();
+    let bounds = || (describe()["log_start_offset"].as_i64(), describe()["end_offset"].as_i64());
+    assert_eq!(bounds(), (Some(40), Some(100)));
+
+    // Another segment; the first one lies wholly below the log start then, and the second one does not.
+    let move_to = |node: &str| {
+        let arguments = ["partition", "move", "t", "0", "--to", node, "--server", &cluster.http];
+        succeed(Command::new(weir()).args(arguments), b"");
+    };
+    let leader = describe()["leader"].as_str().expect("a leader").to_owned();
+    let others: Vec<&str> = ["n1", "n2", "n3"].into_iter().filter(|node| *node != leader).collect();
+    move_to(others[0]);
+    write(100..200);
+    move_to(others[1]);
+    write(200..300);
+    let bytes = || describe()["local_bytes"].as_u64().expect("a count");
+    let before = bytes();
+    assert!(trim("150").status.success());
+    wait_for("the first segment is gone", || bytes() < before);
+    assert!(read_all(&cluster, "t").starts_with(b"150\n151\n"));
+    assert!(trim("300").status.success(), "all of it");
+    assert_eq!(read_all(&cluster, "t"), b"");
+    write(300..301);
+    cluster.services.iter_mut().for_each(Service::kill);
+    cluster.services.iter_mut().for_each(Service::start);
+    assert_eq!(read_all(&cluster, "t"), b"300\n");
+    let describe = curl_json(&[&format!("{}/v1/topics/t", cluster.http)]).1["partitions"][0].clone();
+    assert_eq!((&describe["log_start_offset"], &describe["end_offset"]), (&json!(300), &json!(301)));
+}
+
+/// `weir consume -G`: what was printed is committed, and nothing comes twice to members that leave in peace.
+#[test]
+fn members_of_a_group_on_the_command_line_share_and_go_on_where_they_were() {
+    if !is_equipped() {
+        return;
+    }
+    let scratch = Scratch::new("consume-group");
+    let cluster = Cluster::start(scratch.path());
+    topic_with(&cluster, "t", 4);
+    let write = |numbers: std::ops::Range<u32>| {
+        let lines: String = numbers.map(|n| format!("{{\"value\":\"{n}\",\"partition\":{}}}\n", n % 4)).collect();
+        let url = format!("{}/v1/topics/t/records", cluster.http);
+        assert_eq!(curl(&["-XPOST", &url, "-Hcontent-type: application/x-ndjson", "--data-binary", &lines]).0, 200);
+    };
+    let consume = |more: &[&str]| {
+        let mut command = Command::new(weir());
+        command.args(["consume", "t", "-G", "g", "--kafka", &cluster.kafka, "--server", &cluster.http]).args(more);
+        command
+    };
+    let numbers = |out: &[u8]| -> Vec<u32> {
+        String::from_utf8_lossy(out).lines().map(|line| line.parse().expect("a number of ours")).collect()
+    };
+    write(0..100);
+    let mut seen = numbers(&succeed(&mut consume(&["-o", "beginning", "-c", "60"]), b""));
+    assert_eq!(seen.len(), 60);
+    seen.extend(numbers(&succeed(&mut consume(&["-e"]), b"")));
+    assert_eq!(numbers(&succeed(&mut consume(&["-e"]), b"")), Vec::<u32>::new(), "all is committed");
+    // Two at once: one waits, the other takes its share and leaves.
+    write(100..200);
+    let first = consume(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("weir");
+    let group = || curl_json(&[&format!("{}/v1/groups/g", cluster.http)]).1;
+    wait_for("the first one is a member", || group()["members"].as_array().is_some_and(|all| all.len() == 1));
+    let second = consume(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("weir");
+    wait_for("both are members", || {
+        let group = group();
+        group["state"] == "Stable" && group["members"].as_array().is_some_and(|all| all.len() == 2)
+    });
+    write(200..300);
+    wait_for("all is read", || group()["lag_records"] == 0);
+    for member in [first, second] {
+        let id = i32::try_from(member.id()).expect("an id");
+        // SAFETY: ends a child of ours.
+        unsafe { libc::kill(id, libc::SIGINT) };
+        let output = member.wait_with_output().expect("its end");
+        assert!(output.status.success(), "{output:?}");
+        let shared = numbers(&output.stdout);
+        assert!(!shared.is_empty());
+        seen.extend(shared);
+    }
+    assert!(group()["members"].as_array().is_some_and(Vec::is_empty), "both have left");
+    seen.sort_unstable();
+    assert_eq!(seen, (0..300).collect::<Vec<_>>());
+}
+
 #[test]
 fn health_metrics_and_a_drain_that_ends_with_0() {
     if !is_equipped() {

@@ -130,6 +130,8 @@ error_codes! {
     InconsistentProtocol = 46, "inconsistent_protocol", No, None;
     InvalidSessionTimeout = 47, "invalid_session_timeout", No, None;
     OffsetMetadataTooLarge = 48, "offset_metadata_too_large", No, None;
+    /// A record's timestamp is further from now than the topic allows.
+    InvalidTimestamp = 49, "invalid_timestamp", No, None;
 }
 
 #[cfg(test)]

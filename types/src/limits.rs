@@ -35,6 +35,8 @@ pub const PRODUCER_BATCHES: usize = 5;
 pub const SEQUENCE_GAP_BATCHES: usize = 5;
 /// How long such a batch waits, in ms.
 pub const SEQUENCE_GAP_MS: u64 = 1_000;
+/// Producers whose first batch was refused that a leader remembers.
+pub const REFUSED_PRODUCERS_MAX: usize = 256;
 /// How long a session's entry outlives its last append, in ms of log time: nothing is sent again so late.
 pub const SESSION_EXPIRY_MS: i64 = 15 * 60 * 1000;
 /// Producers, and sessions, that a partition remembers; of more, those that wrote longest ago are forgotten.
@@ -151,6 +153,8 @@ pub const OFFSETS_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 pub const OFFSETS_EXPIRE_EVERY_MS: u64 = 60_000;
 /// Records of a coordinator log after which a snapshot of all groups stands for what came before.
 pub const OFFSETS_SNAPSHOT_RECORDS: usize = 10_000;
+/// Names of topics that begin so are Weir's own: clients neither see nor make such topics.
+pub const INTERNAL_PREFIX: &str = "__weir_";
 /// Coordinator logs of a cluster.
 pub const COORDINATOR_LOGS: i32 = 8;
 const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);

@@ -7,6 +7,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;
 
+mod operate;
+
+pub use operate::{NodeCommand, PartitionCommand};
+
 /// Streaming as a service that anyone can run.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about, long_about = None, args_override_self = true)]
@@ -394,65 +398,6 @@ pub enum TopicCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// List storage nodes
-    #[command(after_help = "Example:\n  weir node list")]
-    List {
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Empty a node: open segments move at once, sealed ones are copied; returns when nothing is left on it
-    #[command(after_help = "Example:\n  weir node drain az-a-7100")]
-    Drain {
-        node: String,
-        /// Return at once; `weir node list` shows how far it is
-        #[arg(long)]
-        no_wait: bool,
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Use a node again
-    #[command(after_help = "Example:\n  weir node undrain az-a-7100")]
-    Undrain {
-        node: String,
-        #[command(flatten)]
-        target: Target,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PartitionCommand {
-    /// Move a partition's open segment to a node: sealed where it is, opened there; no data is copied
-    #[command(after_help = "Example:\n  weir partition move orders 0 --to az-b-7100")]
-    Move {
-        topic: String,
-        partition: i32,
-        /// The storage node that shall lead it
-        #[arg(long, value_name = "NODE")]
-        to: String,
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Show what of a partition no copy is left of, and with --yes go on without it
-    ///
-    /// A partition without an intact copy is offline until one comes back. If none will, this takes what is lost out of
-    /// it: readers go on behind the gap, offsets in it are never used again, and a copy that comes back after all is
-    /// deleted. Exits with 1 if something is lost and nothing was accepted.
-    #[command(
-        after_help = "Example:\n  weir partition accept-loss orders 0          shows what is lost\n  weir partition accept-loss orders 0 --yes    goes on without it"
-    )]
-    AcceptLoss {
-        topic: String,
-        partition: i32,
-        /// The copies will not come back
-        #[arg(long)]
-        yes: bool,
-        #[command(flatten)]
-        target: Target,
-    },
-}
-
 #[derive(Debug, Args)]
 pub struct ProduceOptions {
     pub topic: String,
@@ -491,6 +436,13 @@ pub struct ConsumeOptions {
     pub exit: bool,
     #[arg(short = 'p', value_name = "PARTITION")]
     pub partition: Option<i32>,
+    /// Read as a member of this consumer group: partitions are shared with its other members, offsets are committed once
+    /// records are printed; -o beginning or end says where to begin without one
+    #[arg(short = 'G', value_name = "GROUP", conflicts_with = "partition")]
+    pub group: Option<String>,
+    /// A gateway's Kafka address, for -G
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_KAFKA")]
+    pub kafka: String,
     /// %t topic, %p partition, %o offset, %k key, %s value, %h headers, %T timestamp, %S size, %K key size
     #[arg(short = 'f', value_name = "FORMAT")]
     pub format: Option<String>,

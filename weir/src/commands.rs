@@ -1,6 +1,7 @@
 //! The commands for people; they speak `/v1`.
 
 pub mod consume;
+mod consume_group;
 pub mod group;
 pub mod metadata;
 pub mod operate;

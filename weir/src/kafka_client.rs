@@ -1,4 +1,4 @@
-//! A small Kafka client for `weir bench`: one connection, pipelined requests, batches by reference.
+//! A small Kafka client for `weir bench` and `weir consume -G`: one connection, pipelined requests, batches by reference.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,7 +30,7 @@ pub struct KafkaReader {
 }
 
 fn offered(key: ApiKey) -> &'static Offered {
-    Offered::of(key as i16).expect("the bench uses what is offered")
+    Offered::of(key as i16).expect("this client uses what is offered")
 }
 
 pub async fn connect(address: &str) -> Result<(KafkaWriter, KafkaReader), Failure> {
@@ -52,8 +52,8 @@ impl KafkaWriter {
         writer.buffer.put_i16(key as i16);
         writer.buffer.put_i16(version);
         writer.buffer.put_i32(self.correlation);
-        writer.buffer.put_i16(10);
-        writer.buffer.put_slice(b"weir-bench");
+        writer.buffer.put_i16(4);
+        writer.buffer.put_slice(b"weir");
         if version >= offered(key).flexible {
             writer.unsigned_varint(0);
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use types::limits::{
     ACTIVATION_ASK_MS, ACTIVATION_ASK_MS_MAX, FAILOVER_ASK_MS, FOLLOWER_RECONNECT_MS, PARTITION_IN_FLIGHT_APPENDS_MAX,
-    PARTITION_IN_FLIGHT_BYTES_MAX, SEQUENCE_GAP_BATCHES, SEQUENCE_GAP_MS,
+    PARTITION_IN_FLIGHT_BYTES_MAX, REFUSED_PRODUCERS_MAX, SEQUENCE_GAP_BATCHES, SEQUENCE_GAP_MS,
 };
 use types::{ErrorCode, NodeId, Offset, SegmentId};
 use wire::frame::{AppendRequest, Appended, OpenReply, OpenRequest, PeerMessage, PeerReply, Refusal};
@@ -63,6 +63,8 @@ pub struct Leader {
     visible: Option<Offset>,
     waiters: VecDeque<Waiter>,
     early: VecDeque<Early>,
+    /// Producers, and their epochs, whose first batch was refused here: what comes after it is not their first.
+    refused: VecDeque<(i64, i16)>,
     held: VecDeque<(Token, Box<AppendRequest>)>,
     rules: Rules,
 }
@@ -126,6 +128,7 @@ impl Leader {
             visible: None,
             waiters: VecDeque::new(),
             early: VecDeque::new(),
+            refused: VecDeque::new(),
             held: VecDeque::new(),
             rules,
             open,
@@ -159,6 +162,7 @@ impl Leader {
             visible: Some(segment.commit),
             waiters: VecDeque::new(),
             early: VecDeque::new(),
+            refused: VecDeque::new(),
             held: VecDeque::new(),
             rules: Rules::without(Rule::LeaderNeverResumes),
         })
@@ -206,6 +210,7 @@ impl Leader {
             if self.held.len() < PARTITION_IN_FLIGHT_APPENDS_MAX {
                 self.held.push_back((token, request));
             } else {
+                self.note_refused(&DedupeKey::of_producer(&request.batch).unwrap_or(request.head.dedupe));
                 let result = Err(refusal(ErrorCode::LeaderNotAvailable, "the segment is being opened"));
                 out.push(Effect::Answer { token, result });
             }
@@ -231,9 +236,11 @@ impl Leader {
         match self.producers.judge(&dedupe) {
             // After the judgement: of what is in the log already it would be no true word that nothing happened.
             Verdict::New | Verdict::Gap if no_room.is_some() => {
+                self.note_refused(&dedupe);
                 out.extend(no_room.map(|refusal| Effect::Answer { token, result: Err(*refusal) }));
             }
             Verdict::New | Verdict::Gap if self.has_no_pair => {
+                self.note_refused(&dedupe);
                 refuse(out, ErrorCode::AzUnavailable, "no storage node in a second zone is there for the other copy");
             }
             Verdict::New => self.accept(now, token, *request, dedupe, replica, out),
@@ -269,6 +276,21 @@ impl Leader {
         }
     }
 
+    fn note_refused(&mut self, dedupe: &DedupeKey) {
+        if let DedupeKey::Producer { id, epoch, base_sequence: 0, .. } = dedupe
+            && !self.refused.contains(&(*id, *epoch))
+        {
+            if self.refused.len() >= REFUSED_PRODUCERS_MAX {
+                self.refused.pop_front();
+            }
+            self.refused.push_back((*id, *epoch));
+        }
+    }
+
+    fn was_refused(&self, dedupe: &DedupeKey) -> bool {
+        matches!(dedupe, DedupeKey::Producer { id, epoch, .. } if self.refused.contains(&(*id, *epoch)))
+    }
+
     fn accept(
         &mut self,
         now: Now,
@@ -283,6 +305,7 @@ impl Leader {
         if segment.pending.len() >= 4 * PARTITION_IN_FLIGHT_APPENDS_MAX
             || in_flight + request.batch.len() > 2 * PARTITION_IN_FLIGHT_BYTES_MAX
         {
+            self.note_refused(&dedupe);
             let result = Err(refusal(ErrorCode::Overloaded, "too much is in flight on this partition"));
             return out.push(Effect::Answer { token, result });
         }
@@ -309,6 +332,9 @@ impl Leader {
             append_time,
             commit,
         };
+        if let DedupeKey::Producer { id, epoch, base_sequence: 0, .. } = dedupe {
+            self.refused.retain(|refused| *refused != (id, epoch));
+        }
         let end = batch.end_offset();
         self.write(meta, batch, replica, out);
         self.waiters.push_back(Waiter { token, end, appended: Appended { base_offset, append_time } });
@@ -537,7 +563,7 @@ impl Leader {
                     progress = true;
                 } else if now.monotonic_ms < until_ms {
                     self.early.push_back(Early { token, request, until_ms });
-                } else if self.producers.is_unknown(&dedupe) {
+                } else if self.producers.is_unknown(&dedupe) && !self.was_refused(&dedupe) {
                     // Its state expired, or retention removed it: the broker starts anew (KIP-360).
                     self.accept(now, token, *request, dedupe, replica, out);
                 } else {

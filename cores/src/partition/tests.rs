@@ -257,3 +257,52 @@ fn a_deletion_keeps_the_fence() {
     replica.delete();
     assert_eq!(replica.floor(), (Generation(1), Epoch(7)));
 }
+
+/// A batch of an idempotent producer.
+fn produced(epoch: i16, sequence: i32) -> Box<AppendRequest> {
+    let mut builder = BatchBuilder::new().producer(7, epoch, sequence);
+    builder.push(NewRecord { key: None, value: Some(b"v"), timestamp: 1, headers: &[] });
+    let batch = builder.finish(Codec::None).expect("a batch");
+    Box::new(AppendRequest { batch, ..*request("", 0, false) })
+}
+
+fn at(monotonic_ms: u64) -> Now {
+    Now { monotonic_ms, ..Now::default() }
+}
+
+/// What a leader answers to an append, and how many batches it writes meanwhile.
+fn tried(effects: &[Effect]) -> (Vec<(Token, Option<ErrorCode>)>, usize) {
+    let written = effects.iter().filter(|effect| matches!(effect, Effect::Journal(_))).count();
+    let answers = effects.iter().filter_map(|effect| match effect {
+        Effect::Answer { token, result } => Some((*token, result.as_ref().err().map(|why| why.code))),
+        _ => None,
+    });
+    (answers.collect(), written)
+}
+
+/// The simulator found it (seed 109015): a producer's first batch was refused, the next one waited for it, its sender stood
+/// still, and after a second the next one was taken for that of a producer whose state had expired. The first one could never
+/// be appended then, and the producer failed for good.
+#[test]
+fn what_follows_a_first_batch_that_was_refused_is_not_taken_for_the_first() {
+    let no_room = || Some(Box::new(refusal(ErrorCode::Overloaded, "no room")));
+    let append = |leader: &mut Partition, ms, token, request, no_room| {
+        tried(&leader.step(at(ms), Input::Append { token, request, no_room }))
+    };
+    let mut first = leader();
+    assert_eq!(append(&mut first, 0, 1, produced(0, 0), no_room()), (vec![(1, Some(ErrorCode::Overloaded))], 0));
+    assert_eq!(append(&mut first, 0, 2, produced(0, 1), None), (vec![], 0), "it waits");
+    let later = tried(&first.step(at(1_500), Input::Tick));
+    assert_eq!(later, (vec![(2, Some(ErrorCode::OutOfOrderSequence))], 0));
+    assert_eq!(append(&mut first, 1_600, 3, produced(0, 0), None), (vec![], 1));
+    assert_eq!(append(&mut first, 1_600, 4, produced(0, 1), None), (vec![], 1));
+    // The same of a newer epoch: it begins with 0, whether that was seen here or not.
+    assert_eq!(append(&mut first, 1_600, 5, produced(1, 3), None), (vec![], 0));
+    let later = tried(&first.step(at(3_000), Input::Tick));
+    assert_eq!(later, (vec![(5, Some(ErrorCode::OutOfOrderSequence))], 0));
+    assert_eq!(append(&mut first, 3_000, 6, produced(1, 0), None), (vec![], 1));
+    // Of a producer that nobody knows any more it is the first that is left (KIP-360).
+    let mut other = leader();
+    assert_eq!(append(&mut other, 0, 1, produced(3, 9), None), (vec![], 0));
+    assert_eq!(tried(&other.step(at(1_500), Input::Tick)), (vec![], 1));
+}

@@ -6,13 +6,13 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use service::api::{AcceptLoss, DrainNode, Losses, MovePartition, Status};
+use service::api::{AcceptLoss, DrainNode, Losses, MovePartition, Status, TrimPartition};
 use types::{ErrorCode, TopicPartition};
 
 use super::problem::Problem;
 use super::topics::find;
-use crate::Gateway;
 use crate::error::{from_api, refuse};
+use crate::{Gateway, topics};
 
 pub async fn status(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Problem> {
     let status = gateway.placement.status().await.map_err(from_api)?;
@@ -79,6 +79,19 @@ pub async fn move_partition(
     let epoch = record.epoch.0;
     gateway.map.learn(record);
     Ok(Json(json!({ "topic": topic, "partition": partition, "leader": leader, "epoch": epoch })))
+}
+
+/// Makes everything below an offset unreadable.
+pub async fn trim(
+    State(gateway): State<Arc<Gateway>>,
+    Path((topic, partition)): Path<(String, i32)>,
+    body: Result<Json<TrimPartition>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(request) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    let id = find_partition(&gateway, &topic, partition)?;
+    let found = find(&gateway, &topic)?;
+    let start = topics::trim(&gateway, &found, id, Some(request.before)).await?;
+    Ok(Json(json!({ "topic": topic, "partition": partition, "log_start_offset": start })))
 }
 
 /// Tells what of a partition no copy is left of; with the `version` that was told with it: and goes on without it.

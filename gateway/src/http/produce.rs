@@ -21,7 +21,7 @@ use wire::records::{BatchBuilder, NewRecord as BatchRecord};
 use super::problem::{Problem, problem};
 use super::record::{self, NewRecord};
 use crate::Gateway;
-use crate::configs::{bytes_max, is_log_append_time};
+use crate::configs::{KEYLESS, bytes_max, check_times, is_compacted, is_log_append_time};
 use crate::error::refuse;
 use crate::lane::{self, NewAppend};
 use crate::topics::ensure;
@@ -162,6 +162,16 @@ async fn place(
         if !(0..topic.partitions).contains(&partition) {
             let message = format!("topic `{}` has partitions 0 to {}", topic.name, topic.partitions - 1);
             results[at] = Some(Err(refuse(ErrorCode::UnknownPartition, message)));
+            continue;
+        }
+        if record.key.is_none() && is_compacted(topic) {
+            results[at] = Some(Err(refuse(ErrorCode::InvalidRecord, KEYLESS)));
+            continue;
+        }
+        if let Some(given) = record.timestamp
+            && let Err(message) = check_times(topic, (given, given), now)
+        {
+            results[at] = Some(Err(refuse(ErrorCode::InvalidTimestamp, message)));
             continue;
         }
         by_partition.entry(partition).or_default().push(at);

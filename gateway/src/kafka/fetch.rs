@@ -19,29 +19,32 @@ use crate::Gateway;
 use crate::error::{kafka_code, refuse};
 use crate::fetch::{Fetched, fetch};
 
+/// How long after its time a fetch waits for a partition that does not answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Waits between two looks at many partitions at once, in ms.
 const LOOK_AGAIN_MS: u64 = 10;
 
 pub async fn handle(gateway: Arc<Gateway>, request: FetchRequest) -> FetchResponse {
-    if request.session_id != 0 {
-        // We never gave one.
-        return FetchResponse { error: KafkaError::InvalidRequest as i16, ..FetchResponse::default() };
+    if request.session_id != 0 && request.session_epoch > 0 {
+        // We never gave one: the client begins anew with all of its partitions.
+        return FetchResponse { error: KafkaError::FetchSessionIdNotFound as i16, ..FetchResponse::default() };
     }
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(FETCH_WAIT_MS_MAX);
     let deadline = clock::monotonic_ms() + wait_ms;
     let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let min_bytes = request.min_bytes.max(0) as usize;
     let bytes_max = (request.max_bytes.max(0) as usize).min(FETCH_BYTES_MAX);
+    // More than fits never comes.
+    let min_bytes = (request.min_bytes.max(0) as usize).min(bytes_max);
     loop {
         let left = deadline.saturating_sub(clock::monotonic_ms());
         // One partition waits where its data is; several are looked at together.
-        let wait = if asked == 1 { left } else { 0 };
+        let wait = if asked == 1 && min_bytes > 0 { left } else { 0 };
         let topics = read_all(&gateway, &request, bytes_max, wait).await;
         let partitions = topics.iter().flat_map(|topic| &topic.partitions);
         let bytes: usize = partitions.clone().filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
-        let is_enough = bytes >= min_bytes.max(1) || partitions.clone().any(|p| p.error != 0);
+        let is_enough = bytes >= min_bytes || partitions.clone().any(|p| p.error != 0);
         let left = deadline.saturating_sub(clock::monotonic_ms());
-        if is_enough || left == 0 || asked == 0 && wait_ms == 0 {
+        if is_enough || left == 0 || asked == 0 {
             gateway.metrics.fetched_bytes.add(bytes as u64);
             return FetchResponse { topics, ..FetchResponse::default() };
         }
@@ -74,8 +77,14 @@ async fn read_all(
         });
         let reading: Vec<_> = reading.collect();
         let mut partitions = Vec::with_capacity(reading.len());
+        // A partition that nobody leads must not hold the others back; its task goes on, and has it failed over.
+        let patience = tokio::time::Instant::now() + std::time::Duration::from_millis(wait_ms) + PATIENCE;
         for (task, partition) in reading.into_iter().zip(&topic.partitions) {
-            let result = task.await.unwrap_or_else(|error| Err(refuse(ErrorCode::Internal, error.to_string())));
+            let result = match tokio::time::timeout_at(patience, task).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => Err(refuse(ErrorCode::Internal, error.to_string())),
+                Err(_) => Err(refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers yet")),
+            };
             let answer = answer(partition, result, left, bytes_max);
             left = left.saturating_sub(answer.records.as_ref().map_or(0, Bytes::len));
             partitions.push(answer);
@@ -107,9 +116,39 @@ fn answer(
         }
         Err(refusal) => FetchPartitionResponse {
             index,
-            error: kafka_code(refusal.code),
+            error: code(refusal.code),
             records: Some(Bytes::new()),
             ..FetchPartitionResponse::default()
         },
+    }
+}
+
+/// Apache Kafka's consumer throws what it does not expect of a fetch out of `poll`, and it expects few: whatever passes is
+/// told as the one after which it looks for the leader and goes on.
+fn code(code: ErrorCode) -> i16 {
+    match code {
+        ErrorCode::LeaderNotAvailable
+        | ErrorCode::PlacementUnavailable
+        | ErrorCode::PartitionOffline
+        | ErrorCode::AzUnavailable
+        | ErrorCode::Overloaded
+        | ErrorCode::RequestTimedOut => KafkaError::NotLeaderOrFollower as i16,
+        code => kafka_code(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Retry;
+
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_in_a_way_that_javas_consumer_goes_on_after() {
+        for known in ErrorCode::ALL.iter().filter(|code| code.retry() == Retry::Yes) {
+            let unexpected =
+                [KafkaError::LeaderNotAvailable, KafkaError::NotEnoughReplicas, KafkaError::RequestTimedOut];
+            assert!(unexpected.iter().all(|error| *error as i16 != code(*known)), "{known:?}");
+        }
     }
 }

@@ -1,6 +1,5 @@
-//! ListOffsets (key 2), versions 1 to 9: earliest, latest, and the first record that is not older than a time.
-//!
-//! `-3`, the record with the newest timestamp (KIP-734), is answered with UNSUPPORTED_VERSION.
+//! ListOffsets (key 2), versions 1 to 9: earliest, latest, the record with the newest timestamp, and the first record that
+//! is not older than a time.
 
 use std::sync::Arc;
 
@@ -8,12 +7,12 @@ use types::{ErrorCode, TopicPartition, TopicRecord};
 use wire::frame::Refusal;
 use wire::kafka::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,
-    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
 
 use crate::Gateway;
 use crate::error::{kafka_code, refuse};
-use crate::fetch::{first_since, latest};
+use crate::fetch::{first_since, latest, newest};
 
 pub async fn handle(gateway: Arc<Gateway>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -58,8 +57,12 @@ async fn offset(
         }
         // Nothing is in tiered storage: offset -1, as Kafka says it.
         LATEST_TIERED_TIMESTAMP => {}
-        since_ms if since_ms >= 0 => {
-            if let Some(found) = first_since(gateway, id, since_ms).await? {
+        since_ms if since_ms >= 0 || since_ms == MAX_TIMESTAMP => {
+            let found = match since_ms {
+                MAX_TIMESTAMP => newest(gateway, id).await?,
+                _ => first_since(gateway, id, since_ms).await?,
+            };
+            if let Some(found) = found {
                 answer.offset = found.offset;
                 answer.timestamp = found.timestamp;
                 answer.leader_epoch = found.leader_epoch;

@@ -6,16 +6,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use service::clock;
+use types::limits::UNPACKED_BYTES_MAX;
 use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
 use wire::Batch;
 use wire::batch::BatchError;
 use wire::frame::{Appended, Refusal};
-use wire::kafka::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
-use wire::records::check_records;
+use wire::kafka::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse, RecordError};
+use wire::records::{check_records, read_records};
 
 use super::{Pending, Reply};
 use crate::Gateway;
-use crate::configs::{bytes_max, is_log_append_time};
+use crate::configs::{KEYLESS, bytes_max, check_times, is_compacted, is_log_append_time};
 use crate::error::{kafka_code, refuse};
 use crate::lane::{self, NewAppend};
 
@@ -23,7 +25,8 @@ type Outcome = tokio::sync::oneshot::Receiver<Result<Appended, Refusal>>;
 
 enum Begun {
     Waiting(Outcome),
-    Refused(Refusal),
+    /// And which records are to blame, if single ones are.
+    Refused(Refusal, Vec<RecordError>),
 }
 
 struct BegunPartition {
@@ -50,7 +53,7 @@ pub fn begin(gateway: Arc<Gateway>, reply: Reply, request: ProduceRequest) -> Pe
                             NewAppend { batch, principal: PrincipalId(0), protocol: Protocol::Kafka, log_append_time };
                         Begun::Waiting(lane::append(&gateway, id, new))
                     }
-                    Err(refusal) => Begun::Refused(refusal),
+                    Err((refusal, records)) => Begun::Refused(refusal, records),
                 };
                 BegunPartition { index: partition.index, log_append_time, state }
             })
@@ -72,8 +75,12 @@ pub fn begin(gateway: Arc<Gateway>, reply: Reply, request: ProduceRequest) -> Pe
 
 async fn finish(partition: BegunPartition) -> ProducePartitionResponse {
     let index = partition.index;
+    let mut record_errors = Vec::new();
     let result = match partition.state {
-        Begun::Refused(refusal) => Err(refusal),
+        Begun::Refused(refusal, records) => {
+            record_errors = records;
+            Err(refusal)
+        }
         Begun::Waiting(outcome) => {
             outcome.await.unwrap_or_else(|_| Err(refuse(ErrorCode::LeaderNotAvailable, "try again")))
         }
@@ -83,13 +90,15 @@ async fn finish(partition: BegunPartition) -> ProducePartitionResponse {
             index,
             base_offset: appended.base_offset,
             log_append_time_ms: if partition.log_append_time { appended.append_time } else { -1 },
-            log_start_offset: 0,
+            // Not known: clients take it for a hint.
+            log_start_offset: -1,
             ..ProducePartitionResponse::default()
         },
         Err(refusal) => ProducePartitionResponse {
             index,
             error: kafka_code(refusal.code),
             error_message: Some(refusal.message),
+            record_errors,
             ..ProducePartitionResponse::default()
         },
     }
@@ -101,7 +110,30 @@ fn check(
     is_transactional: bool,
     index: i32,
     records: Option<Bytes>,
-) -> Result<(TopicPartition, Batch), Refusal> {
+) -> Result<(TopicPartition, Batch), (Refusal, Vec<RecordError>)> {
+    let whole = |refusal| (refusal, Vec::new());
+    let (topic, batch) = check_batch(topic, acks, is_transactional, index, records).map_err(whole)?;
+    if is_compacted(topic) {
+        let records = read_records(&batch, UNPACKED_BYTES_MAX);
+        let records =
+            records.map_err(|error| whole(refuse(ErrorCode::InvalidRecord, format!("the records: {error}"))))?;
+        let keyless = records.iter().zip(0..).filter(|(record, _)| record.key.is_none());
+        let to_blame: Vec<RecordError> =
+            keyless.map(|(_, index)| RecordError { index, message: Some(KEYLESS.to_owned()) }).collect();
+        if !to_blame.is_empty() {
+            return Err((refuse(ErrorCode::InvalidRecord, KEYLESS), to_blame));
+        }
+    }
+    Ok((TopicPartition { topic: topic.id, partition: index }, batch))
+}
+
+fn check_batch(
+    topic: Option<&TopicRecord>,
+    acks: i16,
+    is_transactional: bool,
+    index: i32,
+    records: Option<Bytes>,
+) -> Result<(&TopicRecord, Batch), Refusal> {
     let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
     if !(0..topic.partitions).contains(&index) {
         let message = format!("topic `{}` has partitions 0 to {}", topic.name, topic.partitions - 1);
@@ -123,6 +155,8 @@ fn check(
         }
         error => refuse(ErrorCode::CorruptBatch, error.to_string()),
     })?;
+    let times = (batch.header().base_timestamp, batch.header().max_timestamp);
+    check_times(topic, times, clock::wall_ms()).map_err(|message| refuse(ErrorCode::InvalidTimestamp, message))?;
     if batch.header().is_control() {
         return Err(refuse(ErrorCode::InvalidRecord, "a client may not write control records"));
     }
@@ -140,5 +174,5 @@ fn check(
             refuse(ErrorCode::InvalidRecord, format!("the records are not those that the header counts: {error}"))
         })?;
     }
-    Ok((TopicPartition { topic: topic.id, partition: index }, batch))
+    Ok((topic, batch))
 }

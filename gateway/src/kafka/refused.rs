@@ -10,16 +10,18 @@ use wire::codec::Reader;
 use wire::kafka::{
     AclCreationResult, AlterConfigsResponse, AlteredResource, ApiKey, ApiVersionsResponse, Coordinator,
     CreateAclsResponse, CreatePartitionsResponse, CreatePartitionsResult, CreateTopicsResponse, CreatedTopic,
-    DeleteAclsResponse, DeleteAclsResult, DeleteGroupsResponse, DeleteTopicsResponse, DeletedGroup, DeletedTopic,
-    DescribeAclsResponse, DescribeClientQuotasResponse, DescribeClusterResponse, DescribeConfigsResponse,
-    DescribeConfigsResult, DescribeGroupsResponse, DescribeLogDirsResponse, DescribeTopicPartitionsResponse,
-    DescribedGroup, DescribedTopic, EpochPartitionResult, EpochTopicResult, FetchResponse, FindCoordinatorResponse,
-    HeartbeatResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, KafkaError,
-    LeaveGroupResponse, ListGroupsResponse, ListOffsetsPartitionResponse, ListOffsetsResponse,
-    ListOffsetsTopicResponse, ListPartitionReassignmentsResponse, LogDirsResult, MetadataResponse, MetadataTopic,
-    OffsetCommitPartitionResponse, OffsetCommitResponse, OffsetCommitTopicResponse, OffsetDeleteResponse,
-    OffsetFetchGroupResponse, OffsetFetchPartitionResponse, OffsetFetchResponse, OffsetFetchTopicResponse,
-    OffsetForLeaderEpochResponse, ProducePartitionResponse, ProduceResponse, ProduceTopicResponse, SyncGroupResponse,
+    DeleteAclsResponse, DeleteAclsResult, DeleteGroupsResponse, DeleteRecordsPartitionResult, DeleteRecordsResponse,
+    DeleteRecordsTopicResult, DeleteTopicsResponse, DeletedGroup, DeletedTopic, DescribeAclsResponse,
+    DescribeClientQuotasResponse, DescribeClusterResponse, DescribeConfigsResponse, DescribeConfigsResult,
+    DescribeGroupsResponse, DescribeLogDirsResponse, DescribeProducersResponse, DescribeTopicPartitionsResponse,
+    DescribedGroup, DescribedProducersPartition, DescribedProducersTopic, DescribedTopic, EpochPartitionResult,
+    EpochTopicResult, FetchResponse, FindCoordinatorResponse, HeartbeatResponse, IncrementalAlterConfigsResponse,
+    InitProducerIdResponse, JoinGroupResponse, KafkaError, LeaveGroupResponse, ListGroupsResponse,
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse, ListPartitionReassignmentsResponse,
+    LogDirsResult, MetadataResponse, MetadataTopic, OffsetCommitPartitionResponse, OffsetCommitResponse,
+    OffsetCommitTopicResponse, OffsetDeleteResponse, OffsetFetchGroupResponse, OffsetFetchPartitionResponse,
+    OffsetFetchResponse, OffsetFetchTopicResponse, OffsetForLeaderEpochResponse, ProducePartitionResponse,
+    ProduceResponse, ProduceTopicResponse, SyncGroupResponse,
 };
 
 use super::{Pending, Reply, answer};
@@ -36,7 +38,7 @@ pub fn refuse(reply: Reply, body: Bytes, error: KafkaError, message: &str) -> Op
         ApiKey::Produce if !wants_answer(body, reply.version) => return None,
         _ => {}
     }
-    let reply = Reply { version: reply.version.clamp(offered.accepted, offered.max), ..reply };
+    let reply = Reply { version: reply.version.clamp(offered.min, offered.max), ..reply };
     let error = error as i16;
     let error_message = Some(message.to_owned());
     Some(match offered.key {
@@ -142,9 +144,19 @@ pub fn refuse(reply: Reply, body: Bytes, error: KafkaError, message: &str) -> Op
         ApiKey::DescribeCluster => {
             answer(reply, ready(DescribeClusterResponse { error, error_message, ..Default::default() }))
         }
+        ApiKey::DescribeProducers => {
+            let partitions = vec![DescribedProducersPartition { error, error_message, ..Default::default() }];
+            let topics = vec![DescribedProducersTopic { partitions, ..Default::default() }];
+            answer(reply, ready(DescribeProducersResponse { throttle_ms: 0, topics }))
+        }
         ApiKey::DescribeTopicPartitions => {
             let topics = vec![DescribedTopic { error, ..Default::default() }];
             answer(reply, ready(DescribeTopicPartitionsResponse { topics, ..Default::default() }))
+        }
+        ApiKey::DeleteRecords => {
+            let partitions = vec![DeleteRecordsPartitionResult { error, low_watermark: -1, ..Default::default() }];
+            let topics = vec![DeleteRecordsTopicResult { partitions, ..Default::default() }];
+            answer(reply, ready(DeleteRecordsResponse { throttle_ms: 0, topics }))
         }
         ApiKey::OffsetDelete => answer(reply, ready(OffsetDeleteResponse { error, ..Default::default() })),
     })

@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::watch;
 
 use super::etcd_batch::{Queue, Reply};
@@ -118,6 +119,17 @@ fn transaction(compares: &[(String, u64)], puts: &[(String, Vec<u8>)], deletes: 
     json!({ "compare": compares, "success": success, "failure": [] })
 }
 
+fn given(answered: Result<Result<Arc<Reply>, StoreError>, RecvError>) -> Result<Arc<Reply>, StoreError> {
+    answered.map_err(|_| unavailable("it was given up"))?
+}
+
+fn outcome(reply: &Reply) -> Outcome {
+    match reply.value["succeeded"].as_bool() {
+        Some(true) => Outcome::Committed { revision: reply.revision },
+        _ => Outcome::Conflict,
+    }
+}
+
 /// The revision, and what was answered to each operation of a batch.
 fn responses(mut answer: Value, kind: &str) -> (u64, Vec<Value>) {
     let revision = number(&answer["header"]["revision"]);
@@ -199,8 +211,13 @@ impl Inner {
 
     /// One read, sent together with whatever else is to be read just now.
     async fn read_together(self: &Arc<Self>, request: Value) -> Result<Arc<Reply>, StoreError> {
-        let answered = self.reads.push(json!({ "request_range": request }), Vec::new(), 0);
-        let slot = self.reads.slot().await?;
+        let mut answered = self.reads.push(json!({ "request_range": request }), Vec::new(), 0);
+        let slot = tokio::select! {
+            biased;
+            // Somebody who came before has sent it.
+            answered = &mut answered => return given(answered),
+            slot = self.reads.slot() => slot?,
+        };
         let inner = Arc::clone(self);
         // On a task of its own: an asker that goes away must not take the answers of others with it.
         tokio::spawn(async move {
@@ -210,7 +227,7 @@ impl Inner {
             }
             drop(slot);
         });
-        answered.await.map_err(|_| unavailable("a read was given up"))?
+        given(answered.await)
     }
 
     /// One small transaction, sent together with whatever else is to be written just now.
@@ -220,8 +237,13 @@ impl Inner {
         let keys: Vec<String> = keys.cloned().collect();
         // In base64 and JSON.
         let bytes = puts.iter().map(|(_, value)| value.len() * 4 / 3).sum::<usize>() + 256 * keys.len();
-        let answered = self.writes.push(json!({ "request_txn": transaction(compares, puts, deletes) }), keys, bytes);
-        let slot = self.writes.slot().await?;
+        let mut answered =
+            self.writes.push(json!({ "request_txn": transaction(compares, puts, deletes) }), keys, bytes);
+        let slot = tokio::select! {
+            biased;
+            answered = &mut answered => return Ok(outcome(&*given(answered)?)),
+            slot = self.writes.slot() => slot?,
+        };
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             while let Some(batch) = inner.writes.take() {
@@ -230,9 +252,7 @@ impl Inner {
             }
             drop(slot);
         });
-        let response = answered.await.map_err(|_| unavailable("a transaction was given up"))??;
-        let is_done = response.value["succeeded"].as_bool().unwrap_or(false);
-        Ok(if is_done { Outcome::Committed { revision: response.revision } } else { Outcome::Conflict })
+        Ok(outcome(&*given(answered.await)?))
     }
 
     /// A member that does not answer may have done it: nothing is tried again.

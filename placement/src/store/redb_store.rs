@@ -207,12 +207,16 @@ impl MetadataStore for RedbStore {
 
     fn transact(&self, wanted: Transaction) -> Answer<'_, Outcome> {
         Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
+            let (answer, mut answered) = oneshot::channel();
             self.queue.lock().expect("no panic holds this lock").push(Queued { wanted, answer });
-            {
-                let _one = self.writing.lock().await;
+            tokio::select! {
+                biased;
+                // Somebody who came before has written it.
+                answered = &mut answered => {
+                    return answered.map_err(|_| StoreError::Unavailable("a commit was given up".into()))?;
+                }
                 // A commit is one fsync of a small file: on a thread that may block.
-                tokio::task::block_in_place(|| self.write_queued());
+                _one = self.writing.lock() => tokio::task::block_in_place(|| self.write_queued()),
             }
             answered.await.map_err(|_| StoreError::Unavailable("a commit was given up".into()))?
         })

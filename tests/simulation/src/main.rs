@@ -55,6 +55,7 @@ fn main() -> ExitCode {
                 Some("torn") => scenario = Scenario::Torn,
                 Some("restore") => scenario = Scenario::Restore,
                 Some("groups") => scenario = Scenario::Groups,
+                Some("trimmed") => scenario = Scenario::Trimmed,
                 Some("parking") => scenario = Scenario::Parking,
                 _ => {
                     return usage(

@@ -46,6 +46,8 @@ pub struct Oracle {
     visible: BTreeMap<(NodeId, u64, Nonce), Offset>,
     last_leadership: (Generation, Epoch),
     last_chain: Vec<(Nonce, Option<Offset>)>,
+    /// What is below was given up by its owner.
+    log_start: Offset,
     /// Segments whose opening a disk fsynced, and the newest record version that a fsynced copy is kept for.
     openings: BTreeSet<(Incarnation, Nonce)>,
     confirmed: BTreeMap<(Incarnation, Nonce), u64>,
@@ -159,7 +161,21 @@ impl Oracle {
         let batch = batch.clone().placed_at(base, 0);
         let check = self.check_acknowledged(&batch);
         self.note(check);
-        self.acked.insert(base, (batch.end_offset(), hash(&batch)));
+        if base >= self.log_start {
+            self.acked.insert(base, (batch.end_offset(), hash(&batch)));
+        }
+    }
+
+    /// Where batches begin that are acknowledged, and not given up.
+    pub fn acknowledged_bases(&self) -> Vec<Offset> {
+        self.acked.keys().copied().collect()
+    }
+
+    /// Everything below was given up.
+    pub fn trimmed(&mut self, before: Offset) {
+        self.log_start = self.log_start.max(before);
+        self.acked.retain(|base, _| *base >= before);
+        self.read.retain(|base, _| *base >= before);
     }
 
     fn check_time(&self, base: Offset, append_time: i64) -> Check {
@@ -254,7 +270,11 @@ impl Oracle {
 
     fn check_recorded(&self, record: &PartitionRecord) -> Check {
         let chain: Vec<_> = record.chain.iter().map(|segment| (segment.nonce, segment.end)).collect();
-        let is_repair = (record.generation, record.epoch) == self.last_leadership && chain == self.last_chain;
+        if record.log_start < self.log_start {
+            return broken(format!("10 NO-RESET: the log start fell to {}", record.log_start));
+        }
+        // The beginning may leave it: what must stay is looked at elsewhere.
+        let is_repair = (record.generation, record.epoch) == self.last_leadership && self.last_chain.ends_with(&chain);
         if (record.generation, record.epoch) <= self.last_leadership && !is_repair {
             return broken(format!("17 EPOCH-UP: {} after {:?}", record.epoch, self.last_leadership));
         }
@@ -385,7 +405,8 @@ impl Oracle {
             self.note(broken(format!("8 CW-BOUND: the watermark of {nonce} fell from {before:?} to {visible}")));
         }
         let copies = self.copies.get(&(disk, nonce)).cloned().unwrap_or_default();
-        for (base, (end, known)) in copies.range(..visible) {
+        // Below the log start nobody is shown anything.
+        for (base, (end, known)) in copies.range(self.log_start.min(visible)..visible) {
             if *end > visible {
                 break;
             }

@@ -56,6 +56,8 @@ pub enum Scenario {
     /// Placement's store is restored from a backup again and again, or made anew from what the nodes hold, while the old
     /// one goes on.
     Restore,
+    /// Clients give up the beginning of the log again and again.
+    Trimmed,
     /// Consumers of a group and its coordinators ([`crate::groups`]).
     Groups,
 }
@@ -117,6 +119,8 @@ enum Event {
     Flush {
         node: usize,
     },
+    /// Placement moves the log start up.
+    Trim,
     /// Placement looks for segments that want a copy.
     LookForRepairs,
     ToRepair {
@@ -392,7 +396,7 @@ impl World {
             file_bytes,
             turns: 0,
             asides: Rng::new(!seed),
-            has_asides: seed.is_multiple_of(2) || profile.scenario == Scenario::Rotten,
+            has_asides: seed.is_multiple_of(2) || matches!(profile.scenario, Scenario::Rotten | Scenario::Trimmed),
             rng,
         };
         world.at(0, Event::StartFailover { nonce: None, goal: Goal::Open });
@@ -400,6 +404,9 @@ impl World {
         for node in (0..world.nodes.len()).filter(|_| world.has_asides).collect::<Vec<_>>() {
             let after = world.asides.range(100, 4_000);
             world.at(after, Event::Flush { node });
+        }
+        if profile.scenario == Scenario::Trimmed {
+            world.at(100, Event::Trim);
         }
         for client in 0..world.clients.len() {
             world.at(5, Event::ClientTurn { client });
@@ -525,6 +532,7 @@ impl World {
                 }
             }
             Event::StartFailover { nonce, goal } => self.start_failover(nonce, goal),
+            Event::Trim => self.trim(),
             Event::LookForRepairs => self.look_for_repairs(),
             Event::ToRepair { actor, input } => self.step_repair(actor, input),
             Event::SwapRepaired { actor, revision, record } => self.swap_repaired(actor, revision, *record),
@@ -552,6 +560,25 @@ impl World {
             }
             Event::Restart { node } => self.restart(node),
             Event::Reconnect { a, b, epoch } => self.reconnect(a, b, epoch),
+        }
+    }
+
+    /// To the beginning of something that is acknowledged.
+    fn trim(&mut self) {
+        let after = self.asides.range(50, 600);
+        self.at(after, Event::Trim);
+        let bases = self.oracle.acknowledged_bases();
+        if bases.is_empty() {
+            return;
+        }
+        let before = bases[self.asides.range(0, bases.len() as u64) as usize];
+        if let Some(record) = cores::retention::trim(&self.record, before, self.profile.rules) {
+            self.oracle.trimmed(before);
+            self.changed(record);
+            for node in 0..self.nodes.len() {
+                let (life, after) = (self.nodes[node].life, self.asides.range(0, 3 * self.net_ms));
+                self.at(after, Event::RecordRead { node, life });
+            }
         }
     }
 

@@ -29,6 +29,7 @@ fn scenario_of(rule: Rule) -> Scenario {
         Rule::DamageIsNotTorn | Rule::CopyIsKept | Rule::ProducersTravel => Scenario::Rotten,
         Rule::ParkNeedsBoth => Scenario::Parking,
         Rule::CutFromTheEndBefore => Scenario::Torn,
+        Rule::OnlyWholeSegmentsGo => Scenario::Trimmed,
         Rule::OpeningIsWhole
         | Rule::OpeningMayBeListed
         | Rule::InventoryFences
@@ -118,6 +119,7 @@ fn the_scenarios_are_clean_too() {
         Scenario::Rotten,
         Scenario::Torn,
         Scenario::Restore,
+        Scenario::Trimmed,
         Scenario::Groups,
     ];
     for scenario in all {

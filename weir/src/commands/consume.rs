@@ -15,15 +15,18 @@ use crate::output::{Failure, Output};
 const WAIT_MS: u64 = 1_000;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-struct Position {
-    partition: i32,
-    next: String,
+pub(super) struct Position {
+    pub partition: i32,
+    pub next: String,
     /// Stop before this offset.
-    until: Option<i64>,
-    is_done: bool,
+    pub until: Option<i64>,
+    pub is_done: bool,
 }
 
 pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
+    if let Some(group) = &options.group {
+        return super::consume_group::run(&options, group).await;
+    }
     let client = Client::new(&options.target.server);
     let topic = client.json(Method::GET, &format!("/v1/topics/{}", part(&options.topic)), None).await?;
     let described = topic["partitions"].as_array().cloned().unwrap_or_default();
@@ -68,12 +71,7 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
                     break;
                 }
                 left -= 1;
-                let text = if options.json || options.target.output == Output::Json {
-                    format!("{record}\n").into_bytes()
-                } else {
-                    format(&options, record)
-                };
-                match out.write_all(&text) {
+                match out.write_all(&line(&options, record)) {
                     Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                     result => result?,
                 }
@@ -112,7 +110,7 @@ async fn first_since(client: &Client, options: &ConsumeOptions, partition: i32, 
     Ok(first.as_i64().unwrap_or(i64::MAX))
 }
 
-async fn page(
+pub(super) async fn page(
     client: &Client,
     options: &ConsumeOptions,
     position: &Position,
@@ -139,6 +137,14 @@ fn bytes_of(record: &Value, name: &str) -> Option<Vec<u8>> {
         Some(text) => Some(text.as_bytes().to_vec()),
         None => STANDARD.decode(record[format!("{name}_b64").as_str()].as_str()?).ok(),
     }
+}
+
+/// A record as it is printed.
+pub(super) fn line(options: &ConsumeOptions, record: &Value) -> Vec<u8> {
+    if options.json || options.target.output == Output::Json {
+        return format!("{record}\n").into_bytes();
+    }
+    format(options, record)
 }
 
 fn format(options: &ConsumeOptions, record: &Value) -> Vec<u8> {

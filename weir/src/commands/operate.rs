@@ -1,4 +1,4 @@
-//! `weir status`, `weir node list|drain|undrain`, `weir partition move|accept-loss`.
+//! `weir status`, `weir node list|drain|undrain`, `weir partition move|trim|accept-loss`.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -169,6 +169,14 @@ pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
             let moved = Client::new(&target.server).json(Method::POST, &path, Some(&json!({ "to": to }))).await?;
             let row = vec![topic, partition.to_string(), text(&moved["leader"]), text(&moved["epoch"])];
             print(target.output, &moved, &["TOPIC", "PARTITION", "LEADER", "EPOCH"], vec![row]);
+            Ok(())
+        }
+        PartitionCommand::Trim { topic, partition, before, target } => {
+            let path = format!("/v1/topics/{}/partitions/{partition}/trim", part(&topic));
+            let body = json!({ "before": before });
+            let trimmed = Client::new(&target.server).json(Method::POST, &path, Some(&body)).await?;
+            let row = vec![topic, partition.to_string(), text(&trimmed["log_start_offset"])];
+            print(target.output, &trimmed, &["TOPIC", "PARTITION", "LOG START"], vec![row]);
             Ok(())
         }
         PartitionCommand::AcceptLoss { topic, partition, yes, target } => {

@@ -1,4 +1,4 @@
-//! CreateTopics (key 19) and DeleteTopics (key 20).
+//! CreateTopics (key 19), DeleteTopics (20), DeleteRecords (21) and DescribeProducers (61).
 
 use types::TopicId;
 
@@ -74,6 +74,74 @@ message! {
         topic_id: TopicId [6..],
         error: i16 [0..],
         error_message: Option<String> [5..],
+    }
+
+    struct DeleteRecordsRequest flexible 2 {
+        topics: Vec<DeleteRecordsTopic> [0..],
+        timeout_ms: i32 [0..],
+    }
+
+    struct DeleteRecordsTopic {
+        name: String [0..],
+        partitions: Vec<DeleteRecordsPartition> [0..],
+    }
+
+    struct DeleteRecordsPartition {
+        index: i32 [0..],
+        /// -1: the high watermark.
+        offset: i64 [0..],
+    }
+
+    struct DeleteRecordsResponse flexible 2 {
+        throttle_ms: i32 [0..],
+        topics: Vec<DeleteRecordsTopicResult> [0..],
+    }
+
+    struct DeleteRecordsTopicResult {
+        name: String [0..],
+        partitions: Vec<DeleteRecordsPartitionResult> [0..],
+    }
+
+    struct DeleteRecordsPartitionResult {
+        index: i32 [0..],
+        low_watermark: i64 [0..],
+        error: i16 [0..],
+    }
+
+    struct DescribeProducersRequest flexible 0 {
+        topics: Vec<DescribeProducersTopic> [0..],
+    }
+
+    struct DescribeProducersTopic {
+        name: String [0..],
+        partitions: Vec<i32> [0..],
+    }
+
+    struct DescribeProducersResponse flexible 0 {
+        throttle_ms: i32 [0..],
+        topics: Vec<DescribedProducersTopic> [0..],
+    }
+
+    struct DescribedProducersTopic {
+        name: String [0..],
+        partitions: Vec<DescribedProducersPartition> [0..],
+    }
+
+    struct DescribedProducersPartition {
+        index: i32 [0..],
+        error: i16 [0..],
+        error_message: Option<String> [0..],
+        producers: Vec<ActiveProducer> [0..],
+    }
+
+    struct ActiveProducer {
+        id: i64 [0..],
+        epoch: i32 [0..],
+        last_sequence: i32 [0..] = -1,
+        last_timestamp: i64 [0..] = -1,
+        coordinator_epoch: i32 [0..] = -1,
+        /// -1: no transaction is open.
+        transaction_start: i64 [0..] = -1,
     }
 }
 

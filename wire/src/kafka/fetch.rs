@@ -7,6 +7,8 @@ use super::message;
 /// ListOffsets timestamps with a meaning of their own.
 pub const LATEST_TIMESTAMP: i64 = -1;
 pub const EARLIEST_TIMESTAMP: i64 = -2;
+/// ListOffsets: the record with the newest timestamp (KIP-734).
+pub const MAX_TIMESTAMP: i64 = -3;
 /// ListOffsets: the earliest offset on local disks (KIP-405).
 pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
 /// ListOffsets: the newest offset in tiered storage (KIP-1005).

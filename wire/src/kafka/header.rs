@@ -25,6 +25,7 @@ pub enum ApiKey {
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
+    DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeAcls = 29,
@@ -40,6 +41,7 @@ pub enum ApiKey {
     OffsetDelete = 47,
     DescribeClientQuotas = 48,
     DescribeCluster = 60,
+    DescribeProducers = 61,
     DescribeTopicPartitions = 75,
 }
 
@@ -73,6 +75,7 @@ pub const OFFERED: &[Offered] = &[
     Offered { key: ApiKey::ApiVersions, min: 0, max: 4, accepted: 0, flexible: 3 },
     Offered { key: ApiKey::CreateTopics, min: 2, max: 7, accepted: 2, flexible: 5 },
     Offered { key: ApiKey::DeleteTopics, min: 1, max: 6, accepted: 1, flexible: 4 },
+    Offered { key: ApiKey::DeleteRecords, min: 0, max: 2, accepted: 0, flexible: 2 },
     Offered { key: ApiKey::InitProducerId, min: 0, max: 4, accepted: 0, flexible: 2 },
     Offered { key: ApiKey::OffsetForLeaderEpoch, min: 2, max: 4, accepted: 2, flexible: 4 },
     Offered { key: ApiKey::DescribeAcls, min: 1, max: 3, accepted: 1, flexible: 2 },
@@ -86,6 +89,7 @@ pub const OFFERED: &[Offered] = &[
     Offered { key: ApiKey::ListPartitionReassignments, min: 0, max: 0, accepted: 0, flexible: 0 },
     Offered { key: ApiKey::DescribeClientQuotas, min: 0, max: 1, accepted: 0, flexible: 1 },
     Offered { key: ApiKey::DescribeCluster, min: 0, max: 2, accepted: 0, flexible: 0 },
+    Offered { key: ApiKey::DescribeProducers, min: 0, max: 0, accepted: 0, flexible: 0 },
     Offered { key: ApiKey::DescribeTopicPartitions, min: 0, max: 0, accepted: 0, flexible: 0 },
     Offered { key: ApiKey::DeleteGroups, min: 0, max: 2, accepted: 0, flexible: 2 },
     Offered { key: ApiKey::OffsetDelete, min: 0, max: 0, accepted: 0, flexible: 32767 },

@@ -342,6 +342,20 @@ fn group_offsets_agree() {
         agrees::<_, theirs::OffsetFetchRequest>(&request, version);
         agrees::<_, theirs::OffsetFetchResponse>(&response, version);
     }
+    let topics = vec![DescribeProducersTopic { name: "t".into(), partitions: vec![1, 2] }];
+    agrees::<_, theirs::DescribeProducersRequest>(&DescribeProducersRequest { topics }, 0);
+    let producers = vec![ActiveProducer { id: 7, epoch: 1, last_sequence: 9, last_timestamp: 5, ..Default::default() }];
+    let partitions = vec![DescribedProducersPartition { index: 1, producers, ..Default::default() }];
+    let topics = vec![DescribedProducersTopic { name: "t".into(), partitions }];
+    agrees::<_, theirs::DescribeProducersResponse>(&DescribeProducersResponse { throttle_ms: 0, topics }, 0);
+    for version in 0..=2 {
+        let partitions = vec![DeleteRecordsPartition { index: 1, offset: 7 }];
+        let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+        agrees::<_, theirs::DeleteRecordsRequest>(&DeleteRecordsRequest { topics, timeout_ms: 9 }, version);
+        let partitions = vec![DeleteRecordsPartitionResult { index: 1, low_watermark: 7, error: 0 }];
+        let topics = vec![DeleteRecordsTopicResult { name: "t".into(), partitions }];
+        agrees::<_, theirs::DeleteRecordsResponse>(&DeleteRecordsResponse { throttle_ms: 0, topics }, version);
+    }
     let partitions = vec![OffsetDeletePartition { index: 1 }];
     let topics = vec![OffsetDeleteTopic { name: "t".into(), partitions }];
     agrees::<_, theirs::OffsetDeleteRequest>(&OffsetDeleteRequest { group_id: "g".into(), topics }, 0);
@@ -507,6 +521,7 @@ proptest! {
         let _ = OffsetCommitRequest::decode(bytes.clone(), version);
         let _ = OffsetFetchRequest::decode(bytes.clone(), version);
         let _ = OffsetDeleteRequest::decode(bytes.clone(), version);
+        let _ = DeleteRecordsRequest::decode(bytes.clone(), version);
         let _ = DescribeGroupsRequest::decode(bytes.clone(), version);
         let _ = ListGroupsRequest::decode(bytes, version);
     }
