@@ -249,6 +249,10 @@ fn mirror_maker() {
             ("source->target.topics", "lines"),
             ("source.replication.factor", "1"),
             ("source.offset-syncs.topic.replication.factor", "1"),
+            // It has one broker, and the way back keeps its state there.
+            ("source.offset.storage.replication.factor", "1"),
+            ("source.config.storage.replication.factor", "1"),
+            ("source.status.storage.replication.factor", "1"),
             ("offset-syncs.topic.location", "target"),
             ("refresh.topics.interval.seconds", "2"),
             ("sync.group.offsets.enabled", "true"),
