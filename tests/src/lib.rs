@@ -418,11 +418,36 @@ pub fn kafka_call(address: &str, request: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// One of Apache Kafka's own tools.
-pub fn java(class: &str, cluster: &Cluster, arguments: &[&str]) -> Command {
+/// Java with Apache Kafka's libraries: a class, or a program of one file, comes next.
+pub fn java_with_kafka() -> Command {
     let libs = format!("{}/*", tools().join("java").display());
     let mut command = Command::new("java");
-    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-XX:TieredStopAtLevel=1", "-cp", &libs, class]);
-    command.args(["--bootstrap-server", &cluster.kafka]).args(arguments);
+    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-XX:TieredStopAtLevel=1", "-cp", &libs]);
     command
+}
+
+/// One of Apache Kafka's own tools.
+pub fn java(class: &str, cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = java_with_kafka();
+    command.arg(class).args(["--bootstrap-server", &cluster.kafka]).args(arguments);
+    command
+}
+
+/// Kills each storage node and each gateway in turn, for `LEDGER_SECONDS` (twelve unless it says otherwise); `work` is done
+/// before each kill, after it, and once the service is back. Placement is not in the way of data, and left alone.
+pub fn kill_in_turn(cluster: &mut Cluster, mut work: impl FnMut()) {
+    let seconds = std::env::var("LEDGER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let began = Instant::now();
+    for service in (1..cluster.services.len()).rev().cycle() {
+        if began.elapsed() >= Duration::from_secs(seconds) {
+            return;
+        }
+        work();
+        cluster.services[service].kill();
+        work();
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.services[service].start();
+        work();
+        std::thread::sleep(Duration::from_millis(1_500));
+    }
 }

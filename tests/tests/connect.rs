@@ -9,21 +9,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Cluster, Scratch, curl_json, free_port, has_command, run, succeed, tool, tools};
-
-/// How long faults go on: `LEDGER_SECONDS`, twelve unless it says otherwise.
-fn duration() -> Duration {
-    Duration::from_secs(std::env::var("LEDGER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12))
-}
+use tests::{
+    Cluster, Scratch, curl_json, free_port, has_command, java_with_kafka, kill_in_turn, run, succeed, tool, tools,
+};
 
 fn is_equipped() -> bool {
     tool("Apache Kafka's libraries", tools().join("java").exists()) && tool("kcat", has_command("kcat"))
 }
 
 fn java(class: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("java");
-    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-XX:TieredStopAtLevel=1", "-cp"]);
-    command.arg(format!("{}/*", tools().join("java").display())).arg(class).args(arguments);
+    let mut command = java_with_kafka();
+    command.arg(class).args(arguments);
     command
 }
 
@@ -72,23 +68,6 @@ fn properties(path: &Path, entries: &[(&str, &str)]) -> String {
     let text: String = entries.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
     fs::write(path, text).expect("settings");
     path.to_str().expect("a path").to_owned()
-}
-
-/// Kills each storage node and each gateway in turn, for [`duration`]; `work` is done before each kill and after it.
-fn with_faults(cluster: &mut Cluster, mut work: impl FnMut()) {
-    let began = Instant::now();
-    for service in (1..cluster.services.len()).rev().cycle() {
-        if began.elapsed() >= duration() {
-            return;
-        }
-        work();
-        cluster.services[service].kill();
-        work();
-        std::thread::sleep(Duration::from_secs(1));
-        cluster.services[service].start();
-        work();
-        std::thread::sleep(Duration::from_millis(1_500));
-    }
 }
 
 /// Lines from a file through a topic to another file: each line is there, in order where it came first.
@@ -145,7 +124,7 @@ fn kafka_connect() {
             written += 1;
         }
     };
-    with_faults(&mut cluster, &mut write);
+    kill_in_turn(&mut cluster, &mut write);
     // The worker itself is killed too: it goes on where its topics say.
     drop(connect);
     write();
@@ -272,7 +251,7 @@ fn mirror_maker() {
     // A group of the source, with offsets.
     let consume = ["-b", &source, "-G", "readers", "lines", "-c", "400", "-X", "auto.offset.reset=earliest", "-q"];
     succeed(Command::new("kcat").args(consume), b"");
-    with_faults(&mut cluster, &mut write);
+    kill_in_turn(&mut cluster, &mut write);
     write();
     let expected = read(&source, "lines");
     assert_eq!(expected.values().map(Vec::len).sum::<usize>(), written);

@@ -3,14 +3,8 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use tests::{Cluster, Scratch, has_command, tool, tools};
-
-/// How long faults go on: `LEDGER_SECONDS`, twelve unless it says otherwise.
-fn duration() -> Duration {
-    Duration::from_secs(std::env::var("LEDGER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12))
-}
+use tests::{Cluster, Scratch, has_command, java_with_kafka, kill_in_turn, tool, tools};
 
 /// Kills each storage node and each gateway in turn while the client works; it must say `ok` at its end.
 fn outlives_nodes_and_gateways(name: &str, client: impl FnOnce(&Cluster, &Scratch) -> Command) {
@@ -21,17 +15,7 @@ fn outlives_nodes_and_gateways(name: &str, client: impl FnOnce(&Cluster, &Scratc
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     let mut next = || lines.next().map(|line| line.expect("text")).unwrap_or_default();
     assert_eq!(next(), "ready", "{name}");
-    let began = Instant::now();
-    // Nodes and gateways: placement is the first service, and not in the way of data.
-    for service in (1..cluster.services.len()).rev().cycle() {
-        if began.elapsed() >= duration() {
-            break;
-        }
-        cluster.services[service].kill();
-        std::thread::sleep(Duration::from_secs(1));
-        cluster.services[service].start();
-        std::thread::sleep(Duration::from_millis(1_500));
-    }
+    kill_in_turn(&mut cluster, || ());
     drop(child.stdin.take());
     let last = next();
     println!("{name}: {last}");
@@ -84,9 +68,7 @@ fn kafkajs() {
 
 /// A Java program of one file, with Apache Kafka's libraries.
 fn java(program: &str) -> Command {
-    let mut command = Command::new("java");
-    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-XX:TieredStopAtLevel=1", "-cp"]);
-    command.arg(format!("{}/*", tools().join("java").display()));
+    let mut command = java_with_kafka();
     command.arg(format!("{}/clients/java/{program}.java", env!("CARGO_MANIFEST_DIR")));
     command
 }
