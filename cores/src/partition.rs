@@ -57,6 +57,10 @@ pub enum Input {
     PeerDown {
         node: NodeId,
     },
+    /// Nobody listens where the follower did: its process has ended.
+    PeerGone {
+        node: NodeId,
+    },
     PeerUp {
         node: NodeId,
     },
@@ -223,6 +227,11 @@ impl Partition {
                     && leader.peer_down(now, node, &mut out)
                 {
                     self.step_down(ErrorCode::LeaderNotAvailable, "the follower cannot be reached", &mut out);
+                }
+            }
+            Input::PeerGone { node } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.peer_gone(now, node, &mut out);
                 }
             }
             Input::PeerUp { node } => {

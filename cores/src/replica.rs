@@ -105,7 +105,7 @@ pub struct Replica {
 }
 
 /// The chain hash at the base of a segment.
-fn chain_seed(segment: &SegmentId) -> u64 {
+pub fn chain_seed(segment: &SegmentId) -> u64 {
     mix(segment.nonce.0 as u64, (segment.nonce.0 >> 64) as u64)
 }
 

@@ -15,7 +15,7 @@ use wire::murmur2::partition_for_key;
 
 use crate::Gateway;
 use crate::error::{from_api, refuse};
-use crate::route::{REFUSED_MS, UNREACHABLE_MS, find_route};
+use crate::route::find_route;
 use crate::topics::coordinator_topic;
 
 /// How long a coordinator that fails over, or reads its log, is waited for.
@@ -80,21 +80,21 @@ async fn ask_log(gateway: &Arc<Gateway>, log: i32, request: GroupRequest) -> Res
     }
     let frame = Frame::Ask(Box::new(question));
     let deadline_ms = clock::monotonic_ms() + PATIENCE_MS;
-    // The segment whose leader refused last, since when, and how long it is still waited for.
+    // The segment whose leader refused last, and since when; the one whose leader did not answer.
     let mut refused: Option<(SegmentId, u64)> = None;
-    let mut patience_ms = REFUSED_MS;
+    let mut lost = None;
     loop {
-        let why = match find_route(gateway, log, refused, patience_ms).await {
+        let why = match find_route(gateway, log, refused, lost).await {
             Ok((segment, client)) => {
                 let why = match client.ask(&frame, timeout).await {
                     Some(Frame::Told(Ok(reply))) => return Ok(*reply),
                     // Nothing came about: another leads the log, or this one is not ready.
                     Some(Frame::Told(Err(why))) => {
-                        patience_ms = REFUSED_MS;
+                        lost = None;
                         why
                     }
                     _ => {
-                        patience_ms = UNREACHABLE_MS;
+                        lost = Some(segment);
                         let why = refuse(ErrorCode::NotCoordinator, "the coordinator did not answer");
                         if !may_repeat {
                             return Err(why);

@@ -19,7 +19,7 @@ use wire::{Batch, DedupeKey};
 
 use crate::Gateway;
 use crate::error::refuse;
-use crate::route::{REFUSED_MS, UNREACHABLE_MS, find_route};
+use crate::route::find_route;
 
 /// A batch to be placed.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ struct Lane {
     is_routing: bool,
     /// The segment that refused last, and since when.
     refused: Option<(SegmentId, u64)>,
-    /// The last refusal was the end of its connection.
-    is_lost: bool,
+    /// The segment to whose leader the connection ended, if nothing has refused since.
+    lost: Option<SegmentId>,
     /// Since when no two zones are there for a segment, in monotonic ms.
     no_pair_since: Option<u64>,
     sent_bytes: usize,
@@ -123,7 +123,7 @@ fn start(gateway: &Arc<Gateway>, partition: TopicPartition) -> LaneHandle {
         attempt: 0,
         is_routing: false,
         refused: None,
-        is_lost: false,
+        lost: None,
         no_pair_since: None,
         sent_bytes: 0,
         sent: 0,
@@ -248,7 +248,7 @@ impl Lane {
     /// The leader refused or is gone: everything without an answer is sent again, in order, to the next one.
     fn lose_route(&mut self, refusal: &Refusal) {
         let Some((segment, _)) = self.route.take() else { return };
-        self.is_lost = *refusal == connection_lost();
+        self.lost = (*refusal == connection_lost()).then_some(segment);
         tracing::debug!(partition = %self.partition, reason = refusal.message, "looking for the leader");
         self.attempt += 1;
         let since = match self.refused {
@@ -384,11 +384,9 @@ impl Lane {
             return;
         }
         let (gateway, partition, sender) = (Arc::clone(&self.gateway), self.partition, self.sender.clone());
-        let (attempt, refused) = (self.attempt, self.refused);
-        // What stands between may take a connection in place of a process that is gone.
-        let patience_ms = if self.is_lost { UNREACHABLE_MS } else { REFUSED_MS };
+        let (attempt, refused, lost) = (self.attempt, self.refused, self.lost);
         tokio::spawn(async move {
-            let route = find_route(&gateway, partition, refused, patience_ms).await;
+            let route = find_route(&gateway, partition, refused, lost).await;
             if route.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -28,6 +28,9 @@ const LEAVING_MAX: usize = 200;
 const LOST_DIVISOR: usize = 20 * 60;
 /// Of them at a time.
 const LEAVING_AT_ONCE: usize = 4;
+/// Partitions that are parked in one look, and of them at a time.
+const PARKING_MAX: usize = 1_000;
+const PARKING_AT_ONCE: usize = 16;
 
 /// Partitions whose failover did not come about rest until then, so that others have their turn.
 type Resting = BTreeMap<TopicPartition, u64>;
@@ -107,6 +110,7 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
     let mut scheduler = Scheduler::default();
     let mut looks: u64 = 0;
     let mut resting = Resting::new();
+    let mut are_more_idle = false;
     loop {
         tokio::select! {
             biased;
@@ -119,8 +123,10 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
         looks += 1;
         let looked = async {
             empty_nodes(&placement, &mut resting).await?;
+            if are_more_idle || looks.is_multiple_of(PLAN_EVERY) {
+                are_more_idle = park_idle(&placement, &mut resting).await?;
+            }
             if looks.is_multiple_of(PLAN_EVERY) {
-                park_idle(&placement).await?;
                 even_out(&placement, &mut scheduler).await?;
             }
             Ok::<_, StoreError>(())
@@ -184,8 +190,9 @@ fn zones<'a>(nodes: impl Iterator<Item = &'a NodeView>) -> usize {
     nodes.map(|node| node.az.as_str()).collect::<BTreeSet<_>>().len()
 }
 
-/// Seals what nobody appends to and opens nothing: such a partition is metadata alone, and has no leader to lose.
-async fn park_idle(placement: &Arc<Placement>) -> Result<(), StoreError> {
+/// Seals what nobody appends to and opens nothing: such a partition is metadata alone, and has no leader to lose. Whether there
+/// are more than one look takes.
+async fn park_idle(placement: &Arc<Placement>, resting: &mut Resting) -> Result<bool, StoreError> {
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
     // A node that could not name all that is active is no witness.
@@ -198,22 +205,28 @@ async fn park_idle(placement: &Arc<Placement>) -> Result<(), StoreError> {
     };
     let open: Vec<TopicPartition> =
         partitions.values().filter(|record| is_well(record)).map(|record| record.id()).collect();
-    let idle = placement.members.idle(&open, placement.park_after.as_millis() as u64);
+    let mut idle = placement.members.idle(&open, placement.park_after.as_millis() as u64);
+    idle.retain(|id| !resting.contains_key(id));
+    let are_more = idle.len() > PARKING_MAX;
     let mut parking = tokio::task::JoinSet::new();
-    for id in idle.into_iter().take(LEAVING_MAX) {
-        if parking.len() >= LEAVING_AT_ONCE {
-            parking.join_next().await;
+    for id in idle.into_iter().take(PARKING_MAX) {
+        if parking.len() >= PARKING_AT_ONCE {
+            note_failure(parking.join_next().await, resting);
         }
         let placement = Arc::clone(placement);
         let nonce = partitions[&id].open().map(|open| open.nonce);
         parking.spawn(async move {
             if let Err(error) = failover::run(&placement, id, nonce, Goal::Park).await {
                 tracing::debug!(%error, partition = %id, "a partition was not parked");
+                return Some(id);
             }
+            None
         });
     }
-    while parking.join_next().await.is_some() {}
-    Ok(())
+    while let Some(ended) = parking.join_next().await {
+        note_failure(Some(ended), resting);
+    }
+    Ok(are_more)
 }
 
 async fn even_out(placement: &Arc<Placement>, scheduler: &mut Scheduler) -> Result<(), StoreError> {

@@ -53,6 +53,7 @@ pub enum Mail {
     PeerReply(NodeId, PeerReply),
     PeerUp(NodeId),
     PeerDown(NodeId),
+    PeerGone(NodeId),
     Fence(Asker, Box<FenceRequest>),
     Open(Asker, Box<OpenRequest>, Option<Box<DedupeSnapshot>>),
     Describe(Asker, DescribeRequest),
@@ -322,6 +323,7 @@ impl Owner {
             Mail::PeerReply(from, reply) => self.step(Input::PeerReply { from, reply }),
             Mail::PeerUp(node) => self.step(Input::PeerUp { node }),
             Mail::PeerDown(node) => self.step(Input::PeerDown { node }),
+            Mail::PeerGone(node) => self.step(Input::PeerGone { node }),
             Mail::Fence(asker, request) => {
                 let token = self.token(asker);
                 self.step(Input::Fence { token, request: *request });

@@ -4,6 +4,7 @@
 //! end and of the next one, and then asks where the follower stands.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -146,9 +147,15 @@ pub fn send(node: &Arc<Node>, to: NodeId, message: PeerMessage) -> bool {
 
 async fn keep_connected(node: Arc<Node>, to: NodeId) {
     let mut wait = RETRY_FIRST;
+    let mut was_there = false;
     loop {
         let Some(address) = node.peers.followers.get(&to).map(|link| link.address.clone()) else { return };
-        let Ok(Some((sender, mut reader))) = tokio::time::timeout(CONNECT, greet(&node, &address)).await else {
+        let greeted = tokio::time::timeout(CONNECT, greet(&node, &address)).await;
+        let Ok(Ok((sender, mut reader))) = greeted else {
+            let is_refused = matches!(greeted, Ok(Err(ErrorKind::ConnectionRefused)));
+            if is_refused && std::mem::take(&mut was_there) {
+                node.tell_all(|| Mail::PeerGone(to));
+            }
             if let Some(mut link) = node.peers.followers.get_mut(&to) {
                 link.is_unreachable = true;
                 let unheard = std::mem::take(&mut link.unheard);
@@ -166,6 +173,7 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
             link.unheard.clear();
         }
         node.tell_all(|| Mail::PeerUp(to));
+        was_there = true;
         while let Some((_, frame)) = reader.next().await {
             match frame {
                 Frame::PeerReply(reply) => {
@@ -186,12 +194,16 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
 
 /// Connects and says who asks. A connection counts once the node has answered the greeting: what stands between may take
 /// connections for a process that is gone.
-async fn greet(node: &Node, address: &str) -> Option<(FrameSender, NodeReader)> {
-    let (sender, reader) = connection::start(TcpStream::connect(address).await.ok()?);
+async fn greet(node: &Node, address: &str) -> Result<(FrameSender, NodeReader), ErrorKind> {
+    let stream = TcpStream::connect(address).await.map_err(|error| error.kind())?;
+    let (sender, reader) = connection::start(stream);
     let mut reader = NodeReader::new(reader, sender.clone(), 1);
     let me = node.me();
     sender.send(&Frame::Hello { node: me.node, incarnation: me.incarnation }, 0);
-    matches!(reader.next().await, Some((_, Frame::Room { .. }))).then_some((sender, reader))
+    match reader.next().await {
+        Some((_, Frame::Room { .. })) => Ok((sender, reader)),
+        _ => Err(ErrorKind::UnexpectedEof),
+    }
 }
 
 #[cfg(test)]

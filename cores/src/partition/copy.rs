@@ -62,7 +62,9 @@ impl Partition {
             // It had not heard of its seal.
             self.seal(nonce, request.end, out);
         }
-        if self.replica.segment(nonce).is_some_and(|segment| segment.is_damaged) {
+        // A flush may have seen a copy sealed whose last batches a power cut took.
+        let is_short = |segment: &Segment| segment.sealed.is_some_and(|sealed| segment.end < sealed);
+        if self.replica.segment(nonce).is_some_and(|segment| segment.is_damaged || is_short(segment)) {
             self.copying.0.remove(&nonce);
             self.let_go(nonce, out);
         }

@@ -4,13 +4,15 @@
 //! placement decides whether this segment or another is the partition's), *active*. Appends that arrive before
 //! the last phase wait.
 
+mod follower;
+
 use std::collections::VecDeque;
 
 use types::limits::{
-    ACTIVATION_ASK_MS, ACTIVATION_ASK_MS_MAX, FAILOVER_ASK_MS, FOLLOWER_RECONNECT_MS, PARTITION_IN_FLIGHT_APPENDS_MAX,
-    PARTITION_IN_FLIGHT_BYTES_MAX, REFUSED_PRODUCERS_MAX, SEQUENCE_GAP_BATCHES, SEQUENCE_GAP_MS,
+    ACTIVATION_ASK_MS, ACTIVATION_ASK_MS_MAX, PARTITION_IN_FLIGHT_APPENDS_MAX, PARTITION_IN_FLIGHT_BYTES_MAX,
+    REFUSED_PRODUCERS_MAX, SEQUENCE_GAP_BATCHES, SEQUENCE_GAP_MS,
 };
-use types::{ErrorCode, NodeId, Offset, SegmentId};
+use types::{ErrorCode, Offset, SegmentId};
 use wire::frame::{AppendRequest, Appended, OpenReply, OpenRequest, PeerMessage, PeerReply, Refusal};
 use wire::journal::{AppendMeta, OpenMeta};
 use wire::{Batch, DedupeKey, DedupeSnapshot};
@@ -56,6 +58,8 @@ pub struct Leader {
     follower_down_ms: Option<u64>,
     /// There is a connection again: an answer comes over it.
     is_follower_back: bool,
+    /// Its process has ended, and nobody waited for it then.
+    is_follower_gone: bool,
     /// Nothing that is new can get a second copy until the follower is back.
     has_no_pair: bool,
     /// When a follower that stays away is next complained of.
@@ -123,6 +127,7 @@ impl Leader {
             follower_durable: None,
             follower_down_ms: None,
             is_follower_back: false,
+            is_follower_gone: false,
             has_no_pair: false,
             next_call_ms: 0,
             visible: None,
@@ -157,6 +162,7 @@ impl Leader {
             follower_durable: Some(segment.commit),
             follower_down_ms: None,
             is_follower_back: false,
+            is_follower_gone: false,
             has_no_pair: false,
             next_call_ms: 0,
             visible: Some(segment.commit),
@@ -347,9 +353,12 @@ impl Leader {
         match replica.append(meta, chain_before, batch.clone()) {
             Ok(Some(entry)) => {
                 out.push(Effect::Journal(entry));
-                if self.follower_down_ms.is_none() {
-                    let message = PeerMessage::Append { meta, chain_before, batch };
-                    out.push(Effect::Send { to: self.follower().node, message });
+                match self.follower_down_ms {
+                    Some(_) => self.miss_follower(out),
+                    None => {
+                        let message = PeerMessage::Append { meta, chain_before, batch };
+                        out.push(Effect::Send { to: self.follower().node, message });
+                    }
                 }
             }
             other => unreachable!("INVARIANT: a leader's own append fits its own replica: {other:?}"),
@@ -474,65 +483,6 @@ impl Leader {
         for (token, request) in std::mem::take(&mut self.held) {
             self.append(now, token, request, None, replica, out);
         }
-    }
-
-    /// The follower's connection ended, or cannot be made; true when the segment is over: what is only being opened is
-    /// better opened elsewhere.
-    pub(super) fn peer_down(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) -> bool {
-        if node != self.follower().node {
-            return false;
-        }
-        if matches!(self.phase, Phase::Opening { .. }) {
-            return true;
-        }
-        self.is_follower_back = false;
-        if self.follower_down_ms.is_none() {
-            self.follower_down_ms = Some(now.monotonic_ms);
-            self.next_call_ms = now.monotonic_ms + FOLLOWER_RECONNECT_MS;
-            out.push(Effect::Wake { at_ms: self.next_call_ms });
-        }
-        false
-    }
-
-    /// A follower that stays away is replaced: nothing is acknowledged without a second copy. Asked for again and
-    /// again, since a pair in two zones may only be there later.
-    fn replace_follower(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let is_away = self.follower_down_ms.is_some() && self.rules.holds(Rule::AwayFollowerIsReplaced);
-        if is_away && now.monotonic_ms >= self.next_call_ms {
-            out.push(Effect::RequestFailover { segment: self.segment() });
-            self.next_call_ms = now.monotonic_ms + FAILOVER_ASK_MS;
-            out.push(Effect::Wake { at_ms: self.next_call_ms });
-        }
-    }
-
-    /// There is no other follower to be had. What is new is refused rather than left waiting, until this one answers.
-    pub(super) fn no_pair(&mut self) {
-        self.has_no_pair = self.follower_down_ms.is_some();
-    }
-
-    /// The follower answers: it is there. What it lacks it says next, and is sent again.
-    fn follower_answers(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if !std::mem::take(&mut self.is_follower_back) {
-            return;
-        }
-        let Some(since) = self.follower_down_ms.take() else { return };
-        self.has_no_pair = false;
-        let is_late = now.monotonic_ms.saturating_sub(since) > FOLLOWER_RECONNECT_MS;
-        if is_late {
-            out.push(Effect::RequestFailover { segment: self.segment() });
-        }
-    }
-
-    pub(super) fn peer_up(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        if node != self.follower().node {
-            return;
-        }
-        self.is_follower_back = true;
-        // The leader may be younger than the cut: it asks where the follower stands in any case.
-        if matches!(self.phase, Phase::Opening { .. }) {
-            out.push(Effect::Send { to: node, message: PeerMessage::Open(self.open.clone()) });
-        }
-        out.push(Effect::Send { to: node, message: PeerMessage::Resume { segment: self.segment() } });
     }
 
     pub(super) fn tick(&mut self, now: Now, replica: &mut Replica, out: &mut Vec<Effect>) {

@@ -3,7 +3,7 @@
 use types::{ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PrincipalId, Protocol, TopicId};
 use types::{PartitionRecord, SegmentRecord};
 use wire::compression::Codec;
-use wire::frame::{AppendHead, OpenReply};
+use wire::frame::{AppendHead, CopyReply, CopyRequest, Description, OpenReply};
 use wire::journal::{AppendMeta, OpenMeta};
 use wire::records::{BatchBuilder, NewRecord};
 use wire::{Batch, DedupeKey, DedupeSnapshot};
@@ -220,6 +220,39 @@ fn without_a_pair_what_is_new_is_refused_until_the_follower_is_back() {
     assert!(is_written(&append(&mut leader, 5, 2)));
 }
 
+/// A process that ended does not come back: its partitions do not wait for it.
+#[test]
+fn a_follower_whose_process_ended_is_replaced_at_once() {
+    let asks = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::RequestFailover { .. })).count();
+    let at = |ms| Now { monotonic_ms: ms, ..Now::default() };
+    let mut leader = leader();
+    let gone = Input::PeerGone { node: FOLLOWER.node };
+    leader.step(at(1_000), Input::Append { token: 1, request: request("v", 0, false), no_room: None });
+    assert_eq!(asks(&leader.step(at(1_000), gone.clone())), 0, "there is a connection");
+    leader.step(at(1_000), Input::PeerDown { node: FOLLOWER.node });
+    assert_eq!(asks(&leader.step(at(1_005), Input::PeerGone { node: NodeId(77) })), 0, "that is another");
+    assert_eq!(asks(&leader.step(at(1_010), gone.clone())), 1);
+    assert_eq!(asks(&leader.step(at(1_011), gone)), 0, "it was asked for just now");
+    assert_eq!(asks(&leader.step(at(1_310), Input::Tick)), 0);
+    assert_eq!(asks(&leader.step(at(2_010), Input::Tick)), 1, "and again, if nothing comes of it");
+}
+
+#[test]
+fn where_nobody_waits_a_follower_has_a_moment_to_come_back() {
+    let asks = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::RequestFailover { .. }));
+    let at = |ms| Now { monotonic_ms: ms, ..Now::default() };
+    let mut leader = leader();
+    leader.step(at(1_000), Input::PeerDown { node: FOLLOWER.node });
+    assert!(!asks(&leader.step(at(1_010), Input::PeerGone { node: FOLLOWER.node })));
+    let mut other = leader.clone();
+    assert!(asks(&leader.step(at(1_300), Input::Tick)));
+    let append = Input::Append { token: 1, request: request("v", 0, false), no_room: None };
+    let effects = other.step(at(1_020), append);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Wake { at_ms } if *at_ms <= 1_020)), "{effects:?}");
+    assert!(asks(&other.step(at(1_021), Input::Tick)), "somebody waits now");
+    assert!(!asks(&other.step(at(1_300), Input::Tick)), "it was asked for");
+}
+
 /// A copy that is only being made knows the producers of what it has. A leader that went on from there would take a
 /// resend of anything later for something new.
 #[test]
@@ -305,4 +338,107 @@ fn what_follows_a_first_batch_that_was_refused_is_not_taken_for_the_first() {
     let mut other = leader();
     assert_eq!(append(&mut other, 0, 1, produced(3, 9), None), (vec![], 0));
     assert_eq!(tried(&other.step(at(1_500), Input::Tick)), (vec![], 1));
+}
+
+/// Planted bugs were sought, and this was found: a copy is sealed the moment everything was given, a flush notes that beside
+/// how far it is on disk, and the power fails. It must be made anew, also where no record says that it is not needed.
+#[test]
+fn a_copy_that_a_flush_saw_sealed_and_a_power_cut_made_short_is_begun_anew() {
+    let target = FOLLOWER;
+    let request = || CopyRequest {
+        account: AccountId(1),
+        segment: segment(),
+        base: 0,
+        end: 2,
+        generation: Generation(1),
+        record_version: 5,
+        target,
+        sources: vec!["other:1".into()],
+    };
+    let mut member = Partition::new(PARTITION, target, Rules::ALL);
+    let ask = |member: &mut Partition| member.step(at(0), Input::Copy { token: 1, request: Box::new(request()) });
+    ask(&mut member);
+    let PeerMessage::Open(open) = open() else { unreachable!() };
+    let nonce = segment().nonce;
+    let mut go_on = |progress| member.step(at(0), Input::Copied(progress));
+    go_on(Progress::Begun(Box::new(open.clone())));
+    go_on(Progress::Batches { nonce, batches: vec![batch("one", 0), batch("two", 1)] });
+    let description = Description { open, chain: 0, producers: DedupeSnapshot::default() };
+    go_on(Progress::Whole { segment: segment(), end: 2, record_version: 5, description: Box::new(description) });
+    // The opening and the first batch are on disk.
+    member.step(at(0), Input::JournalDurable);
+    member.step(at(0), Input::JournalDurable);
+    let images: Vec<_> = member.replica().images().collect();
+    assert_eq!((images[0].end, images[0].sealed), (1, Some(2)));
+    let mut replica = Replica::new(PARTITION, Rules::ALL);
+    replica.restore((Generation(0), Epoch(0)), images.into_iter().map(Segment::of_image));
+    let mut again = Partition::recovered(replica, target, Rules::ALL);
+    let effects = ask(&mut again);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Copy { from: 0, .. })), "{effects:?}");
+    assert!(
+        effects.iter().any(|e| matches!(e, Effect::AnswerCopy { result: Ok(CopyReply { is_done: false, .. }), .. }))
+    );
+}
+
+/// Batches that are refused because too much is in flight are as refused as all others: see above.
+#[test]
+fn what_follows_a_first_batch_that_was_refused_for_what_is_in_flight_is_not_taken_for_the_first() {
+    let mut leader = leader();
+    let mut token = 0;
+    // The follower acknowledges nothing.
+    let refused = loop {
+        token += 1;
+        let input = Input::Append { token, request: request("v", token - 1, false), no_room: None };
+        match tried(&leader.step(at(0), input)) {
+            (answers, 1) if answers.is_empty() => {}
+            other => break other,
+        }
+        assert!(token < 100_000, "there is a bound");
+    };
+    assert_eq!(refused, (vec![(token, Some(ErrorCode::Overloaded))], 0));
+    let append = |leader: &mut Partition, ms, token, request| {
+        tried(&leader.step(at(ms), Input::Append { token, request, no_room: None }))
+    };
+    assert_eq!(append(&mut leader, 0, 200_001, produced(0, 0)).0, [(200_001, Some(ErrorCode::Overloaded))]);
+    let end = i64::try_from(token).expect("few") - 1;
+    let durable = PeerReply::Durable { segment: segment(), incarnation: FOLLOWER.incarnation, end };
+    leader.step(at(10), Input::PeerReply { from: FOLLOWER.node, reply: durable });
+    (1..token).for_each(|_| drop(leader.step(at(10), Input::JournalDurable)));
+    assert_eq!(append(&mut leader, 20, 200_002, produced(0, 1)), (vec![], 0), "it waits");
+    assert_eq!(tried(&leader.step(at(1_500), Input::Tick)), (vec![(200_002, Some(ErrorCode::OutOfOrderSequence))], 0));
+}
+
+/// All batches of a copy may be on disk before the source has said what it is like at its end: it is not whole before.
+#[test]
+fn a_copy_that_broke_off_is_not_whole_until_its_source_said_so() {
+    let target = FOLLOWER;
+    let request = CopyRequest {
+        account: AccountId(1),
+        segment: segment(),
+        base: 0,
+        end: 2,
+        generation: Generation(1),
+        record_version: 5,
+        target,
+        sources: vec!["other:1".into()],
+    };
+    let mut member = Partition::new(PARTITION, target, Rules::ALL);
+    let ask = |member: &mut Partition| member.step(at(0), Input::Copy { token: 1, request: Box::new(request.clone()) });
+    ask(&mut member);
+    let PeerMessage::Open(open) = open() else { unreachable!() };
+    let nonce = segment().nonce;
+    for progress in [
+        Progress::Begun(Box::new(open)),
+        Progress::Batches { nonce, batches: vec![batch("one", 0), batch("two", 1)] },
+        Progress::Failed { nonce },
+    ] {
+        member.step(at(0), Input::Copied(progress));
+    }
+    (0..3).for_each(|_| drop(member.step(at(0), Input::JournalDurable)));
+    let effects = ask(&mut member);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Copy { from: 2, .. })), "{effects:?}");
+    assert!(
+        effects.iter().any(|e| matches!(e, Effect::AnswerCopy { result: Ok(CopyReply { is_done: false, .. }), .. }))
+    );
+    assert!(member.replica().segment(nonce).is_some_and(|segment| segment.sealed.is_none()));
 }

@@ -32,7 +32,7 @@ impl Calm {
 }
 
 fn is_for_all(mail: &Mail) -> bool {
-    matches!(mail, Mail::Shed | Mail::Flush(_) | Mail::PeerUp(_) | Mail::PeerDown(_))
+    matches!(mail, Mail::Shed | Mail::Flush(_) | Mail::PeerUp(_) | Mail::PeerDown(_) | Mail::PeerGone(_))
 }
 
 impl Owner {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cores::image::Image;
 use cores::packing::Cursor;
 use cores::recovery::{JournalFile, Recovered, recover};
-use cores::replica::{Replica, Segment};
+use cores::replica::{Replica, Segment, chain_seed};
 use cores::{Rule, Rules};
 use types::limits::JOURNAL_BLOCK_BYTES;
 use types::{Epoch, Generation, Incarnation, Nonce, Offset, TopicPartition};
@@ -245,6 +245,7 @@ impl Disk {
         for image in &images {
             let nonce = image.open.segment.nonce;
             let batches = self.batches(nonce, image.open.base, image.end, usize::MAX);
+            check_chain(image, &batches);
             self.files_hold.entry(nonce).or_default().extend(batches.into_iter().map(|b| (b.base_offset, b)));
         }
         self.catalogue = Some((generation, epoch, images));
@@ -255,6 +256,8 @@ impl Disk {
         let mut replica = Replica::new(partition, rules);
         if let Some((generation, epoch, images)) = &self.catalogue {
             replica.restore((*generation, *epoch), images.iter().cloned().map(Segment::of_image));
+            let again: Vec<Image> = replica.images().collect();
+            assert_eq!(&again, images, "FLUSH-KEEPS: what is made of a flush is what was flushed");
         }
         replica
     }
@@ -302,4 +305,20 @@ fn note(kept: &mut BTreeMap<Nonce, BTreeMap<Offset, Batch>>, entry: &JournalEntr
         }
         _ => {}
     }
+}
+
+/// FLUSH-KNOWS: a chain hash that a flush notes is that of the batches it puts into files. A disk may have lost some.
+fn check_chain(image: &Image, batches: &[Batch]) {
+    let (mut at, mut chain) = (image.open.base, chain_seed(&image.open.segment));
+    for batch in batches {
+        if batch.base_offset != at {
+            break;
+        }
+        (at, chain) = (batch.end_offset(), batch.chain_after(chain));
+    }
+    let is_known = image.chain != 0 && !image.is_damaged;
+    assert!(
+        !is_known || at != image.end || chain == image.chain,
+        "FLUSH-KNOWS: the hash at {at} is another's: {image:?}"
+    );
 }

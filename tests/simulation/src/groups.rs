@@ -23,6 +23,9 @@ const GROUP: &str = "g";
 const CLIENTS: usize = 4;
 /// Somebody who reads offsets all the while and is no member.
 const MONITOR: usize = CLIENTS;
+/// Somebody who reads partitions of its own choice and commits to a group that nobody ever joins.
+const LONER: usize = CLIENTS + 1;
+const LONELY: &str = "lonely";
 /// Fewer than consumers: some have none.
 const PARTITIONS: u8 = 3;
 const FAULTS_END_MS: u64 = 60_000;
@@ -86,11 +89,24 @@ struct Client {
 #[derive(Debug, Clone)]
 enum Asked {
     Join,
-    Sync { generation: i32 },
+    Sync {
+        generation: i32,
+    },
     Heartbeat,
-    Commit { attempt: usize },
-    Offsets { begun: u64 },
+    Commit {
+        attempt: usize,
+    },
+    Offsets {
+        begun: u64,
+    },
     Leave,
+    LonelyCommit {
+        offset: i64,
+    },
+    /// What is read is at least this.
+    LonelyOffsets {
+        least: i64,
+    },
 }
 
 /// One consumer's try to commit one offset; no two are of the same offset.
@@ -116,6 +132,8 @@ struct World {
     clients: Vec<Client>,
     attempts: Vec<Attempt>,
     owners: BTreeMap<(i32, u8), usize>,
+    /// Of the loner: the offset that was tried last, and the last one that was acknowledged.
+    lonely: (i64, i64),
     asks: u64,
     faults: u64,
     violation: Option<String>,
@@ -181,9 +199,10 @@ impl World {
             log: Vec::new(),
             borders: Vec::new(),
             nodes: Vec::new(),
-            clients: (0..=MONITOR).map(client).collect(),
+            clients: (0..=LONER).map(client).collect(),
             attempts: Vec::new(),
             owners: BTreeMap::new(),
+            lonely: (0, 0),
             asks: 0,
             faults: 0,
             violation: None,
@@ -248,6 +267,7 @@ impl World {
                     let begun = self.count;
                     self.ask(MONITOR, Asked::Offsets { begun }, GroupRequest::Offsets { group: GROUP.into() });
                 }
+                self.look_lonely();
             }
             Event::FailOver => self.fail_over(),
             Event::Elected => self.elected(),
@@ -445,6 +465,29 @@ impl World {
         }
     }
 
+    /// Offsets of a group without members are kept like all others.
+    fn look_lonely(&mut self) {
+        if self.clients[LONER].asked.is_some() {
+            return;
+        }
+        let (tried, least) = self.lonely;
+        if self.rng.chance(50) {
+            return self.ask(LONER, Asked::LonelyOffsets { least }, GroupRequest::Offsets { group: LONELY.into() });
+        }
+        self.lonely.0 = tried + 1;
+        let offset = CommittedOffset {
+            partition: partition(0),
+            offset: tried + 1,
+            leader_epoch: -1,
+            metadata: String::new(),
+            at_ms: self.now().wall_ms,
+        };
+        let name = MemberName { member: String::new(), instance: None };
+        let commit = CommitOffsets { group: LONELY.into(), name, generation: -1, offsets: vec![offset] };
+        let request = GroupRequest::Commit { commit: Box::new(commit) };
+        self.ask(LONER, Asked::LonelyCommit { offset: tried + 1 }, request);
+    }
+
     fn join(&mut self, client: usize) {
         let join = JoinGroup {
             group: GROUP.into(),
@@ -480,6 +523,13 @@ impl World {
             (Asked::Commit { attempt }, Some(GroupReply::Done {})) => self.acked(attempt),
             (Asked::Offsets { begun }, Some(GroupReply::Offsets { offsets })) => self.read(begun, &offsets),
             (Asked::Leave, Some(GroupReply::Left { .. })) => self.forget(client),
+            (Asked::LonelyCommit { offset }, Some(GroupReply::Done {})) => self.lonely.1 = offset,
+            (Asked::LonelyOffsets { least }, Some(GroupReply::Offsets { offsets })) => {
+                let read = offsets.first().map_or(0, |read| read.offset);
+                if read < least {
+                    self.fail(format!("(33) {read} is read where {least} was committed, of a group without members"));
+                }
+            }
             (asked, Some(GroupReply::Refused { code })) => self.refused(client, &asked, code),
             (Asked::Heartbeat, Some(GroupReply::Done {})) => self.clients[client].beat_ms = self.now_ms,
             // Lost: a share that is not known is asked for from the beginning.

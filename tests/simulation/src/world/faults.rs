@@ -227,6 +227,9 @@ impl World {
         for other in 0..self.nodes.len() {
             if other != node {
                 self.tell_down(other, node);
+                if self.nodes[other].is_up && self.rng.chance(50) {
+                    self.step(other, Input::PeerGone { node: NodeId(node as u32 + 1) });
+                }
             }
         }
         self.at(down_ms, Event::Restart { node });
@@ -315,6 +318,13 @@ impl World {
             self.oracle.recovered(disk, nonce, end, segment.sealed, self.nodes[node].disk.has_lied);
         }
         let me = Replica { node: NodeId(node as u32 + 1), incarnation: disk };
+        // Of a copy whose very opening rotted nobody says anything before it has seen a record: it may be asked for it anew first.
+        let listed = self.record.chain.iter().filter(|segment| segment.replicas.contains(&me));
+        for segment in listed.filter(|segment| replica.segment(segment.nonce).is_none()) {
+            if self.nodes[node].disk.is_rotten {
+                self.oracle.damaged(disk, segment.nonce, true);
+            }
+        }
         let state = &mut self.nodes[node];
         state.core = Partition::recovered(replica, me, rules);
         state.life += 1;
