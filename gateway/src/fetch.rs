@@ -131,6 +131,12 @@ pub async fn latest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Fetche
     fetch(gateway, id, offset.max(record.log_start), 0, 0).await
 }
 
+/// Where a partition begins, and its leader's epoch: metadata alone, whoever is there.
+pub async fn earliest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<(Offset, i32), Refusal> {
+    let record = record(gateway, id, false).await?;
+    Ok((record.log_start, record.epoch.0))
+}
+
 /// A record by its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dated {

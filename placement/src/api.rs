@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, Request, State};
@@ -75,10 +76,20 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .with_state(placement)
 }
 
-/// Refuses askers that belong to another store: its absences are not theirs.
+/// Refuses askers that belong to another store: its absences are not theirs; and everybody where newer metadata was restored
+/// elsewhere: what would be changed here is lost.
 async fn is_meant(State(placement): Shared, request: Request, next: Next) -> Response {
     let meant = request.headers().get(CLUSTER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let own = placement.cluster.to_string();
+    let superseded_by = placement.superseded_by.load(Ordering::Relaxed);
+    if superseded_by > 0 {
+        let message = format!(
+            "this placement has metadata of generation {}; {superseded_by} was restored elsewhere: end this process, and \
+             start placement with the store that was restored",
+            placement.generation.0
+        );
+        return Failure(ApiError::new(ErrorCode::PlacementUnavailable, message)).into_response();
+    }
     if meant.is_empty() || meant == own {
         return next.run(request).await;
     }

@@ -22,6 +22,7 @@ mod turn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use service::drain::Drain;
@@ -40,6 +41,8 @@ pub(crate) struct Placement {
     /// Tells this store from another.
     pub cluster: ClusterId,
     pub generation: Generation,
+    /// Of metadata that was restored elsewhere, as far as nodes said; 0: of none.
+    pub superseded_by: AtomicU32,
     pub failovers: failover::Failovers,
     pub repairs: repair::Repairs,
     pub index: index::Index,
@@ -63,6 +66,7 @@ impl Placement {
             );
         }
         self.health.set_ready(false);
+        self.superseded_by.fetch_max(generation.0, Ordering::Relaxed);
         true
     }
 }
@@ -111,6 +115,7 @@ pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, dra
         members: Members::default(),
         cluster,
         generation,
+        superseded_by: AtomicU32::new(0),
         failovers,
         repairs,
         index: index::Index::default(),

@@ -268,6 +268,9 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         let message = format!("node {id} is registered with disk {}, not {}", known.incarnation, request.incarnation);
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
+    if request.is_start {
+        refuse_namesake(placement, id, &request).await?;
+    }
     let record = NodeRecord {
         id,
         name: request.name.clone(),
@@ -307,6 +310,20 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         tokio::spawn(crate::failover::after_restart(Arc::clone(placement), id));
     }
     Ok(Registered { id, cluster: placement.cluster })
+}
+
+/// Another node of the same name is up: operators could not tell one from the other.
+async fn refuse_namesake(placement: &Placement, id: NodeId, new: &RegisterNode) -> Result<(), ApiError> {
+    let pool = placement.failovers.pool();
+    let is_up = |node: &NodeRecord| placement.members.was_heard(node.id) && pool.is_connected(&node.address);
+    let all = nodes(&*placement.store).await?;
+    match all.iter().find(|node| node.id != id && node.name == new.name && node.address != new.address && is_up(node)) {
+        Some(other) => {
+            let message = format!("storage node `{}` is up at {}: choose another --name", other.name, other.address);
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Nodes whose place a new one takes, with the keys and revisions of their records: of the same name, and at the same

@@ -43,8 +43,10 @@ pub(crate) async fn status(placement: &Placement) -> Result<Status, StoreError> 
     let nodes = members::nodes(&*placement.store).await?.into_iter().map(|node| {
         let [leads, follows, sealed] = held.get(&node.id).copied().unwrap_or_default();
         let is_alive = placement.members.is_node_alive(node.id);
+        let is_lost = placement.failovers.pool().is_lost(&node.address);
         let state = match (is_alive, node.is_draining) {
             (false, _) => "down",
+            (true, _) if is_lost => "silent",
             (true, true) if leads + follows + sealed == 0 => "drained",
             (true, true) => "draining",
             (true, false) if placement.members.is_slow(node.id) => "slow",
@@ -55,7 +57,7 @@ pub(crate) async fn status(placement: &Placement) -> Result<Status, StoreError> 
             az: node.az,
             address: node.address,
             state: state.to_owned(),
-            away_ms: if is_alive { 0 } else { placement.members.away_ms(node.id) },
+            away_ms: if is_alive && !is_lost { 0 } else { placement.members.away_ms(node.id) },
             leads,
             follows,
             sealed,

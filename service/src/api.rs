@@ -210,7 +210,7 @@ pub struct NodeStatus {
     pub id: NodeId,
     pub az: String,
     pub address: String,
-    /// `up`, `slow` (open segments leave it), `draining`, `drained`, `down`.
+    /// `up`, `slow` (open segments leave it), `draining`, `drained`, `silent` (its connection ended just now), `down`.
     pub state: String,
     /// For how long nothing was heard of it, in ms.
     pub away_ms: u64,

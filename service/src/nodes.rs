@@ -38,6 +38,10 @@ impl NodePool {
         self.0.get(address).is_some_and(|slot| slot.client().is_none())
     }
 
+    pub fn is_connected(&self, address: &str) -> bool {
+        self.0.get(address).is_some_and(|slot| slot.client().is_some())
+    }
+
     /// Connects, unless there is a connection: its end then tells that the node is gone. Tries for a while: a node is
     /// registered a moment before it serves.
     pub fn watch(&self, address: &str) {

@@ -18,7 +18,7 @@ use super::problem::{Problem, problem};
 use super::record;
 use crate::Gateway;
 use crate::error::refuse;
-use crate::fetch::{Fetched, fetch, first_since, latest};
+use crate::fetch::{Fetched, earliest, fetch, first_since, latest};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,7 +83,7 @@ async fn try_read(gateway: &Arc<Gateway>, topic: &str, partition: i32, params: &
     }
     let id = TopicPartition { topic: record.id, partition };
     let offset = match params.offset.as_deref().unwrap_or("latest") {
-        "earliest" => latest(gateway, id).await?.log_start,
+        "earliest" => earliest(gateway, id).await?.0,
         "latest" => latest(gateway, id).await?.high_watermark,
         text if text.starts_with('@') => match first_since(gateway, id, time(&text[1..])?).await? {
             Some(found) => found.offset,

@@ -12,7 +12,7 @@ use wire::kafka::{
 
 use crate::Gateway;
 use crate::error::{kafka_code, refuse};
-use crate::fetch::{first_since, latest, newest};
+use crate::fetch::{earliest, first_since, latest, newest};
 
 pub async fn handle(gateway: Arc<Gateway>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -52,8 +52,7 @@ async fn offset(
             (answer.offset, answer.leader_epoch) = (end.high_watermark, end.leader_epoch);
         }
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
-            let end = latest(gateway, id).await?;
-            (answer.offset, answer.leader_epoch) = (end.log_start, end.leader_epoch);
+            (answer.offset, answer.leader_epoch) = earliest(gateway, id).await?;
         }
         // Nothing is in tiered storage: offset -1, as Kafka says it.
         LATEST_TIERED_TIMESTAMP => {}

@@ -88,14 +88,20 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
 
 /// Where to begin, in the gateway's words.
 fn start(offset: &str, partition: &Value) -> Result<String, Failure> {
-    let (low, high) =
-        (partition["log_start_offset"].as_i64().unwrap_or(0), partition["end_offset"].as_i64().unwrap_or(0));
+    let low = partition["log_start_offset"].as_i64().unwrap_or(0);
+    let high = || {
+        let number = &partition["partition"];
+        let unknown = || {
+            Failure::failed(format!("nobody can say just now where partition {number} ends; `weir status` says more"))
+        };
+        partition["end_offset"].as_i64().ok_or_else(unknown)
+    };
     Ok(match offset {
         "beginning" => "earliest".to_owned(),
-        "end" => high.to_string(),
+        "end" => high()?.to_string(),
         text if text.starts_with("s@") => format!("@{}", &text[2..]),
         text => match text.parse::<i64>() {
-            Ok(number) if number < 0 => (high + number).max(low).to_string(),
+            Ok(number) if number < 0 => (high()? + number).max(low).to_string(),
             Ok(number) => number.to_string(),
             Err(_) => return Err(Failure::usage(format!("`{text}` is not beginning, end, an offset, -N or s@TIME"))),
         },

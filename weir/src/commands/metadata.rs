@@ -29,9 +29,10 @@ async fn backup(file: &Path, placement: &[String]) -> Result<(), Failure> {
     let text = serde_json::to_vec(&backup).expect("a backup is plain data");
     // Whole, or not there: an older backup under this name stays until then.
     let new = file.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::File::open(&new)?.sync_all()?;
-    std::fs::rename(&new, file)?;
+    let written = std::fs::write(&new, text)
+        .and_then(|()| std::fs::File::open(&new)?.sync_all())
+        .and_then(|()| std::fs::rename(&new, file));
+    written.map_err(|error| Failure::failed(format!("`{}`: {error}", file.display())))?;
     eprintln!("{} keys at revision {} are in `{}`", backup.entries.len(), backup.revision, file.display());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `weir status`, `weir node list|drain|undrain`, `weir partition move|trim|accept-loss`.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -32,6 +33,13 @@ pub async fn status(target: Target) -> Result<(), Failure> {
     }
     let rows = list(&status["nodes"]).iter().map(node_row).collect();
     print(target.output, &status, &NODE_HEADING, rows);
+    let is_there = |node: &&Value| !matches!(node["state"].as_str(), Some("down" | "silent"));
+    let zones: BTreeSet<String> =
+        list(&status["nodes"]).iter().filter(is_there).map(|node| text(&node["az"])).collect();
+    if zones.len() < 2 {
+        blank(target.output);
+        println!("Nothing can be appended: a record needs storage nodes in two availability zones.");
+    }
     let partitions = &status["partitions"];
     let states = ["total", "open", "parked", "one_copy", "repairing", "offline"];
     blank(target.output);
