@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tests::{Cluster, Scratch, java, run, succeed, tool, tools};
+use tests::{Cluster, Scratch, java, java_with_kafka, run, succeed, tool, tools};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -211,4 +211,19 @@ fn apache_kafkas_tools_administer_topics_and_groups() {
     assert!(ask("LogDirsCommand", &["--describe", "--topic-list", "t"]).contains("\"partition\":\"t-5\""));
     ask(group, &["--delete", "--group", "g"]);
     assert!(!ask(group, &["--list"]).lines().any(|line| line.trim() == "g"));
+}
+
+/// The calls of web consoles, page by page, on two gateways: `tests/clients/java/Consoles.java` says what they need.
+#[test]
+fn web_consoles_get_the_answers_that_they_need() {
+    if !tool("Apache Kafka's tools", tools().join("java").exists()) {
+        return;
+    }
+    let scratch = Scratch::new("consoles");
+    let mut cluster = Cluster::start(scratch.path());
+    cluster.add_gateway(scratch.path());
+    let mut command = java_with_kafka();
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/java/Consoles.java")).arg(&cluster.kafka);
+    let output = run(&mut command, b"", Duration::from_secs(120));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

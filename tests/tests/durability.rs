@@ -556,6 +556,9 @@ fn lost_metadata_is_made_anew() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(cluster.services[0].log_text().contains("metadata was restored elsewhere"));
+    // What was made there would be lost.
+    let refused = tests::run(&mut command(&cluster, &["topic", "create", "nowhere"]), b"", Duration::from_secs(60));
+    assert!(!refused.status.success(), "{refused:?}");
     cluster.services[0].forget_log();
     cluster.services[0].add_arguments(&["--store", &store]);
     cluster.services[0].start();
@@ -584,6 +587,35 @@ fn lost_metadata_is_made_anew() {
     let late = sorted(late.into_iter().chain(["after all".to_owned()]));
     assert!(read(&cluster, "late") == late, "not what was acknowledged");
     wait_for_two_copies(&cluster, None, Duration::from_secs(30));
+}
+
+/// Operators could not tell one from the other, and `weir node drain` would empty either.
+#[test]
+fn a_second_node_of_a_name_that_is_up_is_refused() {
+    let scratch = Scratch::new("namesake");
+    let mut cluster = Cluster::start(scratch.path());
+    let name = cluster.services[1].option("--name").to_owned();
+    let placement = cluster.services[1].option("--placement").to_owned();
+    let began = Instant::now();
+    while node(&status(&cluster), &name)["state"] != "up" {
+        assert!(began.elapsed() < Duration::from_secs(10), "`{name}` is not up");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let data = scratch.path().join("namesake").to_str().expect("a path").to_owned();
+    let ports = [tests::free_port(), tests::free_port()].map(|port| format!("127.0.0.1:{port}"));
+    let arguments = ["storage-node", "--az", "az-d", "--name", &name, "--data", &data, "--placement", &placement];
+    let mut namesake = Command::new(weir());
+    namesake.args(arguments).args(["--listen", &ports[0], "--admin", &ports[1]]);
+    let refused = tests::run(&mut namesake, b"", Duration::from_secs(10));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success() && words.contains("choose another --name"), "{words}");
+    // Once the first one is gone another may take its place.
+    cluster.services[1].kill();
+    let began = Instant::now();
+    while node(&status(&cluster), &name)["state"] == "up" {
+        assert!(began.elapsed() < Duration::from_secs(3), "a node whose connection ended is not called up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Eighty lines to every partition.
