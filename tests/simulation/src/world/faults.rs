@@ -227,7 +227,7 @@ impl World {
         for other in 0..self.nodes.len() {
             if other != node {
                 self.tell_down(other, node);
-                if self.nodes[other].is_up && self.rng.chance(50) {
+                if self.nodes[other].is_up && self.has_asides && self.asides.chance(50) {
                     self.step(other, Input::PeerGone { node: NodeId(node as u32 + 1) });
                 }
             }
