@@ -340,24 +340,27 @@ fn what_follows_a_first_batch_that_was_refused_is_not_taken_for_the_first() {
     assert_eq!(tried(&other.step(at(1_500), Input::Tick)), (vec![], 1));
 }
 
-/// Planted bugs were sought, and this was found: a copy is sealed the moment everything was given, a flush notes that beside
-/// how far it is on disk, and the power fails. It must be made anew, also where no record says that it is not needed.
-#[test]
-fn a_copy_that_a_flush_saw_sealed_and_a_power_cut_made_short_is_begun_anew() {
-    let target = FOLLOWER;
-    let request = || CopyRequest {
+/// Placement asks the follower's disk for a copy of the segment, sealed at 2.
+fn ask_for_copy(member: &mut Partition) -> Vec<Effect> {
+    let request = CopyRequest {
         account: AccountId(1),
         segment: segment(),
         base: 0,
         end: 2,
         generation: Generation(1),
         record_version: 5,
-        target,
+        target: FOLLOWER,
         sources: vec!["other:1".into()],
     };
-    let mut member = Partition::new(PARTITION, target, Rules::ALL);
-    let ask = |member: &mut Partition| member.step(at(0), Input::Copy { token: 1, request: Box::new(request()) });
-    ask(&mut member);
+    member.step(at(0), Input::Copy { token: 1, request: Box::new(request) })
+}
+
+/// Planted bugs were sought, and this was found: a copy is sealed the moment everything was given, a flush notes that beside
+/// how far it is on disk, and the power fails. It must be made anew, also where no record says that it is not needed.
+#[test]
+fn a_copy_that_a_flush_saw_sealed_and_a_power_cut_made_short_is_begun_anew() {
+    let mut member = Partition::new(PARTITION, FOLLOWER, Rules::ALL);
+    ask_for_copy(&mut member);
     let PeerMessage::Open(open) = open() else { unreachable!() };
     let nonce = segment().nonce;
     let mut go_on = |progress| member.step(at(0), Input::Copied(progress));
@@ -372,8 +375,8 @@ fn a_copy_that_a_flush_saw_sealed_and_a_power_cut_made_short_is_begun_anew() {
     assert_eq!((images[0].end, images[0].sealed), (1, Some(2)));
     let mut replica = Replica::new(PARTITION, Rules::ALL);
     replica.restore((Generation(0), Epoch(0)), images.into_iter().map(Segment::of_image));
-    let mut again = Partition::recovered(replica, target, Rules::ALL);
-    let effects = ask(&mut again);
+    let mut again = Partition::recovered(replica, FOLLOWER, Rules::ALL);
+    let effects = ask_for_copy(&mut again);
     assert!(effects.iter().any(|e| matches!(e, Effect::Copy { from: 0, .. })), "{effects:?}");
     assert!(
         effects.iter().any(|e| matches!(e, Effect::AnswerCopy { result: Ok(CopyReply { is_done: false, .. }), .. }))
@@ -411,20 +414,8 @@ fn what_follows_a_first_batch_that_was_refused_for_what_is_in_flight_is_not_take
 /// All batches of a copy may be on disk before the source has said what it is like at its end: it is not whole before.
 #[test]
 fn a_copy_that_broke_off_is_not_whole_until_its_source_said_so() {
-    let target = FOLLOWER;
-    let request = CopyRequest {
-        account: AccountId(1),
-        segment: segment(),
-        base: 0,
-        end: 2,
-        generation: Generation(1),
-        record_version: 5,
-        target,
-        sources: vec!["other:1".into()],
-    };
-    let mut member = Partition::new(PARTITION, target, Rules::ALL);
-    let ask = |member: &mut Partition| member.step(at(0), Input::Copy { token: 1, request: Box::new(request.clone()) });
-    ask(&mut member);
+    let mut member = Partition::new(PARTITION, FOLLOWER, Rules::ALL);
+    ask_for_copy(&mut member);
     let PeerMessage::Open(open) = open() else { unreachable!() };
     let nonce = segment().nonce;
     for progress in [
@@ -435,7 +426,7 @@ fn a_copy_that_broke_off_is_not_whole_until_its_source_said_so() {
         member.step(at(0), Input::Copied(progress));
     }
     (0..3).for_each(|_| drop(member.step(at(0), Input::JournalDurable)));
-    let effects = ask(&mut member);
+    let effects = ask_for_copy(&mut member);
     assert!(effects.iter().any(|e| matches!(e, Effect::Copy { from: 2, .. })), "{effects:?}");
     assert!(
         effects.iter().any(|e| matches!(e, Effect::AnswerCopy { result: Ok(CopyReply { is_done: false, .. }), .. }))
