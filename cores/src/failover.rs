@@ -90,7 +90,8 @@ pub enum Effect {
         node: NodeId,
         request: DescribeRequest,
     },
-    /// Replace the record if it still is at `revision` (`None`: whatever it is, which only a planted bug does).
+    /// Replace the record if it still is at `revision` (`None`: whatever it is, which only a planted bug does). The times of what
+    /// changed are the shell's to add ([`crate::expiry::stamp`]).
     Swap {
         revision: Option<u64>,
         record: Box<PartitionRecord>,
@@ -552,6 +553,7 @@ impl Failover {
             && let Some(seal) = sealed_at
         {
             last.end = Some(seal);
+            last.changed_ms = None;
         }
         // A segment that holds nothing is no part of the chain; its epoch stays used.
         record.chain.retain(|segment| segment.end != Some(segment.base));
@@ -569,6 +571,7 @@ impl Failover {
             base: request.base,
             end: None,
             replicas: [request.leader, request.follower],
+            changed_ms: None,
         });
         record
     }

@@ -9,11 +9,13 @@
 //! - [`failover`]: fence, decide, carry, open, compare-and-swap.
 //! - [`repair`]: sealed segments back to two copies.
 //! - [`retention`]: where a log begins.
+//! - [`expiry`]: what of a log may go by its age and size, and when a segment has been open for long enough.
 //! - [`scheduler`]: who is paired with whom, and what moves.
 //! - [`packing`]: how entries become one journal write.
 //! - [`rebuild`]: a partition's record made anew from what storage nodes hold.
 //! - [`recovery`]: which of a journal's bytes are records, torn or damaged.
 
+pub mod expiry;
 pub mod failover;
 pub mod groups;
 pub mod image;

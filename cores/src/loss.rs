@@ -70,6 +70,7 @@ mod tests {
             base,
             end,
             replicas,
+            changed_ms: None,
         };
         let (a, b) = ([replica(1), replica(2)], [replica(3), replica(2)]);
         PartitionRecord {

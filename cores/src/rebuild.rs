@@ -169,6 +169,7 @@ impl Seen {
             base: self.base,
             end,
             replicas: self.replicas(end, disks),
+            changed_ms: None,
         }
     }
 }

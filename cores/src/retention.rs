@@ -52,6 +52,7 @@ mod tests {
                 base,
                 end,
                 replicas: [replica, replica],
+                changed_ms: None,
             });
             base = end.unwrap_or(base);
         }

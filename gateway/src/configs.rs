@@ -139,6 +139,11 @@ pub fn check(name: &str, value: &str) -> Result<(), ApiError> {
     }
     let is_right = match known.kind {
         Type::Boolean => matches!(value, "true" | "false"),
+        Type::Int | Type::Long
+            if least(name).is_some_and(|least| value.parse().is_ok_and(|number: i64| number < least)) =>
+        {
+            return invalid(format!("{name} = `{value}` is less than {}", least(name).unwrap_or_default()));
+        }
         Type::Int => value.parse::<i32>().is_ok(),
         Type::Long => value.parse::<i64>().is_ok(),
         Type::Double => value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio)),
@@ -150,6 +155,16 @@ pub fn check(name: &str, value: &str) -> Result<(), ApiError> {
         (true, _) => Ok(()),
         (false, []) => invalid(format!("{name} = `{value}` is no {}", kind_name(known.kind))),
         (false, choices) => invalid(format!("{name} = `{value}` is not {}", choices.join(" or "))),
+    }
+}
+
+/// The least value of a config that has one (Kafka's `LogConfig`, KIP-1030).
+fn least(name: &str) -> Option<i64> {
+    match name {
+        "retention.ms" | "retention.bytes" => Some(-1),
+        "segment.bytes" => Some(1024 * 1024),
+        "segment.ms" => Some(1),
+        _ => None,
     }
 }
 
@@ -302,6 +317,8 @@ mod tests {
         for (name, value, part) in [
             ("retention.ms", "a week", "64 bits"),
             ("cleanup.policy", "shred", "delete or compact"),
+            ("retention.ms", "-2", "less than -1"),
+            ("segment.bytes", "14", "less than 1048576"),
             ("preallocate", "1", "true"),
             ("nobody.knows", "1", "not known"),
             ("max.message.bytes", "99999999", "61 to"),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cores::Rules;
+use cores::expiry::stamp;
 use cores::failover::{Candidate, Effect, Failover, Goal, Input, has_pair};
 use cores::scheduler::places;
 use service::api::ApiError;
@@ -40,6 +41,7 @@ pub struct Failovers {
     /// Nodes whose connection ended and is not back, and since when that is known, in monotonic ms.
     lost: Mutex<HashMap<NodeId, u64>>,
     done: Arc<Metric>,
+    rolled: Arc<Metric>,
     failed: Arc<Metric>,
 }
 
@@ -55,6 +57,7 @@ impl Failovers {
             lost: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_MAX),
             done: health.register(Metric::counter("weir_failovers_total", "Segments opened by this process.")),
+            rolled: health.register(Metric::counter("weir_rolls_total", "Segments sealed for their age or size.")),
             failed: health.register(Metric::counter("weir_failovers_failed_total", "Attempts that opened nothing.")),
         }
     }
@@ -67,6 +70,28 @@ pub(crate) async fn run(
     id: TopicPartition,
     nonce: Option<Nonce>,
     goal: Goal,
+) -> Result<PartitionRecord, ApiError> {
+    run_for(placement, id, nonce, goal, Cause::Other).await
+}
+
+/// Seals the open segment of a partition whose members are well, and opens the next one.
+pub(crate) async fn roll(placement: &Arc<Placement>, id: TopicPartition, nonce: Nonce) -> Result<(), ApiError> {
+    run_for(placement, id, Some(nonce), Goal::Open, Cause::Roll).await.map(|_| ())
+}
+
+/// Why a segment is sealed: what is routine is no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Roll,
+    Other,
+}
+
+async fn run_for(
+    placement: &Arc<Placement>,
+    id: TopicPartition,
+    nonce: Option<Nonce>,
+    goal: Goal,
+    cause: Cause,
 ) -> Result<PartitionRecord, ApiError> {
     loop {
         let (begun, running) = watch::channel(false);
@@ -98,7 +123,8 @@ pub(crate) async fn run(
             if record.open().map(|open| open.nonce) != nonce {
                 return Ok(Some(record));
             }
-            match attempt(&task, record, revision, goal).await {
+            match attempt(&task, record, revision, goal, cause).await {
+                Ok(()) if cause == Cause::Roll => task.failovers.rolled.add(1),
                 Ok(()) => task.failovers.done.add(1),
                 Err(refusal) => {
                     task.failovers.failed.add(1);
@@ -147,6 +173,7 @@ async fn attempt(
     record: PartitionRecord,
     revision: u64,
     goal: Goal,
+    cause: Cause,
 ) -> Result<(), Refusal> {
     let unavailable = |error: String| Refusal { code: ErrorCode::PlacementUnavailable, message: error };
     wait_for_members(placement, &record).await;
@@ -180,11 +207,13 @@ async fn attempt(
         Ok(()) => {
             placement.members.opened(partition);
             if let (Some(before), Some(after), Goal::Open) = (before, after, goal) {
-                let left = before.iter().filter(|replica| !after.contains(replica));
+                let left: Vec<&Replica> = before.iter().filter(|replica| !after.contains(replica)).collect();
                 let name = |replica: &Replica| {
                     names.get(&replica.node).map_or("a replaced disk".into(), |name| format!("`{name}`"))
                 };
-                placement.events.failed_over(&left.map(name).collect::<Vec<_>>().join(" and "));
+                if cause == Cause::Other || !left.is_empty() {
+                    placement.events.failed_over(&left.into_iter().map(name).collect::<Vec<_>>().join(" and "));
+                }
             }
             tracing::info!(%partition, "a segment was opened");
         }
@@ -317,8 +346,11 @@ impl Shell {
                         }
                     });
                 }
-                Effect::Swap { revision, record } => {
+                Effect::Swap { revision, mut record } => {
                     let (placement, id) = (Arc::clone(&self.placement), self.partition);
+                    if let Some(agreed) = placement.members.agreed() {
+                        stamp(&mut record, agreed.latest_ms);
+                    }
                     let leader = record.open().and_then(|open| self.addresses.get(&open.leader().node).cloned());
                     tokio::spawn(async move {
                         let won = records::swap_partition(&*placement.store, id, revision, &record).await;

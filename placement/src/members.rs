@@ -20,6 +20,8 @@ use crate::store::{MetadataStore, Outcome, StoreError, Transaction};
 
 /// Damaged copies that are remembered; others are told again.
 const DAMAGED_MAX: usize = 1_000;
+/// Clocks that are further apart do not agree, in ms.
+const CLOCKS_APART_MS_MAX: u64 = 3_600_000;
 
 /// When each member was heard of; moves `version` when someone comes or goes.
 #[derive(Debug)]
@@ -42,6 +44,26 @@ struct NodeNews {
     heard_ms: u64,
     load: Vec<(TopicPartition, u64)>,
     write_us: Option<u64>,
+    /// Its wall clock then.
+    wall_ms: Option<i64>,
+}
+
+/// The earliest and the latest of the clocks that agree, in ms since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    pub earliest_ms: i64,
+    pub latest_ms: i64,
+}
+
+impl Agreed {
+    /// This machine's clock agrees with at least two of the nodes', and with more of them than not.
+    fn of(own_ms: i64, theirs: &[i64]) -> Option<Self> {
+        let near: Vec<i64> =
+            theirs.iter().copied().filter(|theirs| theirs.abs_diff(own_ms) <= CLOCKS_APART_MS_MAX).collect();
+        let is_agreed = near.len() >= 2 && 2 * near.len() > theirs.len();
+        let all = || near.iter().copied().chain([own_ms]);
+        is_agreed.then(|| Self { earliest_ms: all().min().unwrap_or(own_ms), latest_ms: all().max().unwrap_or(own_ms) })
+    }
 }
 
 impl Default for Members {
@@ -110,6 +132,15 @@ impl Members {
         alive * 2 < nodes
     }
 
+    /// The wall clocks that agree about what time it is; `None` if there are too few. Only by such a time is anything too old.
+    pub fn agreed(&self) -> Option<Agreed> {
+        let (now_ms, wall_ms) = (clock::monotonic_ms(), clock::wall_ms());
+        let nodes = self.nodes.lock().expect("no panic holds this lock");
+        let lately = nodes.values().filter(|news| now_ms.saturating_sub(news.heard_ms) < HEARTBEAT_TIMEOUT_MS);
+        let theirs = |news: &NodeNews| Some(news.wall_ms?.saturating_add_unsigned(now_ms.saturating_sub(news.heard_ms)));
+        Agreed::of(wall_ms, &lately.filter_map(theirs).collect::<Vec<_>>())
+    }
+
     /// What the partitions that a node leads append, in bytes per second, as it said last.
     pub fn load(&self, node: NodeId) -> Vec<(TopicPartition, u64)> {
         let nodes = self.nodes.lock().expect("no panic holds this lock");
@@ -140,7 +171,7 @@ impl Members {
         let mut active = self.active.lock().expect("no panic holds this lock");
         active.extend(load.iter().map(|(partition, _)| (*partition, now_ms)));
         drop(active);
-        let news = NodeNews { heard_ms: now_ms, load, write_us: request.write_us };
+        let news = NodeNews { heard_ms: now_ms, load, write_us: request.write_us, wall_ms: request.wall_ms };
         self.nodes.lock().expect("no panic holds this lock").insert(replica.node, news);
         let mut all = self.damaged.lock().expect("no panic holds this lock");
         // Each heartbeat names all that it knows.
@@ -374,4 +405,21 @@ pub(crate) async fn register_gateway(
     placement.members.note(&format!("{GATEWAYS}{}", gateway.id));
     let cluster = records::default_cluster(store).await?;
     Ok(GatewayRegistered { id: gateway.id, account: cluster.account, cluster: cluster.cluster })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_agreed_upon_by_more_clocks_than_not() {
+        let hour = CLOCKS_APART_MS_MAX as i64;
+        let now = 1_000 * hour;
+        let agreed = |theirs: &[i64]| Agreed::of(now, theirs).map(|a| (a.earliest_ms - now, a.latest_ms - now));
+        assert_eq!(agreed(&[now - 5]), None, "one is no witness");
+        assert_eq!(agreed(&[now - 5, now + 7]), Some((-5, 7)));
+        assert_eq!(agreed(&[now + 5, now + 7]), Some((0, 7)));
+        assert_eq!(agreed(&[now, now, now + 2 * hour]), Some((0, 0)));
+        assert_eq!(agreed(&[now, now, now + 2 * hour, i64::MAX]), None, "it is this clock that is wrong, perhaps");
+    }
 }

@@ -393,7 +393,7 @@ fn topics_of(
     for record in partitions.values() {
         topics.entry(record.topic).or_insert_with(|| {
             restored.unnamed += 1;
-            progress(&format!("nobody knows the name of topic {0}: it is called `recovered-{0}`", record.topic));
+            progress(&format!("nobody knows the name of topic {0}: it is called `recovered-{0}`, with retention.ms=-1", record.topic));
             TopicRecord {
                 account: record.account,
                 cluster: record.cluster,
@@ -401,7 +401,8 @@ fn topics_of(
                 id: record.topic,
                 partitions: 0,
                 replication_factor: 2,
-                configs: BTreeMap::new(),
+                // Its configs are lost: nothing is let go of by a default.
+                configs: BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]),
                 version: 1,
             }
         });

@@ -71,6 +71,9 @@ pub struct RegisterNode {
     /// The generation that was fenced on this node last: a placement of an older one is superseded.
     #[serde(default)]
     pub generation: Generation,
+    /// Its wall clock, in ms since 1970; `None` of a node that does not tell it.
+    #[serde(default)]
+    pub wall_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -78,7 +78,7 @@ async fn register(
     };
     let path = data.join("node-id");
     let id = number(&path);
-    let request = RegisterNode {
+    let mut request = RegisterNode {
         name: settings.name.clone(),
         az: settings.az.clone(),
         address: settings.advertise.clone(),
@@ -89,6 +89,7 @@ async fn register(
         load: news.load,
         write_us: news.write_us,
         generation: news.generation,
+        wall_ms: None,
     };
     // Data belongs to one cluster's metadata: another store's absences are no deletions.
     if let Some(cluster) = cluster(data) {
@@ -96,6 +97,7 @@ async fn register(
     }
     let mut waited = false;
     loop {
+        request.wall_ms = Some(clock::wall_ms());
         match placement.register_node(&request).await {
             Ok(registered) => {
                 let write = |path: &Path, text: &str| {

@@ -349,3 +349,65 @@ fn records_of_another_time_are_refused_where_the_topic_says_so() {
     let (status, problem) = curl_json(&["-XPOST", &url, "-Hcontent-type: application/json", "-d", &body]);
     assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_timestamp")), "{problem}");
 }
+
+/// `retention.ms`, `retention.bytes`: whole segments go, and only they, while records are written.
+#[test]
+fn what_is_too_old_or_too_much_goes_and_nothing_else() {
+    let scratch = Scratch::new("rules-retention");
+    let (cluster, _) = cluster(scratch.path());
+    let topics: &[(&str, &[&str])] = &[
+        ("aged", &["retention.ms=20000"]),
+        ("large", &["retention.ms=-1", "retention.bytes=2097152", "segment.bytes=1048576"]),
+        ("kept", &["segment.ms=1"]),
+        ("compacted", &["cleanup.policy=compact", "retention.ms=1000", "retention.bytes=1"]),
+    ];
+    for (name, configs) in topics {
+        let configs = configs.iter().flat_map(|config| ["--config", config]);
+        create(&cluster, &[&[*name, "--partitions", "1"][..], &configs.collect::<Vec<_>>()].concat());
+    }
+    let write = |topic: &str, value: &str| {
+        let line = format!("{{\"key\":\"k\",\"value\":\"{value}\",\"partition\":0}}\n");
+        let body = scratch.path().join("line");
+        std::fs::write(&body, line).expect("a file");
+        let url = format!("{}/v1/topics/{topic}/records", cluster.http);
+        let data = format!("@{}", body.display());
+        let (code, answer) = curl(&["-XPOST", &url, "-Hcontent-type: application/x-ndjson", "--data-binary", &data]);
+        assert_eq!(code, 200, "{answer:?}");
+    };
+    let bounds = |topic: &str| {
+        let partition = curl_json(&[&format!("{}/v1/topics/{topic}", cluster.http)]).1["partitions"][0].clone();
+        let number = |name: &str| partition[name].as_i64().expect("a number");
+        (number("log_start_offset"), number("end_offset"), number("local_bytes"))
+    };
+    // Nothing that LZ4 makes smaller.
+    let mut state = 1_u64;
+    let mut noise = || -> String {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(state >> 58) as usize])
+        };
+        (0..256 * 1024).map(|_| next()).collect()
+    };
+    ["kept", "compacted"].iter().for_each(|topic| write(topic, "first"));
+    let began = Instant::now();
+    let mut written = Vec::new();
+    loop {
+        write("aged", "a");
+        written.push(Instant::now());
+        write("large", &noise());
+        std::thread::sleep(Duration::from_millis(200));
+        if ["aged", "large"].iter().all(|topic| bounds(topic).0 > 0) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(90), "{:?} {:?}", bounds("aged"), bounds("large"));
+    }
+    let (start, end, _) = bounds("aged");
+    assert_eq!(end, written.len() as i64);
+    let newest = written[start as usize - 1].elapsed();
+    assert!(newest >= Duration::from_secs(20), "what was written {newest:?} ago is not too old");
+    let (start, end, _) = bounds("large");
+    assert!((end - start) * 256 * 1024 >= 2 * 1024 * 1024, "as much stays as was asked for");
+    assert_eq!((bounds("kept").0, bounds("compacted").0), (0, 0));
+    let url = |offset: i64| format!("{}/v1/topics/aged/partitions/0/records?offset={offset}", cluster.http);
+    assert_eq!((curl(&[&url(start - 1)]).0, curl(&[&url(start)]).0), (416, 200));
+}

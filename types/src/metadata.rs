@@ -31,6 +31,9 @@ pub struct SegmentRecord {
     pub end: Option<Offset>,
     /// The leader first, then the follower.
     pub replicas: [Replica; 2],
+    /// When it was opened and, once sealed, when it was sealed: placement's clock, in ms since 1970. `None`: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_ms: Option<i64>,
 }
 
 impl SegmentRecord {
@@ -176,6 +179,7 @@ mod tests {
             base,
             end,
             replicas: [replica, replica],
+            changed_ms: None,
         }
     }
 

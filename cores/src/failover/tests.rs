@@ -29,6 +29,7 @@ fn record(open: bool) -> PartitionRecord {
         base: 0,
         end: None,
         replicas: [replica(1), replica(2)],
+        changed_ms: None,
     };
     PartitionRecord {
         account: AccountId(0),

@@ -128,6 +128,7 @@ fn leader() -> Partition {
             base: 0,
             end: None,
             replicas: [LEADER, FOLLOWER],
+            changed_ms: None,
         }],
     };
     leader.step(Now::default(), Input::Record(Box::new(record)));

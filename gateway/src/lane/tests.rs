@@ -49,6 +49,7 @@ fn led_by(epoch: i32, leader: u32) -> PartitionRecord {
             base: 0,
             end: None,
             replicas: [replica(leader), replica(2)],
+            changed_ms: None,
         }],
     }
 }

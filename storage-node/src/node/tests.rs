@@ -197,6 +197,7 @@ fn sealed_at(end: i64) -> PartitionRecord {
             base: 0,
             end: Some(end),
             replicas: [Replica { node: NodeId(1), incarnation: Incarnation(6) }, ME],
+            changed_ms: None,
         }],
         version: 2,
         gaps: Vec::new(),
