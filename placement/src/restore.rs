@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use cores::Rules;
 use cores::rebuild::{Disk, Hole, Rebuilt, rebuild};
 use serde::de::DeserializeOwned;
-use service::api::{BACKUP_FORMAT, Backup};
+use service::api::{BACKUP_FORMAT, Backup, LogStarts};
 use service::clock;
 use service::nodes::NodePool;
 use types::limits::HEARTBEAT_MS;
 use types::{
-    AccountId, ClusterId, Gap, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord,
+    AccountId, ClusterId, Gap, Generation, NodeId, NodeRecord, Offset, PartitionRecord, TopicId, TopicPartition,
+    TopicRecord,
 };
 use wire::frame::Frame;
 use wire::inventory::{Inventory, InventoryRequest};
@@ -335,6 +336,7 @@ fn rebuild_all(
             disks.entry(*id).or_default().push(Disk { replica: stock.disk, az: stock.az.clone(), held });
         }
     }
+    let starts = log_starts(stocks);
     let mut partitions = BTreeMap::new();
     for (id, disks) in disks {
         let before = known.partitions.get(&id);
@@ -345,7 +347,11 @@ fn rebuild_all(
         };
         match rebuilt {
             Ok(None) => {}
-            Ok(Some(Rebuilt { mut record, holes, absent })) => {
+            Ok(Some(mut rebuilt)) => {
+                if let Some(start) = starts.get(&id) {
+                    begin_at(&mut rebuilt, *start);
+                }
+                let Rebuilt { mut record, holes, absent } = rebuilt;
                 restored.absent.extend(absent.iter().map(|hole| format!("{id}: from {}", hole.from)));
                 restored.holes.extend(holes.iter().map(|hole| format!("{id}: {} to {}", hole.from, hole.to)));
                 record.gaps.extend(holes.into_iter().map(|Hole { from, to }| Gap {
@@ -371,6 +377,31 @@ fn rebuild_all(
         ));
     }
     Ok(partitions)
+}
+
+/// Where logs begin by what any node noted.
+fn log_starts(stocks: &[Stock]) -> BTreeMap<TopicPartition, Offset> {
+    let mut all = BTreeMap::new();
+    for text in stocks.iter().flat_map(|stock| &stock.pages).flat_map(|page| &page.topics) {
+        let noted: LogStarts = serde_json::from_str(text).unwrap_or_default();
+        for (id, start) in noted.log_starts {
+            all.entry(id).and_modify(|known: &mut Offset| *known = start.max(*known)).or_insert(start);
+        }
+    }
+    all
+}
+
+/// What was given up is no loss.
+fn begin_at(rebuilt: &mut Rebuilt, start: Offset) {
+    if let Some(after) = cores::retention::trim(&rebuilt.record, start, Rules::ALL) {
+        rebuilt.record = after;
+    }
+    let (start, chain) = (rebuilt.record.log_start, &rebuilt.record.chain);
+    for holes in [&mut rebuilt.holes, &mut rebuilt.absent] {
+        // What is still in the record is on its disks, or lost.
+        holes.retain(|hole| hole.to > start || chain.iter().any(|segment| segment.base == hole.from));
+        holes.iter_mut().filter(|hole| hole.to > start).for_each(|hole| hole.from = hole.from.max(start));
+    }
 }
 
 /// The topics of all partitions, by the newest record of each.
@@ -488,4 +519,57 @@ async fn write(store: &dyn MetadataStore, puts: Vec<(String, Vec<u8>)>) -> Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{Epoch, Incarnation, Nonce, Replica, SegmentRecord};
+
+    use super::*;
+
+    /// Segments of ten offsets from `first` on, the last one open.
+    fn rebuilt(first: u32, count: u32) -> Rebuilt {
+        let replica = Replica { node: NodeId(1), incarnation: Incarnation(1) };
+        let segment = |number: u32| SegmentRecord {
+            generation: Generation(1),
+            epoch: Epoch(number as i32 + 1),
+            nonce: Nonce(number.into()),
+            base: 10 * Offset::from(number),
+            end: (number + 1 < first + count).then_some(10 * Offset::from(number + 1)),
+            replicas: [replica, replica],
+            changed_ms: None,
+        };
+        let record = PartitionRecord {
+            account: AccountId(0),
+            cluster: ClusterId(0),
+            topic: TopicId(1),
+            partition: 0,
+            generation: Generation(2),
+            epoch: Epoch(9),
+            version: 3,
+            log_start: 0,
+            gaps: Vec::new(),
+            chain: (first..first + count).map(segment).collect(),
+        };
+        Rebuilt { record, holes: Vec::new(), absent: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_given_up_is_no_loss_and_all_else_is() {
+        let hole = |from, to| Hole { from, to };
+        // A backup of before: the nodes have let go of the first two.
+        let mut there = Rebuilt { absent: vec![hole(0, 10), hole(10, 20), hole(20, 30)], ..rebuilt(0, 5) };
+        begin_at(&mut there, 25);
+        assert_eq!((there.record.log_start, there.record.chain[0].base), (25, 20));
+        assert_eq!(there.absent, [hole(25, 30)], "the third has something that was not given up");
+        // From the nodes alone.
+        let mut alone = Rebuilt { holes: vec![hole(0, 30), hole(50, 60)], ..rebuilt(3, 2) };
+        begin_at(&mut alone, 30);
+        assert_eq!((alone.record.log_start, alone.holes), (30, vec![hole(50, 60)]));
+        // The open one is named where it begins, and is lost if it is nowhere.
+        let mut open = Rebuilt { absent: vec![hole(0, 10), hole(10, 10)], ..rebuilt(0, 2) };
+        begin_at(&mut open, 15);
+        assert_eq!(open.record.log_start, 15);
+        assert_eq!(open.absent, [hole(0, 10), hole(10, 10)], "and so is the last sealed one, which stays on disk");
+    }
 }

@@ -112,6 +112,12 @@ pub struct MapChanges {
     pub gateways: Vec<GatewayRecord>,
 }
 
+/// Where logs begin whose beginning was given up, as a storage node notes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStarts {
+    pub log_starts: Vec<(TopicPartition, Offset)>,
+}
+
 fn first_generation() -> Generation {
     Generation(1)
 }

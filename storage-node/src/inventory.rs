@@ -48,9 +48,13 @@ pub async fn take(node: &Arc<Node>, request: InventoryRequest) -> Result<Invento
             }
         }
     }
-    // All that are known, once: also those that have nothing here.
-    let topics = if request.after.is_none() { node.topics.all() } else { Vec::new() };
-    let topics = topics.iter().filter_map(|topic| serde_json::to_string(topic).ok()).collect();
+    // All that are known, once: also those that have nothing here. Where logs begin stands among them, so that who does not know
+    // of that passes over it.
+    let mut topics = Vec::new();
+    if request.after.is_none() {
+        topics.extend(node.topics.all().iter().filter_map(|topic| serde_json::to_string(topic).ok()));
+        topics.extend(serde_json::to_string(&node.topics.log_starts()).ok());
+    }
     let (name, az, cluster) = (node.name.clone(), node.az.clone(), node.cluster());
     let generation = node.generation();
     let placement_heard_ms = node.placement_heard_ms();

@@ -292,7 +292,7 @@ impl StorageNode {
             cluster,
             fenced: Mutex::new(generation),
             generation: AtomicU32::new(generation.0),
-            topics: TopicCache::open(&data.join("topics.json")),
+            topics: TopicCache::open(&data),
             heard_ms: AtomicU64::new(0),
             owners: Owners::default(),
             journal,

@@ -27,7 +27,8 @@ pub struct Inventory {
     /// How long ago a placement took its heartbeat, in ms; `u64::MAX` if none ever did.
     pub placement_heard_ms: u64,
     pub partitions: Vec<HeldPartition>,
-    /// On the first page: records of all topics that the node was told of, as JSON. Names are in no segment.
+    /// On the first page: records of all topics that the node was told of, as JSON, and where logs begin (`service::api`'s
+    /// `LogStarts`). Neither is in a segment.
     pub topics: Vec<String>,
     /// Partitions follow this page.
     pub has_more: bool,
