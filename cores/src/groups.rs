@@ -49,6 +49,10 @@ pub enum Effect {
         token: Token,
         reply: GroupReply,
     },
+    /// Nobody needs what was written before this write any more: a snapshot begins with it.
+    Forget {
+        before: u64,
+    },
     /// Give [`Input::Tick`] at this monotonic time.
     Wake {
         at_ms: u64,
@@ -92,6 +96,8 @@ pub struct Coordinator {
     unfolded: usize,
     writes: u64,
     written: u64,
+    /// Writes that are snapshots, on their way.
+    snapshots: VecDeque<u64>,
     /// Answers with the write that they wait for.
     answers: VecDeque<(u64, Token, GroupReply)>,
     settings: Settings,
@@ -109,6 +115,7 @@ impl Coordinator {
             unfolded,
             writes: 0,
             written: 0,
+            snapshots: VecDeque::new(),
             answers: VecDeque::new(),
             settings,
             rules,
@@ -225,15 +232,24 @@ impl Coordinator {
             if self.unfolded >= self.settings.snapshot_records {
                 self.unfolded = 0;
                 self.writes += 1;
+                self.snapshots.push_back(self.writes);
                 effects.push(Effect::Write { write: self.writes, records: self.snapshot() });
             }
         }
+        self.forget(effects);
         self.answers.extend(out.answers.into_iter().map(|(token, reply)| (self.writes, token, reply)));
         let waits = self.rules.holds(Rule::AnswersWaitForTheLog);
         while self.answers.front().is_some_and(|(write, ..)| *write <= self.written || !waits) {
             let Some((_, token, reply)) = self.answers.pop_front() else { break };
             effects.push(Effect::Answer { token, reply });
         }
+    }
+
+    /// Once a snapshot is whole in the log, what stands before it is not needed.
+    fn forget(&mut self, effects: &mut Vec<Effect>) {
+        let waits = self.rules.holds(Rule::SnapshotIsWholeFirst);
+        let whole = self.snapshots.iter().take_while(|write| **write <= self.written || !waits).count();
+        effects.extend(self.snapshots.drain(..whole).last().map(|before| Effect::Forget { before }));
     }
 
     fn wake(&self, effects: &mut Vec<Effect>) {

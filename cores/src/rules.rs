@@ -124,6 +124,8 @@ rules! {
     OffsetsAreReadBehindAWrite,
     /// A new coordinator goes on with the members of the log.
     MembersSurviveFailover,
+    /// What stands before a snapshot is given up once all of the snapshot is in the log (invariant 33).
+    SnapshotIsWholeFirst,
 }
 
 /// Which rules hold.

@@ -35,10 +35,8 @@ pub async fn read(node: &Arc<Node>, partition: TopicPartition, nonce: Nonce) -> 
         }
     }
     let mut log = Log::default();
-    for records in newest_first.into_iter().rev() {
-        log.begin_segment();
-        records.into_iter().for_each(|record| log.apply(record));
-    }
+    // A snapshot may begin in one segment and end in the next: its end was carried.
+    newest_first.into_iter().rev().flatten().for_each(|record| log.apply(record));
     Ok(log)
 }
 

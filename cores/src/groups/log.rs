@@ -42,11 +42,6 @@ impl Log {
         }
     }
 
-    /// Another leadership begins: its coordinator does not go on with a snapshot of the one before.
-    pub fn begin_segment(&mut self) {
-        self.snapshot = None;
-    }
-
     pub(super) fn finish(mut self, now: Now, rules: Rules) -> (BTreeMap<String, Group>, usize) {
         self.snapshot = None;
         for group in self.groups.values_mut() {

@@ -22,14 +22,26 @@ struct Bench {
     next: Token,
     is_held: bool,
     held: u64,
+    /// Where each write is in the log, and from where on the log is needed.
+    places: BTreeMap<u64, usize>,
+    needed: usize,
 }
 
 impl Bench {
     fn new(settings: Settings) -> Self {
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let (coordinator, effects) = Coordinator::load(now, Log::default(), settings, Rules::ALL);
-        let mut bench =
-            Self { coordinator, now, log: Vec::new(), answers: BTreeMap::new(), next: 1, is_held: false, held: 0 };
+        let mut bench = Self {
+            coordinator,
+            now,
+            log: Vec::new(),
+            answers: BTreeMap::new(),
+            next: 1,
+            is_held: false,
+            held: 0,
+            places: BTreeMap::new(),
+            needed: 0,
+        };
         bench.carry_out(effects);
         bench
     }
@@ -45,9 +57,11 @@ impl Bench {
             for effect in std::mem::take(&mut effects) {
                 match effect {
                     Effect::Write { write, records } => {
+                        self.places.insert(write, self.log.len());
                         self.log.extend(records);
                         last = Some(write);
                     }
+                    Effect::Forget { before } => self.needed = self.places[&before],
                     Effect::Answer { token, reply } => drop(self.answers.insert(token, reply)),
                     Effect::Wake { .. } => {}
                 }
@@ -397,6 +411,7 @@ fn a_snapshot_stands_for_all_before_it_and_a_torn_one_for_nothing() {
     let begins = bench.log.iter().position(|record| *record == GroupRecord::SnapshotBegins {}).expect("a snapshot");
     let ends = bench.log.iter().position(|record| *record == GroupRecord::SnapshotEnds {}).expect("its end");
     let (whole, offset) = (bench.log.clone(), bench.offset());
+    assert_eq!(bench.needed, begins, "what stands before it may go");
     bench.log.drain(..begins);
     bench.fail_over();
     assert_eq!((bench.offset(), bench.described().members.len()), (offset, 1));

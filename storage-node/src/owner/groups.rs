@@ -14,7 +14,8 @@ use cores::partition::{Input as PartitionInput, Token};
 use types::limits::{
     BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, GROUP_QUEUE_RECORDS_MAX, OFFSETS_SNAPSHOT_RECORDS, UNPACKED_BYTES_MAX,
 };
-use types::{ErrorCode, Nonce, PrincipalId, Protocol};
+use service::api::TrimPartition;
+use types::{ErrorCode, Nonce, Offset, PrincipalId, Protocol};
 use wire::compression::Codec;
 use wire::frame::{AppendHead, AppendRequest, Appended, Frame, Refusal};
 use wire::groups::{GroupQuestion, GroupRecord, GroupReply, GroupRequest};
@@ -37,6 +38,13 @@ const RETRY_MS: u64 = 200;
 
 type Queued = (GroupRecord, Option<u64>);
 
+/// A batch under way: the token of its append, the write that ends with it, and the snapshots that begin in it.
+struct UnderWay {
+    token: Token,
+    write: Option<u64>,
+    snapshots: Vec<u64>,
+}
+
 /// The coordinator of a log, for one leadership.
 pub(super) struct Groups {
     nonce: Nonce,
@@ -45,8 +53,12 @@ pub(super) struct Groups {
     is_loading: bool,
     askers: BTreeMap<Token, Asker>,
     next: Token,
-    /// Batches under way: the token of each append, and the write that ends with it.
-    writes: VecDeque<(Token, Option<u64>)>,
+    /// Batches under way.
+    writes: VecDeque<UnderWay>,
+    /// Snapshots, by their writes, that are in the queue.
+    queued_snapshots: VecDeque<u64>,
+    /// Where snapshots begin, by their writes, or a little before.
+    snapshots: BTreeMap<u64, Offset>,
     /// What is to be appended, each write's last record with its number.
     queue: VecDeque<Queued>,
     /// When the log is tried again that had no room, or could not be read.
@@ -144,6 +156,7 @@ impl Owner {
                         sender.send(&Frame::Told(Ok(Box::new(reply))), correlation);
                     }
                 }
+                Effect::Forget { before } => self.forget_groups(before),
                 Effect::Wake { at_ms } => {
                     if let Some(groups) = &mut self.groups {
                         groups.wake_ms = Some(at_ms);
@@ -153,9 +166,23 @@ impl Owner {
         }
     }
 
+    /// Moves the log start up to where a snapshot begins. If that does not come about the next one will.
+    fn forget_groups(&mut self, before: u64) {
+        let Some(groups) = &mut self.groups else { return };
+        groups.snapshots = groups.snapshots.split_off(&before);
+        let Some(before) = groups.snapshots.get(&before).copied() else { return };
+        let (node, partition) = (self.node.clone(), self.core.replica().partition());
+        tokio::spawn(async move {
+            if let Err(error) = node.placement.trim(partition, &TrimPartition { before }).await {
+                tracing::debug!(%partition, %error, "the beginning of a coordinator log was not given up");
+            }
+        });
+    }
+
     /// Takes records for the log that this node leads, behind those that are on their way.
     fn write_groups(&mut self, write: u64, records: Vec<GroupRecord>) {
         let Some(groups) = &mut self.groups else { return };
+        groups.queued_snapshots.extend(is_snapshot(&records).then_some(write));
         let last = records.len();
         let numbered = records.into_iter().enumerate();
         groups.queue.extend(numbered.map(|(number, record)| (record, (number + 1 == last).then_some(write))));
@@ -178,7 +205,7 @@ impl Owner {
                 return;
             }
             let Some(head) = head else { return self.end_groups(ErrorCode::NotCoordinator) };
-            let (batch, write) = match next_batch(&mut groups.queue, now().wall_ms) {
+            let (batch, write, begins) = match next_batch(&mut groups.queue, now().wall_ms) {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::error!(error, "records of a coordinator cannot be written");
@@ -187,7 +214,8 @@ impl Owner {
             };
             let token = self.next_token;
             self.next_token += 1;
-            groups.writes.push_back((token, write));
+            let snapshots = groups.queued_snapshots.drain(..begins).collect();
+            groups.writes.push_back(UnderWay { token, write, snapshots });
             let request = Box::new(AppendRequest { head, batch });
             self.step(PartitionInput::Append { token, request, no_room: None });
         }
@@ -211,12 +239,13 @@ impl Owner {
     /// True if the answer was to an append of the coordinator's.
     pub(super) fn groups_are_written(&mut self, token: Token, result: &Result<Appended, Refusal>) -> bool {
         let Some(groups) = &mut self.groups else { return false };
-        let Some(at) = groups.writes.iter().position(|(known, _)| *known == token) else { return false };
+        let Some(at) = groups.writes.iter().position(|under_way| under_way.token == token) else { return false };
         match result {
-            Ok(_) => {
+            Ok(appended) => {
                 assert_eq!(at, 0, "INVARIANT: appends of one leader are acknowledged in order");
                 // After what this answer came with: the log is stepped from there again.
-                let write = groups.writes.pop_front().and_then(|(_, write)| write);
+                let Some(UnderWay { write, snapshots, .. }) = groups.writes.pop_front() else { return true };
+                groups.snapshots.extend(snapshots.into_iter().map(|snapshot| (snapshot, appended.base_offset)));
                 self.handle.tell(Mail::GroupsWritten(groups.nonce, write));
             }
             Err(_) => self.end_groups(ErrorCode::NotCoordinator),
@@ -268,6 +297,8 @@ impl Groups {
             askers: BTreeMap::new(),
             next: 1,
             writes: VecDeque::new(),
+            queued_snapshots: VecDeque::new(),
+            snapshots: BTreeMap::new(),
             queue: VecDeque::new(),
             retry_ms: None,
             wake_ms: None,
@@ -275,9 +306,13 @@ impl Groups {
     }
 }
 
-/// The next records of the queue as one batch, and the last write that ends with it.
-fn next_batch(queue: &mut VecDeque<Queued>, timestamp: i64) -> Result<(Batch, Option<u64>), String> {
-    let (mut builder, mut bytes, mut write) = (BatchBuilder::new(), 0, None);
+fn is_snapshot(records: &[GroupRecord]) -> bool {
+    records.first() == Some(&GroupRecord::SnapshotBegins {})
+}
+
+/// The next records of the queue as one batch, the last write that ends with it, and how many snapshots begin in it.
+fn next_batch(queue: &mut VecDeque<Queued>, timestamp: i64) -> Result<(Batch, Option<u64>, usize), String> {
+    let (mut builder, mut bytes, mut write, mut begins) = (BatchBuilder::new(), 0, None, 0);
     while let Some((record, ends)) = queue.front() {
         let value: Bytes = encode(record);
         if bytes > 0 && bytes + value.len() > BATCH_BYTES {
@@ -285,6 +320,7 @@ fn next_batch(queue: &mut VecDeque<Queued>, timestamp: i64) -> Result<(Batch, Op
         }
         bytes += value.len();
         write = ends.or(write);
+        begins += usize::from(*record == GroupRecord::SnapshotBegins {});
         builder.push(NewRecord { key: None, value: Some(&value), timestamp, headers: &[] });
         queue.pop_front();
     }
@@ -292,7 +328,7 @@ fn next_batch(queue: &mut VecDeque<Queued>, timestamp: i64) -> Result<(Batch, Op
     if batch.len() > BATCH_BYTES_MAX {
         return Err(format!("a record of {} bytes", batch.len()));
     }
-    Ok((batch.squeezed(), write))
+    Ok((batch.squeezed(), write, begins))
 }
 
 /// What a coordinator wrote, from one of its log's batches.
@@ -325,7 +361,8 @@ mod tests {
             .collect();
         let (mut read, mut last) = (Vec::new(), 0);
         while !queue.is_empty() {
-            let (batch, write) = next_batch(&mut queue, 1).expect("a batch");
+            let (batch, write, begins) = next_batch(&mut queue, 1).expect("a batch");
+            assert_eq!(begins, 0);
             assert!(batch.len() < 2 * BATCH_BYTES);
             read.extend(records_of(&batch).expect("its records"));
             let ends = read.len() as u64 / 100 * 100;

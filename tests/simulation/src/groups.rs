@@ -57,6 +57,8 @@ struct Node {
     is_up: bool,
     /// Written, not yet on two disks.
     pending: Vec<(u64, Vec<GroupRecord>)>,
+    /// Where its writes are in the log.
+    places: BTreeMap<u64, usize>,
     free_ms: u64,
     wake_ms: Option<u64>,
     askers: BTreeMap<Token, (usize, u64)>,
@@ -127,7 +129,8 @@ struct World {
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     log: Vec<GroupRecord>,
-    borders: Vec<usize>,
+    /// What stands before is gone.
+    log_start: usize,
     nodes: Vec<Node>,
     clients: Vec<Client>,
     attempts: Vec<Attempt>,
@@ -197,7 +200,7 @@ impl World {
             events: BTreeMap::new(),
             count: 0,
             log: Vec::new(),
-            borders: Vec::new(),
+            log_start: 0,
             nodes: Vec::new(),
             clients: (0..=LONER).map(client).collect(),
             attempts: Vec::new(),
@@ -250,6 +253,7 @@ impl World {
                 if self.nodes[node].leads && self.nodes[node].pending.first().is_some_and(|(first, _)| *first == write)
                 {
                     let (_, records) = self.nodes[node].pending.remove(0);
+                    self.nodes[node].places.insert(write, self.log.len());
                     self.log.extend(records);
                     self.step(node, Input::Written { write });
                 }
@@ -310,6 +314,11 @@ impl World {
                 self.at(at_ms.saturating_sub(self.now_ms), Event::Tick { node });
             }
             Effect::Wake { .. } => {}
+            Effect::Forget { before } => {
+                // One that is not in the log yet would be next.
+                let at = self.nodes[node].places.get(&before).copied().unwrap_or(self.log.len());
+                self.log_start = self.log_start.max(at);
+            }
         }
     }
 
@@ -330,14 +339,7 @@ impl World {
 
     fn elected(&mut self) {
         let mut log = Log::default();
-        for (at, record) in self.log.iter().enumerate() {
-            if self.borders.contains(&at) {
-                log.begin_segment();
-            }
-            log.apply(record.clone());
-        }
-        self.borders.push(self.log.len());
-        log.begin_segment();
+        self.log.iter().skip(self.log_start).for_each(|record| log.apply(record.clone()));
         let settings = Settings { initial_delay_ms: 0, snapshot_records: 60 };
         let (coordinator, effects) = Coordinator::load(self.now(), log, settings, self.profile.rules);
         self.nodes.push(Node {
@@ -345,6 +347,7 @@ impl World {
             leads: true,
             is_up: true,
             pending: Vec::new(),
+            places: BTreeMap::new(),
             free_ms: self.now_ms,
             wake_ms: None,
             askers: BTreeMap::new(),

@@ -41,6 +41,7 @@ fn scenario_of(rule: Rule) -> Scenario {
         | Rule::SharesAreLogged
         | Rule::SharesEndWithTheirGeneration
         | Rule::OffsetsAreReadBehindAWrite
+        | Rule::SnapshotIsWholeFirst
         | Rule::MembersSurviveFailover => Scenario::Groups,
         _ => Scenario::Mixed,
     }
