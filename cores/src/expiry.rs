@@ -14,6 +14,8 @@ use types::{Nonce, Offset, PartitionRecord, SegmentRecord};
 /// A segment takes appends for no longer than this share of `retention.ms`, and grows to this share of `retention.bytes`, so
 /// that little more than what is asked for is kept.
 const SHARE: i64 = 8;
+/// And for no less than this share, lest records list thousands of segments.
+const SHARE_LEAST: i64 = 64;
 /// However small the configs are: a partition is not sealed more often than this, in ms, or for fewer bytes.
 const OPEN_MS_MIN: i64 = 10_000;
 const OPEN_BYTES_MIN: u64 = 1024 * 1024;
@@ -54,15 +56,18 @@ impl Policy {
     /// Of what Weir trims by itself: nothing ages.
     pub const OWN: Self = Self { age_ms: None, bytes: None, segment_ms: i64::MAX, segment_bytes: 16 * OPEN_BYTES_MIN };
 
-    /// How long a segment takes appends, in ms.
-    fn open_ms(&self) -> Option<i64> {
-        Some(self.segment_ms.min(self.age_ms? / SHARE).max(OPEN_MS_MIN))
+    /// How long a segment takes appends, in ms. Those that were opened together are not all sealed together.
+    fn open_ms(&self, nonce: Nonce) -> Option<i64> {
+        let age_ms = self.age_ms?;
+        let most_ms = self.segment_ms.min(age_ms / SHARE).max(age_ms / SHARE_LEAST).max(OPEN_MS_MIN);
+        Some(most_ms + (nonce.0 % (most_ms as u128 / SHARE as u128)) as i64)
     }
 
     /// How large one becomes that takes appends.
     fn open_bytes(&self) -> u64 {
         let share = self.bytes.map_or(u64::MAX, |bytes| bytes / SHARE as u64);
-        self.segment_bytes.min(share).max(OPEN_BYTES_MIN)
+        let least = self.bytes.map_or(0, |bytes| bytes / SHARE_LEAST as u64);
+        self.segment_bytes.min(share).max(least).max(OPEN_BYTES_MIN)
     }
 }
 
@@ -106,7 +111,7 @@ impl Known {
     /// A sealed segment has a record of this time, or (`None`) none as new as `since_ms`.
     pub fn dated(&mut self, segment: &SegmentRecord, since_ms: i64, newer: Option<i64>) {
         match newer {
-            Some(at_ms) => drop(self.has.insert(segment.nonce, at_ms)),
+            Some(at_ms) => drop(self.has.insert(segment.nonce, at_ms.max(since_ms))),
             None => drop(self.older_than.insert(segment.nonce, since_ms)),
         }
     }
@@ -231,7 +236,7 @@ fn roll<'a>(record: &'a PartitionRecord, policy: Policy, known: &Known, now_ms: 
     let Some(segment) = record.open().filter(|_| record.chain.len() < CHAIN_MAX) else { return Step::Rest };
     let Some(opened_ms) = segment.changed_ms else { return Step::Rest };
     let open_ms = now_ms.saturating_sub(opened_ms);
-    let is_old = policy.open_ms().is_some_and(|most| open_ms >= most);
+    let is_old = policy.open_ms(segment.nonce).is_some_and(|most| open_ms >= most);
     // Something of it could go now or soon: all that was given up by hand, or by size.
     let is_size_asked = policy.bytes.is_some() || record.log_start > segment.base;
     if open_ms < OPEN_MS_MIN || !(is_old || is_size_asked) {
@@ -375,7 +380,7 @@ mod tests {
         let hour = policy(&[("retention.ms", "3600000")]);
         assert_eq!(done(&open(8), hour, &[], &[1], now_ms), Step::Roll(Nonce(0)));
         assert_eq!(done(&open(7), hour, &[], &[1], now_ms), Step::Rest);
-        let quick = policy(&[("segment.ms", "1")]);
+        let quick = policy(&[("retention.ms", "3600000"), ("segment.ms", "1")]);
         assert_eq!(done(&open(1), quick, &[], &[1], now_ms), Step::Roll(Nonce(0)));
         assert_eq!(done(&open(0), quick, &[], &[1], now_ms), Step::Rest, "not that often");
         let sized = policy(&[("retention.ms", "-1"), ("retention.bytes", "80000000"), ("segment.bytes", "20000000")]);
@@ -395,7 +400,7 @@ mod tests {
 
     #[test]
     fn what_nobody_says_anything_of_does_not_hold_back_the_rest() {
-        let policy = policy(&[("retention.ms", "3600000"), ("retention.bytes", "1"), ("segment.ms", "1")]);
+        let policy = policy(&[("retention.ms", "3600000"), ("retention.bytes", "1")]);
         let now_ms = 100 * HOUR_MS;
         let there = record(&[Some(1), Some(1), Some(1)], Some(1));
         let mut known = Known::default();

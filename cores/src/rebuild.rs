@@ -161,7 +161,9 @@ impl Seen {
         if both.contains(&pair[0]) && both[0] != pair[0] { [both[1], both[0]] } else { both }
     }
 
-    fn record(&self, end: Option<Offset>, disks: &[Disk]) -> SegmentRecord {
+    fn record(&self, end: Option<Offset>, disks: &[Disk], known: Option<&PartitionRecord>) -> SegmentRecord {
+        let mut chain = known.into_iter().flat_map(|known| &known.chain);
+        let was = chain.find(|segment| segment.nonce == self.id.nonce && segment.end == end);
         SegmentRecord {
             generation: self.id.generation,
             epoch: self.id.epoch,
@@ -169,7 +171,7 @@ impl Seen {
             base: self.base,
             end,
             replicas: self.replicas(end, disks),
-            changed_ms: None,
+            changed_ms: was.and_then(|was| was.changed_ms),
         }
     }
 }
@@ -282,7 +284,7 @@ pub fn rebuild(
         generation,
         epoch,
         log_start,
-        chain: chain.into_iter().map(|(seen, end)| seen.record(end, disks)).collect(),
+        chain: chain.into_iter().map(|(seen, end)| seen.record(end, disks, known)).collect(),
         version,
         gaps,
     };

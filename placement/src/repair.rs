@@ -80,7 +80,7 @@ impl Repairs {
 
     /// Whether one of this partition is under way, and whether there is room for another. One at a time: each changes the
     /// record, and a copy is for the record that it was begun with.
-    fn is_running(&self, partition: TopicPartition) -> (bool, bool) {
+    pub(crate) fn is_running(&self, partition: TopicPartition) -> (bool, bool) {
         let running = self.running.lock().expect("no panic holds this lock");
         (running.values().any(|running| running.partition == partition), running.len() >= REPAIRS_MAX)
     }

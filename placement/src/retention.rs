@@ -1,7 +1,7 @@
 //! The shell of `cores::retention` and `cores::expiry`: moves log starts by compare-and-swap, asks members how old and how
 //! large segments are, and has segments sealed that have been open for long enough.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use cores::Rules;
 use cores::expiry::{Known, Policy, Step, lacks_times, next, stamp};
 use cores::repair::{Health, View};
 use service::api::ApiError;
+use service::clock;
 use service::drain::Drain;
 use types::limits::INTERNAL_PREFIX;
 use types::{Offset, PartitionRecord, SegmentRecord, TopicId, TopicPartition, TopicRecord};
@@ -28,6 +29,7 @@ const CHANGES_MAX: usize = 500;
 /// Questions about one partition in one look.
 const PARTITION_QUESTIONS_MAX: usize = 200;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const ROLL_REST_MS: u64 = 20_000;
 
 /// Makes everything below `before` unreadable; the record as it is then. An offset that is not above the log start changes
 /// nothing.
@@ -48,7 +50,7 @@ pub(crate) async fn trim(
 
 /// Lets go of what is too old or too much, until the drain begins; of several placement processes one does.
 pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
-    let mut known = Known::default();
+    let mut seen = Seen::default();
     let mut last = None;
     let mut was_resting = false;
     loop {
@@ -69,7 +71,7 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
             };
             placement.events.note(text.to_owned());
         }
-        match look(&placement, &mut known, last).await {
+        match look(&placement, &mut seen, last).await {
             Ok(ended) => last = ended,
             Err(error) => tracing::debug!(%error, "retention cannot look around"),
         }
@@ -77,17 +79,19 @@ pub(crate) async fn run(placement: Arc<Placement>, mut drain: Drain) {
 }
 
 /// Goes through the partitions behind `last`; the last one that was looked at, if it did not come to the end.
-pub(crate) async fn look(
+async fn look(
     placement: &Arc<Placement>,
-    known: &mut Known,
+    seen: &mut Seen,
     last: Option<TopicPartition>,
 ) -> Result<Option<TopicPartition>, StoreError> {
     let policies = policies(placement).await?;
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
     let listed: BTreeSet<_> = partitions.values().flat_map(|record| &record.chain).map(|segment| segment.nonce).collect();
+    let Seen { known, resting } = seen;
     known.retain(&listed);
-    let mut look = Look { placement, known, view, began: Instant::now(), questions: 0, changes: 0 };
+    resting.retain(|_, until| *until > clock::monotonic_ms());
+    let mut look = Look { placement, known, resting, view, began: Instant::now(), questions: 0, changes: 0 };
     for (id, record) in partitions.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)) {
         let Some(policy) = policies.get(&record.topic) else { continue };
         if let Err(error) = look.partition(record, *policy).await {
@@ -110,9 +114,18 @@ async fn policies(placement: &Placement) -> Result<HashMap<TopicId, Policy>, Sto
     topics.map(|topic| topic.map(|topic| (topic.id, policy(&topic)))).collect()
 }
 
+/// What is known from one look to the next.
+#[derive(Debug, Default)]
+struct Seen {
+    known: Known,
+    /// Partitions whose segment could not be sealed rest until then.
+    resting: BTreeMap<TopicPartition, u64>,
+}
+
 struct Look<'a> {
     placement: &'a Arc<Placement>,
     known: &'a mut Known,
+    resting: &'a mut BTreeMap<TopicPartition, u64>,
     view: View,
     began: Instant,
     questions: usize,
@@ -128,11 +141,18 @@ impl Look<'_> {
     async fn partition(&mut self, record: &PartitionRecord, policy: Policy) -> Result<(), ApiError> {
         let placement = self.placement;
         let Some(agreed) = placement.members.agreed() else { return Ok(()) };
+        // A copy is made for the record as it is: a change would have it made again.
+        if placement.repairs.is_running(record.id()).0 {
+            return Ok(());
+        }
         if lacks_times(record, agreed.latest_ms) {
             self.changes += 1;
             return self.stamp(record.id(), agreed.latest_ms).await;
         }
         for _ in 0..PARTITION_QUESTIONS_MAX {
+            if self.is_over() {
+                return Ok(());
+            }
             match next(record, policy, self.known, agreed.earliest_ms) {
                 Step::Rest => return Ok(()),
                 Step::IsAnyAsNewAs(segment, since_ms) => match self.ask(record, segment, Some(since_ms)).await {
@@ -153,9 +173,13 @@ impl Look<'_> {
                     let is_well = |segment: &SegmentRecord| {
                         segment.replicas.iter().all(|replica| self.view.health(nonce, *replica) == Health::Intact)
                     };
-                    if record.open().is_some_and(is_well) && self.are_reached(record) {
+                    let is_resting = self.resting.contains_key(&record.id());
+                    if !is_resting && record.open().is_some_and(is_well) && self.are_reached(record) {
                         self.changes += 1;
-                        failover::roll(placement, record.id(), nonce).await?;
+                        if let Err(error) = failover::roll(placement, record.id(), nonce).await {
+                            self.resting.insert(record.id(), clock::monotonic_ms() + ROLL_REST_MS);
+                            return Err(error);
+                        }
                     }
                     return Ok(());
                 }
@@ -225,7 +249,11 @@ impl Look<'_> {
             let Some(address) = address.filter(|address| !pool.is_lost(address)) else { continue };
             self.questions += 1;
             let answer = failover::ask(pool, Some(address), &Frame::Fetch(request), ANSWER_TIMEOUT).await;
-            if let Some(Frame::Fetched(Ok(reply))) = answer {
+            // One that has not heard of the seal yet may not show all that is below it, or have more.
+            let knows = |reply: &FetchReply| segment.end.is_none_or(|end| reply.visible >= end);
+            if let Some(Frame::Fetched(Ok(reply))) = answer
+                && knows(&reply)
+            {
                 return Some(reply);
             }
         }

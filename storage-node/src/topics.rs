@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use service::api::{LogStarts, MapChanges};
 use types::{Offset, TopicId, TopicPartition, TopicRecord};
 
 use crate::node::write_durably;
 
-/// How often it is written, at most: what is younger is lost with placement's store.
+/// How often each is written, at most: what is younger is lost with placement's store. Log starts move all the time.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+const WRITE_STARTS_EVERY: Duration = Duration::from_secs(30);
 const TOPICS: &str = "topics.json";
 const LOG_STARTS: &str = "log-starts.json";
 
@@ -21,8 +23,26 @@ struct State {
     topics: BTreeMap<TopicId, TopicRecord>,
     /// Of partitions whose beginning was given up.
     log_starts: BTreeMap<TopicPartition, Offset>,
+    are_topics_due: Due,
+    are_starts_due: Due,
+}
+
+/// Whether something is to be written, and when it was written last.
+#[derive(Debug, Default)]
+struct Due {
     is_dirty: bool,
     written: Option<Instant>,
+}
+
+impl Due {
+    /// It is written now, unless that was done just now.
+    fn take(&mut self, every: Duration) -> bool {
+        let is_due = self.is_dirty && self.written.is_none_or(|at| at.elapsed() >= every);
+        if is_due {
+            *self = Self { is_dirty: false, written: Some(Instant::now()) };
+        }
+        is_due
+    }
 }
 
 /// See the module's text.
@@ -40,7 +60,7 @@ impl TopicCache {
         let starts: LogStarts = serde_json::from_slice(&text(LOG_STARTS)).unwrap_or_default();
         let topics = topics.into_iter().map(|topic| (topic.id, topic)).collect();
         let log_starts = starts.log_starts.into_iter().collect();
-        let state = State { topics, log_starts, is_dirty: false, written: None };
+        let state = State { topics, log_starts, are_topics_due: Due::default(), are_starts_due: Due::default() };
         Self { dir: dir.to_owned(), state: Mutex::new(state) }
     }
 
@@ -66,32 +86,38 @@ impl TopicCache {
                 None => {
                     state.topics.remove(id);
                     state.log_starts.retain(|partition, _| partition.topic != *id);
+                    state.are_starts_due.is_dirty = true;
                 }
             }
         }
-        state.is_dirty |= changes.is_whole || !changes.topics.is_empty();
+        state.are_topics_due.is_dirty |= changes.is_whole || !changes.topics.is_empty();
+        state.are_starts_due.is_dirty |= changes.is_whole;
         for record in changes.partitions.iter().filter(|record| record.log_start > 0) {
-            state.is_dirty |= state.log_starts.insert(record.id(), record.log_start) != Some(record.log_start);
+            let known = state.log_starts.insert(record.id(), record.log_start);
+            state.are_starts_due.is_dirty |= known != Some(record.log_start);
         }
     }
 
     /// Writes what changed, unless that was done just now. Called now and then.
     pub fn write(&self) {
         let mut state = self.state.lock().expect("no panic holds this lock");
-        if !state.is_dirty || state.written.is_some_and(|at| at.elapsed() < WRITE_EVERY) {
-            return;
-        }
-        (state.is_dirty, state.written) = (false, Some(Instant::now()));
+        let (topics, starts) = (state.are_topics_due.take(WRITE_EVERY), state.are_starts_due.take(WRITE_STARTS_EVERY));
         drop(state);
-        let write = |name: &str, text: Result<String, _>| {
-            write_durably(&self.dir.join(name), &text.expect("records are plain data"))
-        };
-        let written = write(TOPICS, serde_json::to_string(&self.all()))
-            .and_then(|()| write(LOG_STARTS, serde_json::to_string(&self.log_starts())));
-        if let Err(error) = written {
-            tracing::warn!(%error, "the names of topics, or where logs begin, could not be noted");
-            self.state.lock().expect("no panic holds this lock").is_dirty = true;
+        if topics && !self.note(TOPICS, &self.all()) {
+            self.state.lock().expect("no panic holds this lock").are_topics_due.is_dirty = true;
         }
+        if starts && !self.note(LOG_STARTS, &self.log_starts()) {
+            self.state.lock().expect("no panic holds this lock").are_starts_due.is_dirty = true;
+        }
+    }
+
+    fn note(&self, name: &str, what: &impl Serialize) -> bool {
+        let text = serde_json::to_string(what).expect("records are plain data");
+        let written = write_durably(&self.dir.join(name), &text);
+        if let Err(error) = &written {
+            tracing::warn!(%error, name, "what placement described could not be noted");
+        }
+        written.is_ok()
     }
 }
 
