@@ -137,7 +137,8 @@ impl Members {
         let (now_ms, wall_ms) = (clock::monotonic_ms(), clock::wall_ms());
         let nodes = self.nodes.lock().expect("no panic holds this lock");
         let lately = nodes.values().filter(|news| now_ms.saturating_sub(news.heard_ms) < HEARTBEAT_TIMEOUT_MS);
-        let theirs = |news: &NodeNews| Some(news.wall_ms?.saturating_add_unsigned(now_ms.saturating_sub(news.heard_ms)));
+        let theirs =
+            |news: &NodeNews| Some(news.wall_ms?.saturating_add_unsigned(now_ms.saturating_sub(news.heard_ms)));
         Agreed::of(wall_ms, &lately.filter_map(theirs).collect::<Vec<_>>())
     }
 

@@ -424,7 +424,10 @@ fn topics_of(
     for record in partitions.values() {
         topics.entry(record.topic).or_insert_with(|| {
             restored.unnamed += 1;
-            progress(&format!("nobody knows the name of topic {0}: it is called `recovered-{0}`, with retention.ms=-1", record.topic));
+            progress(&format!(
+                "nobody knows the name of topic {0}: it is called `recovered-{0}`, with retention.ms=-1",
+                record.topic
+            ));
             TopicRecord {
                 account: record.account,
                 cluster: record.cluster,

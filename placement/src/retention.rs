@@ -87,7 +87,8 @@ async fn look(
     let policies = policies(placement).await?;
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
-    let listed: BTreeSet<_> = partitions.values().flat_map(|record| &record.chain).map(|segment| segment.nonce).collect();
+    let listed: BTreeSet<_> =
+        partitions.values().flat_map(|record| &record.chain).map(|segment| segment.nonce).collect();
     let Seen { known, resting } = seen;
     known.retain(&listed);
     resting.retain(|_, until| *until > clock::monotonic_ms());
@@ -191,7 +192,8 @@ impl Look<'_> {
     /// There is a connection to both members of the open segment: sealing it takes both their answers at once.
     fn are_reached(&self, record: &PartitionRecord) -> bool {
         let pool = self.placement.failovers.pool();
-        let is_reached = |node: types::NodeId| self.view.nodes.get(&node).is_some_and(|n| pool.is_connected(&n.address));
+        let is_reached =
+            |node: types::NodeId| self.view.nodes.get(&node).is_some_and(|n| pool.is_connected(&n.address));
         record.open().is_some_and(|open| open.replicas.iter().all(|replica| is_reached(replica.node)))
     }
 

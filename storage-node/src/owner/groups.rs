@@ -11,10 +11,10 @@ use bytes::Bytes;
 use cores::Rules;
 use cores::groups::{Coordinator, Effect, Input, Log, Settings};
 use cores::partition::{Input as PartitionInput, Token};
+use service::api::TrimPartition;
 use types::limits::{
     BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, GROUP_QUEUE_RECORDS_MAX, OFFSETS_SNAPSHOT_RECORDS, UNPACKED_BYTES_MAX,
 };
-use service::api::TrimPartition;
 use types::{ErrorCode, Nonce, Offset, PrincipalId, Protocol};
 use wire::compression::Codec;
 use wire::frame::{AppendHead, AppendRequest, Appended, Frame, Refusal};
