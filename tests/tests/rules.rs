@@ -401,13 +401,13 @@ fn what_is_too_old_or_too_much_goes_and_nothing_else() {
         }
         assert!(began.elapsed() < Duration::from_secs(90), "{:?} {:?}", bounds("aged"), bounds("large"));
     }
-    let (start, end) = bounds("aged");
+    let (aged_start, end) = bounds("aged");
     assert_eq!(end, written.len() as i64);
-    let newest = written[start as usize - 1].elapsed();
+    let newest = written[aged_start as usize - 1].elapsed();
     assert!(newest >= Duration::from_secs(20), "what was written {newest:?} ago is not too old");
     let (start, end) = bounds("large");
     assert!((end - start) * 256 * 1024 >= 2 * 1024 * 1024, "as much stays as was asked for");
     assert_eq!((bounds("kept").0, bounds("compacted").0), (0, 0));
     let url = |offset: i64| format!("{}/v1/topics/aged/partitions/0/records?offset={offset}", cluster.http);
-    assert_eq!((curl(&[&url(start - 1)]).0, curl(&[&url(start)]).0), (416, 200));
+    assert_eq!((curl(&[&url(aged_start - 1)]).0, curl(&[&url(aged_start)]).0), (416, 200));
 }
