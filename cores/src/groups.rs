@@ -23,6 +23,7 @@ use wire::groups::{GroupRecord, GroupReply, GroupRequest};
 use crate::partition::{Now, Token};
 use crate::{Rule, Rules};
 use group::Group;
+use log::{Loaded, entries};
 
 pub use log::Log;
 
@@ -64,8 +65,8 @@ pub enum Effect {
 pub struct Settings {
     /// How long a new group waits for more members before its first assignment, in ms.
     pub initial_delay_ms: u64,
-    /// Records after which a snapshot stands for what came before.
-    pub snapshot_records: usize,
+    /// Offsets and members that were told, after which a snapshot stands for what came before; more if that tells more.
+    pub snapshot_entries: usize,
 }
 
 /// What one step decided.
@@ -92,8 +93,10 @@ pub struct Coordinator {
     /// When each group next does something by itself; never later than that.
     timers: BTreeSet<(u64, String)>,
     expire_ms: u64,
-    /// Records since the last snapshot.
+    /// What records told since the last snapshot began.
     unfolded: usize,
+    /// What it told.
+    folded: usize,
     writes: u64,
     written: u64,
     /// Writes that are snapshots, on their way.
@@ -107,12 +110,13 @@ pub struct Coordinator {
 impl Coordinator {
     /// From all that the log holds. Every member has a full session timeout from now on.
     pub fn load(now: Now, log: Log, settings: Settings, rules: Rules) -> (Self, Vec<Effect>) {
-        let (groups, unfolded) = log.finish(now, rules);
+        let Loaded { groups, unfolded, folded } = log.finish(now, rules);
         let mut this = Self {
             groups,
             timers: BTreeSet::new(),
             expire_ms: now.monotonic_ms + OFFSETS_EXPIRE_EVERY_MS,
             unfolded,
+            folded,
             writes: 0,
             written: 0,
             snapshots: VecDeque::new(),
@@ -226,14 +230,15 @@ impl Coordinator {
 
     fn carry_out(&mut self, out: Out, effects: &mut Vec<Effect>) {
         if !out.records.is_empty() {
-            self.unfolded += out.records.len();
+            self.unfolded += entries(&out.records);
             self.writes += 1;
             effects.push(Effect::Write { write: self.writes, records: out.records });
-            if self.unfolded >= self.settings.snapshot_records {
-                self.unfolded = 0;
+            if self.unfolded >= self.settings.snapshot_entries.max(self.folded) {
+                let records = self.snapshot();
+                (self.unfolded, self.folded) = (0, entries(&records));
                 self.writes += 1;
                 self.snapshots.push_back(self.writes);
-                effects.push(Effect::Write { write: self.writes, records: self.snapshot() });
+                effects.push(Effect::Write { write: self.writes, records });
             }
         }
         self.forget(effects);

@@ -302,6 +302,64 @@ fn what_a_group_committed_comes_back_as_it_was_and_a_group_is_listed_once() {
     assert_eq!(listed.filter(|group| group.group_id == "g").count(), 1);
 }
 
+/// The coordinator's log begins at its last snapshot, whatever was committed before; and the commits outlive it.
+#[test]
+fn a_coordinators_log_does_not_grow_for_ever() {
+    let scratch = Scratch::new("rules-log");
+    let (mut cluster, gateways) = cluster(scratch.path());
+    create(&cluster, &["t", "--partitions", "100"]);
+    let commit = |offset: i64| {
+        let partition = |index| OffsetCommitPartition { index, offset, ..OffsetCommitPartition::default() };
+        let topics = vec![OffsetCommitTopic { name: "t".into(), partitions: (0..100).map(partition).collect() }];
+        let request = OffsetCommitRequest { group_id: "g".into(), topics, ..OffsetCommitRequest::default() };
+        let response: OffsetCommitResponse = call(&gateways[0], ApiKey::OffsetCommit, 8, &request);
+        response.topics[0].partitions.iter().all(|partition| partition.error == 0)
+    };
+    let began = Instant::now();
+    while !commit(0) {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // A snapshot for every fifty thousand offsets.
+    assert!((1..=1_050).all(commit));
+    let placement = format!("http://{}", cluster.services[0].option("--listen"));
+    let backup = scratch.path().join("backup.json");
+    let start = || {
+        let mut command = Command::new(weir());
+        succeed(command.args(["placement", "backup", "--placement", &placement]).arg(&backup), b"");
+        let text = std::fs::read(&backup).expect("a backup");
+        std::fs::remove_file(&backup).expect("it is there");
+        let backup: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let records: Vec<_> = backup["entries"].as_array().expect("entries").iter().map(|entry| &entry[1]).collect();
+        let internal = records.iter().find(|value| value["name"] == "__weir_coordinator");
+        let topic = &internal.expect("the coordinator's topic")["id"];
+        let ours = records.iter().filter(|value| value["topic"] == *topic);
+        ours.filter_map(|value| value["log_start"].as_i64()).max().expect("partitions")
+    };
+    let began = Instant::now();
+    while start() < 1_000 {
+        assert!(began.elapsed() < Duration::from_secs(10), "it begins at {}", start());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    for node in [1, 2] {
+        cluster.services[node].kill();
+        cluster.services[node].start();
+    }
+    let topics = Some(vec![OffsetFetchTopic { name: "t".into(), partitions: (0..100).collect() }]);
+    let request = OffsetFetchRequest { group_id: "g".into(), topics, ..OffsetFetchRequest::default() };
+    let began = Instant::now();
+    loop {
+        let response: OffsetFetchResponse = call(&gateways[1], ApiKey::OffsetFetch, 7, &request);
+        if response.error == 0 && response.topics[0].partitions.iter().all(|found| found.error == 0) {
+            let found: Vec<i64> = response.topics[0].partitions.iter().map(|found| found.offset).collect();
+            assert_eq!(found, [1_050; 100]);
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn producers_are_described_as_their_leader_remembers_them() {
     let scratch = Scratch::new("rules-producers");

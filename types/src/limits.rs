@@ -151,8 +151,9 @@ pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
 pub const OFFSETS_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 /// How often that is looked for, in ms.
 pub const OFFSETS_EXPIRE_EVERY_MS: u64 = 60_000;
-/// Records of a coordinator log after which a snapshot of all groups stands for what came before.
-pub const OFFSETS_SNAPSHOT_RECORDS: usize = 10_000;
+/// Offsets and members that a coordinator log's records name, after which a snapshot of all groups stands for what came
+/// before; as many as the last snapshot named if that was more.
+pub const OFFSETS_SNAPSHOT_ENTRIES: usize = 50_000;
 /// Names of topics that begin so are Weir's own: clients neither see nor make such topics.
 pub const INTERNAL_PREFIX: &str = "__weir_";
 /// Coordinator logs of a cluster.

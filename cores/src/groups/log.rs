@@ -18,19 +18,46 @@ pub struct Log {
     groups: BTreeMap<String, Group>,
     /// What a snapshot under way has told.
     snapshot: Option<BTreeMap<String, Group>>,
-    records: usize,
+    /// What was told since the last whole snapshot, what of that came before the one under way, and what the whole one told.
+    unfolded: usize,
+    before: usize,
+    folded: usize,
+}
+
+/// What a whole log comes to.
+pub(super) struct Loaded {
+    pub groups: BTreeMap<String, Group>,
+    /// What records told since the last whole snapshot.
+    pub unfolded: usize,
+    /// What that told.
+    pub folded: usize,
+}
+
+/// How much records tell: a commit may name a thousand partitions.
+pub(super) fn entries(records: &[GroupRecord]) -> usize {
+    let of = |record: &GroupRecord| match record {
+        GroupRecord::Group { group } => 1 + group.members.len(),
+        GroupRecord::Offsets { offsets, .. } => offsets.len(),
+        GroupRecord::Forgotten { partitions, .. } => partitions.len(),
+        _ => 1,
+    };
+    records.iter().map(of).sum()
 }
 
 impl Log {
     pub fn apply(&mut self, record: GroupRecord) {
-        self.records += 1;
+        self.unfolded += entries(std::slice::from_ref(&record));
         match record {
-            GroupRecord::SnapshotBegins {} => self.snapshot = Some(BTreeMap::new()),
+            GroupRecord::SnapshotBegins {} => {
+                self.snapshot = Some(BTreeMap::new());
+                self.before = self.unfolded;
+            }
             GroupRecord::SnapshotEnds {} => {
                 // Only a whole one counts: what stood before it is not needed then.
                 if let Some(groups) = self.snapshot.take() {
                     self.groups = groups;
-                    self.records = 0;
+                    self.folded = self.unfolded - self.before;
+                    self.unfolded = 0;
                 }
             }
             // Each coordinator begins with one: what a snapshot that was not ended told is in the records before it.
@@ -42,7 +69,7 @@ impl Log {
         }
     }
 
-    pub(super) fn finish(mut self, now: Now, rules: Rules) -> (BTreeMap<String, Group>, usize) {
+    pub(super) fn finish(mut self, now: Now, rules: Rules) -> Loaded {
         self.snapshot = None;
         for group in self.groups.values_mut() {
             if rules.holds(Rule::MembersSurviveFailover) {
@@ -52,7 +79,7 @@ impl Log {
             }
             group.state = if group.members.is_empty() { State::Empty } else { State::Stable };
         }
-        (self.groups, self.records)
+        Loaded { groups: self.groups, unfolded: self.unfolded, folded: self.folded }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kafka's group protocol, step by step.
 
 use bytes::Bytes;
-use types::limits::{OFFSETS_RETENTION_MS, OFFSETS_SNAPSHOT_RECORDS};
+use types::limits::{OFFSETS_RETENTION_MS, OFFSETS_SNAPSHOT_ENTRIES};
 use types::{TopicId, TopicPartition};
 use wire::groups::{
     CommitOffsets, CommittedOffset, Described, ForgottenOffset, JoinGroup, Joined, MemberName, NamedBytes, SyncGroup,
@@ -9,7 +9,7 @@ use wire::groups::{
 
 use super::*;
 
-const NO_DELAY: Settings = Settings { initial_delay_ms: 0, snapshot_records: OFFSETS_SNAPSHOT_RECORDS };
+const NO_DELAY: Settings = Settings { initial_delay_ms: 0, snapshot_entries: OFFSETS_SNAPSHOT_ENTRIES };
 const PARTITION: TopicPartition = TopicPartition { topic: TopicId(1), partition: 0 };
 const SESSION_MS: u64 = 10_000;
 
@@ -405,7 +405,7 @@ fn nothing_is_told_before_it_is_on_two_disks_and_all_of_it_survives() {
 #[test]
 fn a_snapshot_stands_for_all_before_it_and_a_torn_one_for_nothing() {
     let (mut bench, first) = Bench::with_one(NO_DELAY);
-    for offset in 0..(OFFSETS_SNAPSHOT_RECORDS as i64 + 10) {
+    for offset in 0..(OFFSETS_SNAPSHOT_ENTRIES as i64 + 10) {
         bench.commit(&first.member, 1, offset);
     }
     let begins = bench.log.iter().position(|record| *record == GroupRecord::SnapshotBegins {}).expect("a snapshot");

@@ -13,7 +13,7 @@ use cores::groups::{Coordinator, Effect, Input, Log, Settings};
 use cores::partition::{Input as PartitionInput, Token};
 use service::api::TrimPartition;
 use types::limits::{
-    BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, GROUP_QUEUE_RECORDS_MAX, OFFSETS_SNAPSHOT_RECORDS, UNPACKED_BYTES_MAX,
+    BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, GROUP_QUEUE_RECORDS_MAX, OFFSETS_SNAPSHOT_ENTRIES, UNPACKED_BYTES_MAX,
 };
 use types::{ErrorCode, Nonce, Offset, PrincipalId, Protocol};
 use wire::compression::Codec;
@@ -27,7 +27,7 @@ use super::{Asker, Mail, Owner, now};
 use crate::coordinator_log;
 
 /// Groups of the clusters that are served without accounts of their own start at once.
-const SETTINGS: Settings = Settings { initial_delay_ms: 0, snapshot_records: OFFSETS_SNAPSHOT_RECORDS };
+const SETTINGS: Settings = Settings { initial_delay_ms: 0, snapshot_entries: OFFSETS_SNAPSHOT_ENTRIES };
 /// Bytes of one batch of records, about.
 const BATCH_BYTES: usize = BATCH_BYTES_DEFAULT / 4;
 

@@ -340,7 +340,7 @@ impl World {
     fn elected(&mut self) {
         let mut log = Log::default();
         self.log.iter().skip(self.log_start).for_each(|record| log.apply(record.clone()));
-        let settings = Settings { initial_delay_ms: 0, snapshot_records: 60 };
+        let settings = Settings { initial_delay_ms: 0, snapshot_entries: 60 };
         let (coordinator, effects) = Coordinator::load(self.now(), log, settings, self.profile.rules);
         self.nodes.push(Node {
             coordinator,
