@@ -79,6 +79,13 @@ pub(crate) async fn roll(placement: &Arc<Placement>, id: TopicPartition, nonce: 
     run_for(placement, id, Some(nonce), Goal::Open, Cause::Roll).await.map(|_| ())
 }
 
+impl Failovers {
+    /// Whether one of this partition is under way.
+    pub(crate) fn is_running(&self, partition: TopicPartition) -> bool {
+        self.running.lock().expect("no panic holds this lock").contains_key(&partition)
+    }
+}
+
 /// Why a segment is sealed: what is routine is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {

@@ -142,11 +142,14 @@ impl Look<'_> {
     async fn partition(&mut self, record: &PartitionRecord, policy: Policy) -> Result<(), ApiError> {
         let placement = self.placement;
         let Some(agreed) = placement.members.agreed() else { return Ok(()) };
-        // A copy is made for the record as it is: a change would have it made again.
-        if placement.repairs.is_running(record.id()).0 {
+        // A failover that has fenced its members must not lose its swap.
+        if placement.failovers.is_running(record.id()) {
             return Ok(());
         }
-        if lacks_times(record, agreed.latest_ms) {
+        // A copy is made for the record as it is. It is not asked for anew for a time or a new segment; but what may go goes:
+        // a repair may be waiting for that room, and one segment follows the other.
+        let is_repaired = placement.repairs.is_running(record.id()).0;
+        if !is_repaired && lacks_times(record, agreed.latest_ms) {
             self.changes += 1;
             return self.stamp(record.id(), agreed.latest_ms).await;
         }
@@ -170,6 +173,7 @@ impl Look<'_> {
                     self.changes += 1;
                     return self.expire(record.id()).await;
                 }
+                Step::Roll(_) if is_repaired => return Ok(()),
                 Step::Roll(nonce) => {
                     let is_well = |segment: &SegmentRecord| {
                         segment.replicas.iter().all(|replica| self.view.health(nonce, *replica) == Health::Intact)
@@ -251,8 +255,11 @@ impl Look<'_> {
             let Some(address) = address.filter(|address| !pool.is_lost(address)) else { continue };
             self.questions += 1;
             let answer = failover::ask(pool, Some(address), &Frame::Fetch(request), ANSWER_TIMEOUT).await;
-            // One that has not heard of the seal yet may not show all that is below it, or have more.
-            let knows = |reply: &FetchReply| segment.end.is_none_or(|end| reply.visible >= end);
+            // One that has not heard of the seal yet may not show all that is below it, or cannot say how large that is.
+            let knows = |reply: &FetchReply| {
+                let is_sized = since_ms.is_some() || reply.stored_bytes > 0;
+                segment.end.is_none_or(|end| reply.visible >= end && (is_sized || end == segment.base))
+            };
             if let Some(Frame::Fetched(Ok(reply))) = answer
                 && knows(&reply)
             {

@@ -76,7 +76,8 @@ async fn from_source(
 ) -> Result<Vec<GroupRecord>, String> {
     let client = node.pool.get(address).await.map_err(|error| error.to_string())?;
     let mut records = Vec::new();
-    let mut from = segment.base;
+    // The log start is where a whole snapshot begins: nothing before is needed.
+    let mut from = segment.base.max(record.log_start.min(segment.end.unwrap_or(record.log_start)));
     loop {
         if segment.end.is_some_and(|end| from >= end) {
             return Ok(records);

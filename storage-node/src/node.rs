@@ -342,6 +342,7 @@ impl StorageNode {
 
     /// Writes what is queued and ends the journal.
     pub fn close(&self) {
+        self.node.topics.close();
         self.node.journal.close();
     }
 }

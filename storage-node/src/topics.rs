@@ -12,9 +12,8 @@ use types::{Offset, TopicId, TopicPartition, TopicRecord};
 
 use crate::node::write_durably;
 
-/// How often each is written, at most: what is younger is lost with placement's store. Log starts move all the time.
+/// How often each is written, at most: what is younger is lost with placement's store if the node does not end well.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-const WRITE_STARTS_EVERY: Duration = Duration::from_secs(30);
 const TOPICS: &str = "topics.json";
 const LOG_STARTS: &str = "log-starts.json";
 
@@ -35,9 +34,10 @@ struct Due {
 }
 
 impl Due {
-    /// It is written now, unless that was done just now.
-    fn take(&mut self, every: Duration) -> bool {
-        let is_due = self.is_dirty && self.written.is_none_or(|at| at.elapsed() >= every);
+    /// It is written now, unless that was done just now (`None`: nevertheless).
+    fn take(&mut self, every: Option<Duration>) -> bool {
+        let is_fresh = |at: Instant| every.is_some_and(|every| at.elapsed() < every);
+        let is_due = self.is_dirty && !self.written.is_some_and(is_fresh);
         if is_due {
             *self = Self { is_dirty: false, written: Some(Instant::now()) };
         }
@@ -100,8 +100,17 @@ impl TopicCache {
 
     /// Writes what changed, unless that was done just now. Called now and then.
     pub fn write(&self) {
+        self.write_if(Some(WRITE_EVERY));
+    }
+
+    /// Writes what changed: the node ends.
+    pub fn close(&self) {
+        self.write_if(None);
+    }
+
+    fn write_if(&self, every: Option<Duration>) {
         let mut state = self.state.lock().expect("no panic holds this lock");
-        let (topics, starts) = (state.are_topics_due.take(WRITE_EVERY), state.are_starts_due.take(WRITE_STARTS_EVERY));
+        let (topics, starts) = (state.are_topics_due.take(every), state.are_starts_due.take(every));
         drop(state);
         if topics && !self.note(TOPICS, &self.all()) {
             self.state.lock().expect("no panic holds this lock").are_topics_due.is_dirty = true;

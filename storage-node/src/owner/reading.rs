@@ -68,12 +68,11 @@ impl Owner {
             );
         };
         if request.bytes_max == 0 {
-            // Only the watermark and the size were asked for.
-            return Ok(FetchReply {
-                visible,
-                stored_bytes: self.tail.stored_bytes(nonce),
-                batches: bytes::Bytes::new(),
-            });
+            // Only the watermark and the size were asked for. Above a seal that is not known here there may be more, which
+            // is not of the segment: how large that is nobody can say yet.
+            let is_final = request.sealed_end.is_none() || segment.sealed.is_some();
+            let stored_bytes = if is_final { self.tail.stored_bytes(nonce) } else { 0 };
+            return Ok(FetchReply { visible, stored_bytes, batches: bytes::Bytes::new() });
         }
         if segment.sealed.is_none() && request.offset > segment.end {
             // Above everything that was ever given an offset here. Between the watermark and that end the answer
