@@ -254,7 +254,7 @@ impl Coordinator {
     fn forget(&mut self, effects: &mut Vec<Effect>) {
         let waits = self.rules.holds(Rule::SnapshotIsWholeFirst);
         let whole = self.snapshots.iter().take_while(|write| **write <= self.written || !waits).count();
-        effects.extend(self.snapshots.drain(..whole).last().map(|before| Effect::Forget { before }));
+        effects.extend(self.snapshots.drain(..whole).next_back().map(|before| Effect::Forget { before }));
     }
 
     fn wake(&self, effects: &mut Vec<Effect>) {
