@@ -338,7 +338,14 @@ async fn a_deletion_that_overtakes_a_flush_takes_nothing_of_others_with_it() {
     while node.owners.contains(PARTITION) {
         wait("the deleted one's owner ends").await;
     }
-    let extents = node.catalogue.load().expect("loaded").extents;
+    // Deletions are written first: what the other brought follows.
+    let extents = loop {
+        let extents = node.catalogue.load().expect("loaded").extents;
+        if !extents.is_empty() {
+            break extents;
+        }
+        wait("what the other partition brought is in the catalogue").await;
+    };
     assert_eq!(extents.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), [Nonce(6)]);
     assert!(node.files.read(&extents[0].1).is_ok(), "its file is there");
 }
