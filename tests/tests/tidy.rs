@@ -36,13 +36,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway", &["service", "types", "wire"]),
     ("storage-node", &["cores", "service", "types", "wire"]),
     ("placement", &["cores", "service", "types", "wire"]),
-    ("weir", &["gateway", "placement", "service", "storage-node", "types", "wire"]),
+    ("policies", &[]),
+    ("weir", &["gateway", "placement", "policies", "service", "storage-node", "types", "wire"]),
     ("tests", &["types", "wire"]),
     ("simulation", &["cores", "types", "wire"]),
 ];
 
 /// Crates without I/O, clock, randomness or async runtime.
-const PURE: &[&str] = &["types", "wire", "cores"];
+const PURE: &[&str] = &["types", "wire", "cores", "policies"];
 
 #[test]
 fn dependencies_point_down() {

@@ -8,8 +8,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::output::Output;
 
 mod operate;
+mod policy;
 
 pub use operate::{NodeCommand, PartitionCommand};
+pub use policy::{PolicyCommand, SimulateOptions};
 
 /// Streaming as a service that anyone can run.
 #[derive(Debug, Parser)]
@@ -67,6 +69,9 @@ pub enum Command {
     /// Move partitions between storage nodes
     #[command(subcommand)]
     Partition(PartitionCommand),
+    /// Policies: check documents, decide calls offline
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Measure a running system
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -5,6 +5,7 @@ mod consume_group;
 pub mod group;
 pub mod metadata;
 pub mod operate;
+pub mod policy;
 pub mod produce;
 pub mod topic;
 

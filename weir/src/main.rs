@@ -86,6 +86,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Status { target } => commands::operate::status(target).await,
         Command::Node(command) => commands::operate::node(command).await,
         Command::Partition(command) => commands::operate::partition(command).await,
+        Command::Policy(command) => commands::policy::run(command),
         Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::run(&command),
         Command::Completion { shell } => {

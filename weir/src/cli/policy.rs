@@ -1,0 +1,78 @@
+//! `weir policy`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::output::Output;
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check policy documents: what is not valid, and what is valid and hardly meant
+    ///
+    /// Exits with 1 if a document is not valid, or has a warning and --strict is given.
+    #[command(
+        after_help = "Examples:\n  weir policy lint readers.json\n  weir policy lint --resource-policy cluster.json"
+    )]
+    Lint {
+        /// Documents of users and roles; `-` reads the standard input
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Documents of clusters, which name principals
+        #[arg(long, value_name = "FILE")]
+        resource_policy: Vec<PathBuf>,
+        /// A warning is a failure
+        #[arg(long)]
+        strict: bool,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Decide calls by policy documents, without a running system
+    ///
+    /// Each --action is decided on each --resource. Decisions have the names that AWS gives them: allowed, explicitDeny,
+    /// implicitDeny. With --cases many are decided, one case a line:
+    /// {"id", "identity": [policy, …], "resource_policy", "boundary", "session", "principal", "action", "resource",
+    /// "context": {key: value or [value, …]}}, and one answer a line comes out, in the same order.
+    #[command(after_help = "Examples:\n  \
+          weir policy simulate --policy readers.json --principal arn:aws:iam::123456789012:user/alice \\\n    \
+          --action kafka-cluster:ReadData --resource arn:aws:kafka:eu-west-1:123456789012:topic/c/UUID/orders\n  \
+          weir policy simulate --cases cases.jsonl > answers.jsonl")]
+    Simulate(Box<SimulateOptions>),
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateOptions {
+    /// A document of the user or role; again for several
+    #[arg(long, value_name = "FILE")]
+    pub policy: Vec<PathBuf>,
+    /// The document of the cluster
+    #[arg(long, value_name = "FILE")]
+    pub resource_policy: Option<PathBuf>,
+    /// What the user or role can have at most
+    #[arg(long, value_name = "FILE")]
+    pub boundary: Option<PathBuf>,
+    /// What the session can have at most
+    #[arg(long, value_name = "FILE")]
+    pub session: Option<PathBuf>,
+    /// Who calls; gives aws:PrincipalArn, aws:PrincipalAccount, aws:PrincipalType and aws:username too
+    #[arg(long, value_name = "ARN")]
+    pub principal: Option<String>,
+    /// What is asked, such as kafka-cluster:ReadData; again for several
+    #[arg(long, value_name = "ACTION", required_unless_present = "cases")]
+    pub action: Vec<String>,
+    /// Of what; again for several
+    #[arg(long, value_name = "ARN", required_unless_present = "cases")]
+    pub resource: Vec<String>,
+    /// A condition key with its value; again for several keys, or several values of one
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub context: Vec<String>,
+    /// Cases, one a line; `-` reads the standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "resource_policy", "boundary", "session", "principal",
+          "action", "resource", "context"])]
+    pub cases: Option<PathBuf>,
+    /// Say of each statement why it applied or did not
+    #[arg(long)]
+    pub explain: bool,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}

@@ -1,0 +1,297 @@
+//! `weir policy`: documents checked and calls decided offline.
+
+use std::io::{BufRead, BufReader, BufWriter, Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use policies::{Context, Document, DocumentKind, Explanation, Fit, Policies, Principal, Request, explain, lint};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{PolicyCommand, SimulateOptions};
+use crate::output::{Failure, Output, print};
+
+pub fn run(command: PolicyCommand) -> Result<(), Failure> {
+    match command {
+        PolicyCommand::Lint { files, resource_policy, strict, output } => {
+            let of = |files: Vec<_>, kind| files.into_iter().map(move |file| (file, kind));
+            let all: Vec<(std::path::PathBuf, DocumentKind)> =
+                of(files, DocumentKind::Identity).chain(of(resource_policy, DocumentKind::Resource)).collect();
+            lint_all(&all, strict, output)
+        }
+        PolicyCommand::Simulate(options) => match &options.cases {
+            Some(file) => simulate_cases(file),
+            None => simulate(&options),
+        },
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match file.to_str() {
+        Some("-") => std::io::stdin().read_to_string(&mut text).map(drop),
+        _ => std::fs::read_to_string(file).map(|read| text = read),
+    };
+    read.map_err(|error| Failure::failed(format!("`{}`: {error}", file.display())))?;
+    Ok(text)
+}
+
+fn document(file: &Path, kind: DocumentKind) -> Result<Document, Failure> {
+    let text = read(file)?;
+    Document::parse(&text, kind).map_err(|invalid| Failure::failed(format!("`{}`: {invalid}", file.display())))
+}
+
+fn lint_all(files: &[(std::path::PathBuf, DocumentKind)], strict: bool, output: Output) -> Result<(), Failure> {
+    if files.is_empty() {
+        return Err(Failure::usage("a document is needed: weir policy lint FILE…"));
+    }
+    let (mut rows, mut found, mut errors) = (Vec::new(), Vec::new(), 0);
+    for (file, kind) in files {
+        let name = file.display().to_string();
+        let text = read(file)?;
+        match Document::parse(&text, *kind) {
+            Ok(document) => {
+                for warning in lint(&document) {
+                    let place = format!("{name}:{}", warning.line);
+                    rows.push(vec![place, "warning".into(), warning.rule.into(), warning.message.clone()]);
+                    found.push(json!({ "file": name, "line": warning.line, "level": "warning", "rule": warning.rule,
+                        "message": warning.message }));
+                }
+            }
+            Err(invalid) => {
+                errors += 1;
+                let place = format!("{name}:{}:{}", invalid.line, invalid.column);
+                rows.push(vec![place, "error".into(), "not-valid".into(), invalid.message.clone()]);
+                found.push(json!({ "file": name, "line": invalid.line, "column": invalid.column, "level": "error",
+                    "rule": "not-valid", "message": invalid.message }));
+            }
+        }
+    }
+    let warnings = found.len() - errors;
+    print(output, &Value::from(found), &["PLACE", "LEVEL", "RULE", "MESSAGE"], rows);
+    match (errors, warnings) {
+        (0, 0) => Ok(()),
+        (0, _) if !strict => Ok(()),
+        (0, _) => Err(Failure::failed(format!("warnings: {warnings}"))),
+        _ => Err(Failure::failed(format!("documents that are not valid: {errors}"))),
+    }
+}
+
+fn principal(text: &str) -> Result<Principal, Failure> {
+    Principal::parse(text).map_err(Failure::usage)
+}
+
+fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
+    let identity: Vec<Arc<Document>> = options
+        .policy
+        .iter()
+        .map(|file| document(file, DocumentKind::Identity).map(Arc::new))
+        .collect::<Result<_, _>>()?;
+    let one = |file: &Option<std::path::PathBuf>, kind| file.as_deref().map(|file| document(file, kind)).transpose();
+    let resource = one(&options.resource_policy, DocumentKind::Resource)?;
+    let boundary = one(&options.boundary, DocumentKind::Identity)?;
+    let session = one(&options.session, DocumentKind::Identity)?;
+    let principal = options.principal.as_deref().map(principal).transpose()?;
+    let context = context(&options.context, principal.as_ref())?;
+    let policies = Policies {
+        identity: &identity,
+        resource: resource.as_ref(),
+        boundary: boundary.as_ref(),
+        session: session.as_ref(),
+    };
+    let (mut rows, mut answers) = (Vec::new(), Vec::new());
+    for action in &options.action {
+        check_action(action).map_err(Failure::usage)?;
+        for resource in &options.resource {
+            let request = Request { principal: principal.as_ref(), action, resource, context: &context };
+            let told = explain(policies, request);
+            let decision = told.decision.outcome.name();
+            rows.push(vec![action.clone(), resource.clone(), decision.to_owned(), told.summary()]);
+            let mut answer = answer(&told);
+            answer.insert("action".into(), action.as_str().into());
+            answer.insert("resource".into(), resource.as_str().into());
+            answer.insert("why".into(), told.summary().into());
+            if options.explain {
+                rows.extend(reports(&told));
+            }
+            if options.explain || options.output == Output::Json {
+                answer.insert("reports".into(), report_json(&told));
+            }
+            if let Some(missing) = &told.missing {
+                if options.output == Output::Table {
+                    let text =
+                        format!("it would be allowed by this in a {}: {}", missing.layer.name(), missing.statement);
+                    rows.push(vec![String::new(), String::new(), String::new(), text]);
+                }
+                let statement = serde_json::from_str(&missing.statement).unwrap_or(Value::Null);
+                answer.insert("would_allow".into(), json!({ "layer": missing.layer.name(), "statement": statement }));
+            }
+            answers.push(Value::Object(answer));
+        }
+    }
+    print(options.output, &Value::from(answers), &["ACTION", "RESOURCE", "DECISION", "WHY"], rows);
+    Ok(())
+}
+
+fn reports(told: &Explanation) -> impl Iterator<Item = Vec<String>> {
+    told.reports.iter().map(|report| {
+        let text = match &report.fit {
+            Fit::Applies => "applies".to_owned(),
+            Fit::Not { element, detail } => format!("does not apply: {element}: {detail}"),
+        };
+        let name = format!("{:?} {} of the {}", report.effect, report.name(), report.place.layer.name());
+        vec![String::new(), String::new(), String::new(), format!("{name} {text}")]
+    })
+}
+
+fn report_json(told: &Explanation) -> Value {
+    let all = told.reports.iter().map(|report| {
+        let (element, detail) = match &report.fit {
+            Fit::Applies => (Value::Null, Value::Null),
+            Fit::Not { element, detail } => ((*element).into(), detail.as_str().into()),
+        };
+        json!({ "layer": report.place.layer.name(), "document": report.place.document,
+            "statement": report.place.statement, "sid": report.sid, "line": report.line,
+            "effect": format!("{:?}", report.effect), "applies": report.fit == Fit::Applies, "element": element,
+            "detail": detail })
+    });
+    all.collect()
+}
+
+/// `kafka-cluster:ReadData`, not a pattern.
+fn check_action(text: &str) -> Result<(), String> {
+    let is_action = text.split_once(':').is_some_and(|(service, name)| !service.is_empty() && !name.is_empty());
+    if is_action { Ok(()) } else { Err(format!("`{text}` is no action: expected `service:Action`")) }
+}
+
+fn context(pairs: &[String], principal: Option<&Principal>) -> Result<Context, Failure> {
+    let mut context = Context::new();
+    let mut given = std::collections::BTreeSet::new();
+    for pair in pairs {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Failure::usage(format!("--context `{pair}`: KEY=VALUE is what it takes")));
+        };
+        given.insert(key.to_lowercase());
+        context.add(key, value);
+    }
+    let of = principal.map(|principal| {
+        let username = principal.username().map(|name| ("aws:username", name));
+        let always = [
+            ("aws:PrincipalArn", principal.principal_arn()),
+            ("aws:PrincipalAccount", principal.account()),
+            ("aws:PrincipalType", principal.type_name()),
+        ];
+        always.into_iter().chain(username)
+    });
+    for (key, value) in of.into_iter().flatten().filter(|(key, _)| !given.contains(&key.to_lowercase())) {
+        context.add(key, value);
+    }
+    Ok(context)
+}
+
+/// A case of `--cases`. Policies are kept as they are written: keys that are there twice are an error.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case<'a> {
+    #[serde(default)]
+    id: Value,
+    #[serde(borrow, default)]
+    identity: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    resource_policy: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    boundary: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    session: Option<&'a RawValue>,
+    #[serde(default)]
+    principal: Option<String>,
+    action: String,
+    resource: String,
+    #[serde(default)]
+    context: Map<String, Value>,
+}
+
+fn simulate_cases(file: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("`{}`: {error}", file.display()));
+    let input: Box<dyn BufRead> = match file.to_str() {
+        Some("-") => Box::new(BufReader::new(std::io::stdin())),
+        _ => Box::new(BufReader::new(std::fs::File::open(file).map_err(failed)?)),
+    };
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    for line in input.lines() {
+        let line = line.map_err(failed)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = match serde_json::from_str::<Case>(&line) {
+            Ok(case) => decided(&case).unwrap_or_else(|error| json!({ "id": case.id, "error": error })),
+            Err(error) => {
+                let id = serde_json::from_str::<Value>(&line).map(|case| case["id"].clone()).unwrap_or_default();
+                json!({ "id": id, "error": format!("the case: {error}") })
+            }
+        };
+        // A reader that has gone is no error.
+        if writeln!(output, "{answer}").is_err() {
+            return Ok(());
+        }
+    }
+    let _ = output.flush();
+    Ok(())
+}
+
+fn decided(case: &Case<'_>) -> Result<Value, String> {
+    let parse = |name: &str, text: &RawValue, kind| {
+        Document::parse(text.get(), kind).map_err(|invalid| format!("{name}: {invalid}"))
+    };
+    let one = |name: &str, text: Option<&RawValue>, kind| text.map(|text| parse(name, text, kind)).transpose();
+    let identity: Vec<Arc<Document>> = case
+        .identity
+        .iter()
+        .map(|text| parse("identity", text, DocumentKind::Identity).map(Arc::new))
+        .collect::<Result<_, _>>()?;
+    let resource = one("resource_policy", case.resource_policy, DocumentKind::Resource)?;
+    let boundary = one("boundary", case.boundary, DocumentKind::Identity)?;
+    let session = one("session", case.session, DocumentKind::Identity)?;
+    let principal = case.principal.as_deref().map(Principal::parse).transpose()?;
+    check_action(&case.action)?;
+    let mut context = Context::new();
+    for (key, value) in &case.context {
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        for value in values {
+            match value {
+                Value::String(text) => context.add(key, text.as_str()),
+                Value::Bool(_) | Value::Number(_) => context.add(key, value.to_string()),
+                _ => return Err(format!("context: `{key}`: expected a string, or a list of them")),
+            }
+        }
+    }
+    let policies = Policies {
+        identity: &identity,
+        resource: resource.as_ref(),
+        boundary: boundary.as_ref(),
+        session: session.as_ref(),
+    };
+    let request =
+        Request { principal: principal.as_ref(), action: &case.action, resource: &case.resource, context: &context };
+    let mut answer = answer(&explain(policies, request));
+    answer.insert("id".into(), case.id.clone());
+    Ok(Value::Object(answer))
+}
+
+/// The decision, the statements that apply with its effect, and the condition keys that were asked for and not given.
+fn answer(told: &Explanation) -> Map<String, Value> {
+    let is_deny = told.decision.outcome == policies::Outcome::ExplicitDeny;
+    let effect = if is_deny { policies::Effect::Deny } else { policies::Effect::Allow };
+    let applies = told.reports.iter().filter(|report| report.fit == Fit::Applies && report.effect == effect);
+    let name = |report: &policies::StatementReport| {
+        report.sid.clone().unwrap_or_else(|| {
+            format!("{}[{}].Statement[{}]", report.place.layer.name(), report.place.document, report.place.statement)
+        })
+    };
+    let mut answer = Map::new();
+    answer.insert("decision".into(), told.decision.outcome.name().into());
+    answer.insert("statements".into(), applies.map(name).collect());
+    answer.insert("missing".into(), told.absent_keys.iter().map(String::as_str).collect());
+    answer
+}
