@@ -131,6 +131,13 @@ const CLIENTS: &[Client] = &[
         tests: &["ledgers.rs::kafkajs"],
     },
     Client {
+        name: "@confluentinc/kafka-javascript",
+        pins: &[("tests/clients/js/package.json", "\"@confluentinc/kafka-javascript\": \"")],
+        uses: &[Use::Produce, Use::Idempotence, Use::Groups, Use::Admin, Use::Kills],
+        how: "by its interface that is like kafkajs's; built from source against the system's libraries",
+        tests: &["ledgers.rs::confluent_kafka_javascript"],
+    },
+    Client {
         name: "Kafka Streams",
         pins: POM,
         uses: &[Use::Produce, Use::Groups, Use::Cooperative, Use::Admin, Use::Kills],

@@ -53,17 +53,26 @@ fn kafka_go() {
     go("kafka-go");
 }
 
-#[test]
-fn kafkajs() {
+fn javascript(client: &str) {
     let modules = tools().join("js/node_modules");
     if tool("JavaScript clients", modules.exists() && has_command("node")) {
-        outlives_nodes_and_gateways("kafkajs", |cluster, _| {
+        outlives_nodes_and_gateways(client, |cluster, _| {
             let mut command = Command::new("node");
             command.env("NODE_PATH", modules).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/js/ledger.js"));
-            command.args([&cluster.kafka, "t", "g"]);
+            command.args([client, &cluster.kafka, "t", "g"]);
             command
         });
     }
+}
+
+#[test]
+fn kafkajs() {
+    javascript("kafkajs");
+}
+
+#[test]
+fn confluent_kafka_javascript() {
+    javascript("confluent");
 }
 
 /// A Java program of one file, with Apache Kafka's libraries.

@@ -1,11 +1,13 @@
 // A ledger kept by a client of Kafka that nobody here wrote: see ../go/main.go, of which this is the same in JavaScript.
 //
-// Usage: ledger.js BOOTSTRAP TOPIC GROUP
+// Usage: ledger.js kafkajs|confluent BOOTSTRAP TOPIC GROUP
 "use strict";
 
-const { Kafka } = require("kafkajs");
-
-const [bootstrap, topic, group] = process.argv.slice(2);
+const [client, bootstrap, topic, group] = process.argv.slice(2);
+// Confluent's has the interface of the other, on top of librdkafka; settings are one level deeper.
+const isConfluent = client === "confluent";
+const { Kafka, logLevel } = isConfluent ? require("@confluentinc/kafka-javascript").KafkaJS : require("kafkajs");
+const settings = (all, newer) => (isConfluent ? { kafkaJS: { ...all, ...newer } } : all);
 const PARTITIONS = 6;
 const KEYS = 8;
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -16,7 +18,7 @@ function fail(text) {
 }
 process.on("unhandledRejection", (error) => fail(error.stack));
 
-const kafka = new Kafka({ brokers: bootstrap.split(","), clientId: "ledger", logCreator: () => () => {} });
+const kafka = new Kafka(settings({ brokers: bootstrap.split(","), clientId: "ledger", logLevel: logLevel.NOTHING }));
 
 const acked = new Map();
 const next = new Map();
@@ -39,10 +41,12 @@ function saw(member, partition, message) {
 }
 
 async function member(number) {
-  const consumer = kafka.consumer({ groupId: group, sessionTimeout: 10000, heartbeatInterval: 500, maxWaitTimeInMs: 500 });
+  const common = { groupId: group, sessionTimeout: 10000, heartbeatInterval: 500, maxWaitTimeInMs: 500 };
+  const consumer = kafka.consumer(settings(common, { fromBeginning: true, autoCommitInterval: 500 }));
   await consumer.connect();
-  await consumer.subscribe({ topics: [topic], fromBeginning: true });
-  await consumer.run({ eachMessage: async ({ partition, message }) => saw(number, partition, message), autoCommitInterval: 500 });
+  await consumer.subscribe(isConfluent ? { topics: [topic] } : { topics: [topic], fromBeginning: true });
+  const eachMessage = async ({ partition, message }) => saw(number, partition, message);
+  await consumer.run(isConfluent ? { eachMessage } : { eachMessage, autoCommitInterval: 500 });
   return consumer;
 }
 
@@ -69,9 +73,9 @@ async function main() {
   const admin = kafka.admin();
   await admin.connect();
   await admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS, replicationFactor: 2 }] });
-  // As it is unless one says otherwise. Its idempotence is no help here: when a request fails whose records may be in the
-  // log, it gives their sequence numbers to the next ones, which any broker then takes for those that it has.
-  const producer = kafka.producer();
+  // kafkajs as it is unless one says otherwise. Its idempotence is no help here: when a request fails whose records may be in
+  // the log, it gives their sequence numbers to the next ones, which any broker then takes for those that it has.
+  const producer = kafka.producer(settings({}, { idempotent: true }));
   await producer.connect();
   const members = [await member(0), await member(1)];
   let isOver = false;
