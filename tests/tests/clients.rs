@@ -58,6 +58,30 @@ fn groups_of_kafka_python_and_aiokafka_share_and_commit() {
     python_group(&cluster, "group_aiokafka", "aio", &[]);
 }
 
+/// What franz-go's own tests ask of a broker and Weir does not have; docs/third-party.md says why.
+const FRANZ_GO_SKIPS: &str = "^(TestTxnEtl|TestConsumeRegex|TestIssueFetchLargerThanBrokerMaxReadBytes)$";
+
+#[test]
+fn franz_go_passes_its_own_tests() {
+    let (program, folder) = (tools().join("franz-go.test"), tools().join("franz-go"));
+    if !tool("franz-go's tests", program.exists()) {
+        return;
+    }
+    let scratch = Scratch::new("franz-go");
+    let mut cluster = Cluster::start(scratch.path());
+    cluster.add_gateway(scratch.path());
+    let mut command = Command::new(program);
+    command.current_dir(folder).args(["-test.v", "-test.timeout", "160s", "-test.skip", FRANZ_GO_SKIPS]);
+    command.env("KGO_SEEDS", &cluster.kafka).env("KGO_TEST_RF", "2").env("KGO_TEST_RECORDS", "20000");
+    let output = run(&mut command, b"", Duration::from_secs(170));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = |start: &'static str| text.lines().filter(move |line| line.trim_start().starts_with(start));
+    let failed: Vec<&str> = lines("--- FAIL").chain(lines("panic:")).collect();
+    let last: Vec<&str> = text.lines().rev().take(40).collect();
+    assert!(output.status.success() && failed.is_empty(), "{failed:?} {last:#?}");
+    assert!(lines("--- PASS: TestGroupETL").count() > 3, "groups that read, write and commit while members come and go");
+}
+
 #[test]
 fn apache_kafkas_console_tools_produce_and_read() {
     if !tool("Apache Kafka's tools", tools().join("java").exists()) {

@@ -106,7 +106,7 @@ const CLIENTS: &[Client] = &[
         pins: &[(GO, "github.com/twmb/franz-go v"), (GO, "github.com/twmb/franz-go/pkg/kadm v")],
         uses: &[Use::Produce, Use::Idempotence, Use::Groups, Use::Cooperative, Use::Admin, Use::Kills],
         how: "",
-        tests: &["ledgers.rs::franz_go"],
+        tests: &["ledgers.rs::franz_go", "clients.rs::franz_go_passes_its_own_tests"],
     },
     Client {
         name: "sarama",
