@@ -26,7 +26,7 @@ const CHAIN_MAX: usize = 1_000;
 
 /// What a topic's configs ask for. Times in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct Retention {
     /// `None`: for ever.
     pub age_ms: Option<i64>,
     /// `None`: however much.
@@ -35,15 +35,15 @@ pub struct Policy {
     pub segment_bytes: u64,
 }
 
-impl Policy {
+impl Retention {
     /// Of a topic's configs, defaults as Kafka's. What is only compacted neither ages nor grows too large.
     pub fn of(configs: &BTreeMap<String, String>) -> Self {
         // What is there and cannot be read keeps everything.
         let number = |name: &str, default: i64, unread: i64| {
             configs.get(name).map_or(default, |text| text.parse().unwrap_or(unread))
         };
-        let policy = configs.get("cleanup.policy").map_or("delete", String::as_str);
-        let is_deleting = policy.split(',').any(|word| word.trim() == "delete");
+        let cleanup = configs.get("cleanup.policy").map_or("delete", String::as_str);
+        let is_deleting = cleanup.split(',').any(|word| word.trim() == "delete");
         let bound = |number: i64| u64::try_from(number).ok().filter(|_| is_deleting);
         Self {
             age_ms: bound(number("retention.ms", 604_800_000, -1)).map(|age| age as i64),
@@ -147,17 +147,17 @@ pub enum Step<'a> {
 }
 
 /// What to do or to ask for a partition at `now_ms`, the earliest of the wall clocks that agree.
-pub fn next<'a>(record: &'a PartitionRecord, policy: Policy, known: &Known, now_ms: i64) -> Step<'a> {
+pub fn next<'a>(record: &'a PartitionRecord, retention: Retention, known: &Known, now_ms: i64) -> Step<'a> {
     let decided = |before: Option<Offset>| before.filter(|before| *before > record.log_start).map(Step::Trim);
-    let step = match by_age(record, policy, known, now_ms) {
+    let step = match by_age(record, retention, known, now_ms) {
         Ok(aged) => decided(aged),
         Err(question) => return question,
     };
-    let step = step.or_else(|| match by_size(record, policy, known, now_ms) {
+    let step = step.or_else(|| match by_size(record, retention, known, now_ms) {
         Ok(outgrown) => decided(outgrown),
         Err(question) => Some(question),
     });
-    step.unwrap_or_else(|| roll(record, policy, known, now_ms))
+    step.unwrap_or_else(|| roll(record, retention, known, now_ms))
 }
 
 /// Sealed segments that hold something readable, oldest first.
@@ -168,11 +168,11 @@ fn sealed(record: &PartitionRecord) -> impl Iterator<Item = (&SegmentRecord, Off
 
 fn by_age<'a>(
     record: &'a PartitionRecord,
-    policy: Policy,
+    retention: Retention,
     known: &Known,
     now_ms: i64,
 ) -> Result<Option<Offset>, Step<'a>> {
-    let Some(since_ms) = policy.age_ms.map(|age_ms| now_ms.saturating_sub(age_ms)) else { return Ok(None) };
+    let Some(since_ms) = retention.age_ms.map(|age_ms| now_ms.saturating_sub(age_ms)) else { return Ok(None) };
     let mut before = None;
     for (segment, end) in sealed(record) {
         let is_newer = segment.changed_ms.is_none_or(|sealed_ms| sealed_ms >= since_ms);
@@ -192,11 +192,11 @@ fn by_age<'a>(
 
 fn by_size<'a>(
     record: &'a PartitionRecord,
-    policy: Policy,
+    retention: Retention,
     known: &Known,
     now_ms: i64,
 ) -> Result<Option<Offset>, Step<'a>> {
-    let Some(most) = policy.bytes else { return Ok(None) };
+    let Some(most) = retention.bytes else { return Ok(None) };
     let mut sizes = Vec::new();
     let ended = sealed(record).map(|(segment, end)| (segment, Some(end)));
     for (segment, end) in ended.chain(record.open().map(|open| (open, None))) {
@@ -232,13 +232,13 @@ fn open(segment: &SegmentRecord, known: &Known, now_ms: i64) -> Option<Open> {
 }
 
 /// Nothing of an open segment goes before it is sealed.
-fn roll<'a>(record: &'a PartitionRecord, policy: Policy, known: &Known, now_ms: i64) -> Step<'a> {
+fn roll<'a>(record: &'a PartitionRecord, retention: Retention, known: &Known, now_ms: i64) -> Step<'a> {
     let Some(segment) = record.open().filter(|_| record.chain.len() < CHAIN_MAX) else { return Step::Rest };
     let Some(opened_ms) = segment.changed_ms else { return Step::Rest };
     let open_ms = now_ms.saturating_sub(opened_ms);
-    let is_old = policy.open_ms(segment.nonce).is_some_and(|most| open_ms >= most);
+    let is_old = retention.open_ms(segment.nonce).is_some_and(|most| open_ms >= most);
     // Something of it could go now or soon: all that was given up by hand, or by size.
-    let is_size_asked = policy.bytes.is_some() || record.log_start > segment.base;
+    let is_size_asked = retention.bytes.is_some() || record.log_start > segment.base;
     if open_ms < OPEN_MS_MIN || !(is_old || is_size_asked) {
         return Step::Rest;
     }
@@ -246,7 +246,7 @@ fn roll<'a>(record: &'a PartitionRecord, policy: Policy, known: &Known, now_ms: 
         None if known.silent.contains(&segment.nonce) => Step::Rest,
         None => Step::HowLarge(segment),
         Some(open) if open.is_empty => Step::Rest,
-        Some(open) if is_old || open.bytes >= policy.open_bytes() => Step::Roll(segment.nonce),
+        Some(open) if is_old || open.bytes >= retention.open_bytes() => Step::Roll(segment.nonce),
         Some(_) => Step::Rest,
     }
 }
@@ -261,7 +261,7 @@ fn is_plausible(changed_ms: Option<i64>, now_ms: i64) -> bool {
 }
 
 /// Notes when what changed in a record did, by the latest of the wall clocks that agree: segments that were opened or sealed
-/// with this swap have no time yet. Times never fall along a chain.
+/// with this swap have no time yet. A time that is noted now is not before those that stand before it.
 pub fn stamp(record: &mut PartitionRecord, now_ms: i64) {
     let mut newest = i64::MIN;
     for segment in &mut record.chain {
@@ -308,15 +308,21 @@ mod tests {
         }
     }
 
-    fn policy(configs: &[(&str, &str)]) -> Policy {
-        Policy::of(&configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    fn retention(configs: &[(&str, &str)]) -> Retention {
+        Retention::of(&configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     /// Answers all questions: every record of a segment has the time of this table, every segment its size.
-    fn done(record: &PartitionRecord, policy: Policy, times: &[i64], bytes: &[u64], now_ms: i64) -> Step<'static> {
+    fn done(
+        record: &PartitionRecord,
+        retention: Retention,
+        times: &[i64],
+        bytes: &[u64],
+        now_ms: i64,
+    ) -> Step<'static> {
         let mut known = Known::default();
         for _ in 0..100 {
-            match next(record, policy, &known, now_ms) {
+            match next(record, retention, &known, now_ms) {
                 Step::IsAnyAsNewAs(segment, since_ms) => {
                     let at_ms = times[segment.nonce.0 as usize];
                     known.dated(segment, since_ms, Some(at_ms).filter(|at| *at >= since_ms));
@@ -335,37 +341,38 @@ mod tests {
 
     #[test]
     fn what_configs_ask_for() {
-        let week = Policy { age_ms: Some(604_800_000), bytes: None, segment_ms: 604_800_000, segment_bytes: 1 << 30 };
-        assert_eq!(policy(&[]), week);
-        assert_eq!(policy(&[("retention.ms", "-1")]).age_ms, None);
-        assert_eq!(policy(&[("retention.bytes", "0")]).bytes, Some(0));
-        let compacted = policy(&[("cleanup.policy", "compact"), ("retention.ms", "1"), ("retention.bytes", "1")]);
+        let week =
+            Retention { age_ms: Some(604_800_000), bytes: None, segment_ms: 604_800_000, segment_bytes: 1 << 30 };
+        assert_eq!(retention(&[]), week);
+        assert_eq!(retention(&[("retention.ms", "-1")]).age_ms, None);
+        assert_eq!(retention(&[("retention.bytes", "0")]).bytes, Some(0));
+        let compacted = retention(&[("cleanup.policy", "compact"), ("retention.ms", "1"), ("retention.bytes", "1")]);
         assert_eq!((compacted.age_ms, compacted.bytes), (None, None), "nothing of it goes");
-        assert_eq!(policy(&[("cleanup.policy", "compact, delete"), ("retention.ms", "1")]).age_ms, Some(1));
-        assert_eq!(policy(&[("retention.ms", "9223372036854775807")]).age_ms, Some(i64::MAX));
-        assert_eq!(policy(&[("retention.ms", "a week")]).age_ms, None, "what cannot be read keeps everything");
+        assert_eq!(retention(&[("cleanup.policy", "compact, delete"), ("retention.ms", "1")]).age_ms, Some(1));
+        assert_eq!(retention(&[("retention.ms", "9223372036854775807")]).age_ms, Some(i64::MAX));
+        assert_eq!(retention(&[("retention.ms", "a week")]).age_ms, None, "what cannot be read keeps everything");
     }
 
     #[test]
     fn a_segment_goes_when_its_seal_and_all_its_records_are_old() {
-        let policy = policy(&[("retention.ms", "3600000"), ("segment.ms", "9999999999")]);
+        let retention = retention(&[("retention.ms", "3600000"), ("segment.ms", "9999999999")]);
         let now_ms = 100 * HOUR_MS;
         let ago = |hours: i64| Some(now_ms - hours * HOUR_MS);
         let old = record(&[ago(3), ago(2), ago(0)], Some(now_ms));
-        let of = |times: [i64; 4]| done(&old, policy, &times, &[], now_ms);
+        let of = |times: [i64; 4]| done(&old, retention, &times, &[], now_ms);
         assert_eq!(of([1, 1, 1, 1]), Step::Trim(20), "the third was sealed just now");
         assert_eq!(of([1, now_ms, 1, 1]), Step::Trim(10), "the second has a newer record");
         assert_eq!(of([now_ms, 1, 1, 1]), Step::Rest, "oldest first");
         assert_eq!(of([-1, -1, 1, 1]), Step::Trim(20), "without times of their own the seal counts");
         let unknown = record(&[None, ago(2)], Some(now_ms));
-        assert_eq!(done(&unknown, policy, &[1, 1, 1], &[], now_ms), Step::Rest, "nobody knows when");
+        assert_eq!(done(&unknown, retention, &[1, 1, 1], &[], now_ms), Step::Rest, "nobody knows when");
     }
 
     #[test]
     fn by_size_at_least_as_much_stays_as_was_asked_for() {
-        let policy = policy(&[("retention.ms", "-1"), ("retention.bytes", "100")]);
+        let retention = retention(&[("retention.ms", "-1"), ("retention.bytes", "100")]);
         let there = record(&[Some(1); 3], Some(1));
-        let of = |bytes: [u64; 4]| done(&there, policy, &[], &bytes, 2);
+        let of = |bytes: [u64; 4]| done(&there, retention, &[], &bytes, 2);
         assert_eq!(of([40, 40, 40, 40]), Step::Trim(10));
         assert_eq!(of([60, 60, 40, 0]), Step::Trim(10));
         assert_eq!(of([61, 60, 40, 0]), Step::Trim(10));
@@ -377,17 +384,18 @@ mod tests {
     fn an_open_segment_is_sealed_when_old_or_large() {
         let now_ms = 100 * HOUR_MS;
         let open = |minutes: i64| record(&[], Some(now_ms - minutes * 60_000));
-        let hour = policy(&[("retention.ms", "3600000")]);
+        let hour = retention(&[("retention.ms", "3600000")]);
         assert_eq!(done(&open(8), hour, &[], &[1], now_ms), Step::Roll(Nonce(0)));
         assert_eq!(done(&open(7), hour, &[], &[1], now_ms), Step::Rest);
-        let quick = policy(&[("retention.ms", "3600000"), ("segment.ms", "1")]);
+        let quick = retention(&[("retention.ms", "3600000"), ("segment.ms", "1")]);
         assert_eq!(done(&open(1), quick, &[], &[1], now_ms), Step::Roll(Nonce(0)));
         assert_eq!(done(&open(0), quick, &[], &[1], now_ms), Step::Rest, "not that often");
-        let sized = policy(&[("retention.ms", "-1"), ("retention.bytes", "80000000"), ("segment.bytes", "20000000")]);
+        let sized =
+            retention(&[("retention.ms", "-1"), ("retention.bytes", "80000000"), ("segment.bytes", "20000000")]);
         assert_eq!(done(&open(1), sized, &[], &[10_000_000], now_ms), Step::Roll(Nonce(0)));
         assert_eq!(done(&open(1), sized, &[], &[9_999_999], now_ms), Step::Rest);
         let mut trimmed = open(1);
-        let kept = policy(&[("retention.ms", "-1"), ("segment.bytes", "20000000")]);
+        let kept = retention(&[("retention.ms", "-1"), ("segment.bytes", "20000000")]);
         assert_eq!(next(&trimmed, kept, &Known::default(), now_ms), Step::Rest, "nothing is asked for");
         trimmed.log_start = 5;
         assert_eq!(done(&trimmed, kept, &[], &[20_000_000], now_ms), Step::Roll(Nonce(0)));
@@ -400,20 +408,20 @@ mod tests {
 
     #[test]
     fn what_nobody_says_anything_of_does_not_hold_back_the_rest() {
-        let policy = policy(&[("retention.ms", "3600000"), ("retention.bytes", "1")]);
+        let retention = retention(&[("retention.ms", "3600000"), ("retention.bytes", "1")]);
         let now_ms = 100 * HOUR_MS;
         let there = record(&[Some(1), Some(1), Some(1)], Some(1));
         let mut known = Known::default();
         known.dated(&there.chain[0], now_ms - HOUR_MS, None);
         known.silent(&there.chain[1]);
-        assert_eq!(next(&there, policy, &known, now_ms), Step::Trim(10), "whatever the sizes are");
+        assert_eq!(next(&there, retention, &known, now_ms), Step::Trim(10), "whatever the sizes are");
         let mut trimmed = there.clone();
         trimmed.log_start = 10;
         known.sized(&there.chain[2], 5, 30, now_ms);
         known.sized(&there.chain[3], 5, 35, now_ms);
-        assert_eq!(next(&trimmed, policy, &known, now_ms), Step::Roll(Nonce(3)), "nobody knows how much there is");
+        assert_eq!(next(&trimmed, retention, &known, now_ms), Step::Roll(Nonce(3)), "nobody knows how much there is");
         known.retain(&there.chain.iter().map(|segment| segment.nonce).collect());
-        assert_eq!(next(&trimmed, policy, &known, now_ms), Step::IsAnyAsNewAs(&trimmed.chain[1], now_ms - HOUR_MS));
+        assert_eq!(next(&trimmed, retention, &known, now_ms), Step::IsAnyAsNewAs(&trimmed.chain[1], now_ms - HOUR_MS));
     }
 
     #[test]
@@ -447,8 +455,8 @@ mod tests {
             there.log_start = log_start.min(10 * segments.len() as i64);
             let times: Vec<i64> = segments.iter().map(|(_, at, _)| *at).collect();
             let bytes: Vec<u64> = segments.iter().map(|(_, _, bytes)| *bytes).chain([open]).collect();
-            let policy = Policy { age_ms, bytes: most, segment_ms: 1, segment_bytes: 1 };
-            if let Step::Trim(before) = done(&there, policy, &times, &bytes, 100) {
+            let retention = Retention { age_ms, bytes: most, segment_ms: 1, segment_bytes: 1 };
+            if let Step::Trim(before) = done(&there, retention, &times, &bytes, 100) {
                 prop_assert!(before > there.log_start);
                 let is_old = |at: usize| age_ms.is_some_and(|age_ms| segments[at].0.max(segments[at].1) < 100 - age_ms);
                 let gone = (before / 10) as usize;

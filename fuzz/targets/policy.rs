@@ -19,8 +19,10 @@ fuzz_target!(|data: &str| {
     let told = explain(policies, request);
     assert_eq!(told.decision, decision);
     let _ = told.summary();
-    identity.iter().for_each(|document| drop(lint(document)));
+    identity.iter().map(|document| &**document).chain(&resource).for_each(|document| drop(lint(document)));
     // What bounds can only take away.
     let bounded = Policies { boundary: identity.first().map(|document| &**document), ..policies };
-    assert!(decision.outcome != Outcome::ExplicitDeny || decide(bounded, request).outcome == Outcome::ExplicitDeny);
+    let bounded = decide(bounded, request);
+    assert!(!bounded.is_allowed() || decision.is_allowed());
+    assert!(decision.outcome != Outcome::ExplicitDeny || bounded.outcome == Outcome::ExplicitDeny);
 });

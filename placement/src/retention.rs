@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cores::Rules;
-use cores::expiry::{Known, Policy, Step, lacks_times, next, stamp};
+use cores::expiry::{Known, Retention, Step, lacks_times, next, stamp};
 use cores::repair::{Health, View};
 use service::api::ApiError;
 use service::clock;
@@ -84,7 +84,7 @@ async fn look(
     seen: &mut Seen,
     last: Option<TopicPartition>,
 ) -> Result<Option<TopicPartition>, StoreError> {
-    let policies = policies(placement).await?;
+    let retentions = retentions(placement).await?;
     let (_, partitions) = placement.index.read(&*placement.store).await?;
     let view = repair::view(placement, &partitions).await?;
     let listed: BTreeSet<_> =
@@ -94,8 +94,8 @@ async fn look(
     resting.retain(|_, until| *until > clock::monotonic_ms());
     let mut look = Look { placement, known, resting, view, began: Instant::now(), questions: 0, changes: 0 };
     for (id, record) in partitions.range((last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)) {
-        let Some(policy) = policies.get(&record.topic) else { continue };
-        if let Err(error) = look.partition(record, *policy).await {
+        let Some(retention) = retentions.get(&record.topic) else { continue };
+        if let Err(error) = look.partition(record, *retention).await {
             tracing::debug!(%error, partition = %id, "retention did not come about");
         }
         if look.is_over() {
@@ -105,14 +105,14 @@ async fn look(
     Ok(None)
 }
 
-fn policy(topic: &TopicRecord) -> Policy {
-    if topic.name.starts_with(INTERNAL_PREFIX) { Policy::OWN } else { Policy::of(&topic.configs) }
+fn retention(topic: &TopicRecord) -> Retention {
+    if topic.name.starts_with(INTERNAL_PREFIX) { Retention::OWN } else { Retention::of(&topic.configs) }
 }
 
-async fn policies(placement: &Placement) -> Result<HashMap<TopicId, Policy>, StoreError> {
+async fn retentions(placement: &Placement) -> Result<HashMap<TopicId, Retention>, StoreError> {
     let (_, rows) = placement.store.range(TOPICS).await?;
     let topics = rows.iter().map(|(_, entry)| parse::<TopicRecord>(entry));
-    topics.map(|topic| topic.map(|topic| (topic.id, policy(&topic)))).collect()
+    topics.map(|topic| topic.map(|topic| (topic.id, retention(&topic)))).collect()
 }
 
 /// What is known from one look to the next.
@@ -139,7 +139,7 @@ impl Look<'_> {
         is_enough || self.began.elapsed() >= LOOK_MAX || !self.placement.turn.is_mine()
     }
 
-    async fn partition(&mut self, record: &PartitionRecord, policy: Policy) -> Result<(), ApiError> {
+    async fn partition(&mut self, record: &PartitionRecord, retention: Retention) -> Result<(), ApiError> {
         let placement = self.placement;
         let Some(agreed) = placement.members.agreed() else { return Ok(()) };
         // A failover that has fenced its members must not lose its swap.
@@ -157,7 +157,7 @@ impl Look<'_> {
             if self.is_over() {
                 return Ok(());
             }
-            match next(record, policy, self.known, agreed.earliest_ms) {
+            match next(record, retention, self.known, agreed.earliest_ms) {
                 Step::Rest => return Ok(()),
                 Step::IsAnyAsNewAs(segment, since_ms) => match self.ask(record, segment, Some(since_ms)).await {
                     Some(reply) => self.known.dated(segment, since_ms, newest(reply)),
@@ -207,10 +207,10 @@ impl Look<'_> {
         let store = &*self.placement.store;
         let topic_key = format!("{TOPICS}{}", id.topic);
         let Some(entry) = store.get(&topic_key).await? else { return Ok(()) };
-        let policy = policy(&parse::<TopicRecord>(&entry)?);
+        let retention = retention(&parse::<TopicRecord>(&entry)?);
         let (record, revision) = records::partition(store, id).await?;
         let Some(agreed) = self.placement.members.agreed() else { return Ok(()) };
-        let Step::Trim(before) = next(&record, policy, self.known, agreed.earliest_ms) else { return Ok(()) };
+        let Step::Trim(before) = next(&record, retention, self.known, agreed.earliest_ms) else { return Ok(()) };
         let Some(after) = cores::retention::trim(&record, before, Rules::ALL) else { return Ok(()) };
         let transaction = Transaction {
             compares: vec![(topic_key, entry.revision), (partition_key(id), revision)],

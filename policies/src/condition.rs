@@ -96,8 +96,7 @@ pub(crate) struct Condition {
 #[derive(Debug, Clone, PartialEq)]
 enum Operand {
     Text(Pattern),
-    /// No value is like what is no ARN.
-    Arn(Option<ArnPattern>),
+    Arn(ArnPattern),
     Number(Number),
     /// Nanoseconds since 1970.
     Date(i128),
@@ -195,7 +194,7 @@ impl Condition {
     pub fn required(&self) -> impl Iterator<Item = (&str, &str)> {
         self.operands.iter().flat_map(|operand| {
             let text = if let Operand::Text(pattern) = operand { Some(pattern.required()) } else { None };
-            let arn = if let Operand::Arn(Some(pattern)) = operand { Some(pattern.required()) } else { None };
+            let arn = if let Operand::Arn(pattern) = operand { Some(pattern.required()) } else { None };
             text.into_iter().flatten().chain(arn.into_iter().flatten())
         })
     }
@@ -228,10 +227,7 @@ impl Condition {
                 pattern.is_folded(value, context)
             }
             Operand::Text(pattern) => pattern.matches(value, Case::Exact, context),
-            Operand::Arn(pattern) => {
-                let matches = |pattern: &ArnPattern| pattern.matches(Arn::parse(value).as_ref(), context);
-                pattern.as_ref().is_some_and(matches)
-            }
+            Operand::Arn(pattern) => pattern.matches(Arn::parse(value).as_ref(), context),
             Operand::Number(number) => {
                 let order = if let Comparison::Number(order) = self.comparison { order } else { Order::Equal };
                 Number::parse(value).and_then(|value| value.compare(*number)).is_some_and(|found| order.is(found))
@@ -256,17 +252,17 @@ impl Condition {
 
     /// A negation that no quantifier and no `IfExists` says more about: it holds of a key that is absent.
     pub fn is_negated_alone(&self) -> bool {
-        self.is_negated && self.quantifier.is_none()
+        self.is_negated && self.quantifier.is_none() && !self.if_exists
     }
 
     /// It asks that a key is there.
     pub fn demands_key(&self) -> bool {
-        self.comparison == Comparison::Null && self.operands.contains(&Operand::Bool(false))
+        self.comparison == Comparison::Null && *self.operands == [Operand::Bool(false)]
     }
 
     /// What cannot match anything: no ARN where one is compared.
     pub fn is_no_arn(&self) -> bool {
-        self.operands.contains(&Operand::Arn(None))
+        self.operands.iter().any(|operand| matches!(operand, Operand::Arn(ArnPattern::None(_))))
     }
 }
 
@@ -316,9 +312,14 @@ fn instant(text: &str) -> Option<i128> {
     if let Ok(seconds) = text.parse::<i64>() {
         return Some(i128::from(seconds) * 1_000_000_000);
     }
+    // `[Europe/Berlin]` behind it would be another instant, or none.
+    if text.contains('[') {
+        return None;
+    }
     let zoned = text.parse::<jiff::Timestamp>().ok();
     let plain = || {
-        let local = text.parse::<jiff::civil::DateTime>().ok()?;
+        let is_month = text.len() == 7 && text.as_bytes()[4] == b'-';
+        let local = if is_month { format!("{text}-01").parse() } else { text.parse::<jiff::civil::DateTime>() }.ok()?;
         Some(local.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     };
     zoned.or_else(plain).map(jiff::Timestamp::as_nanosecond)

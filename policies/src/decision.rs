@@ -127,7 +127,7 @@ struct Allows {
     session: Option<Place>,
 }
 
-/// Decides; never panics, does not allocate.
+/// Decides; never panics. Allocates only where binary values are compared.
 pub fn decide(policies: Policies<'_>, request: Request<'_>) -> Decision {
     let arn = Arn::parse(request.resource);
     let mut allows = Allows::default();
@@ -146,9 +146,11 @@ pub fn decide(policies: Policies<'_>, request: Request<'_>) -> Decision {
             }
         }
     }
+    // What belongs to no account is everybody's own; what is no ARN is nobody's.
     let is_same_account = match (arn, request.principal) {
         (Some(arn), Some(principal)) => arn.account.is_empty() || arn.account == principal.account(),
-        _ => true,
+        (Some(_), None) => true,
+        (None, _) => request.resource == "*",
     };
     match allows.verdict(policies, is_same_account) {
         Ok(by) => Decision { outcome: Outcome::Allowed, by: Some(by), lacking: None },

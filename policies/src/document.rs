@@ -268,8 +268,8 @@ fn action(text: &str, at: At) -> Result<Pattern, Invalid> {
 
 fn resource(text: &str, at: At, variables: bool) -> Result<ArnPattern, Invalid> {
     match ArnPattern::parse(text, Syntax { wildcards: true, variables }) {
-        Ok(Some(pattern)) => Ok(pattern),
-        Ok(None) => at.refuse(format!(
+        Ok(pattern @ (ArnPattern::Any | ArnPattern::Parts(_))) => Ok(pattern),
+        Ok(ArnPattern::None(_)) => at.refuse(format!(
             "`{text}`: expected `*` or an ARN of six parts, such as `arn:aws:kafka:REGION:ACCOUNT:topic/NAME/UUID/TOPIC`"
         )),
         Err(message) => at.refuse(message),

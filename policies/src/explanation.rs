@@ -1,12 +1,13 @@
 //! Why a call was allowed or not, and what would allow it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::arn::Arn;
 use crate::condition::{Condition, Quantifier};
 use crate::context::Context;
 use crate::decision::{Decision, Layer, Mismatch, Outcome, Place, Policies, Request, decide};
-use crate::document::{Effect, Statement};
+use crate::document::{Document, DocumentKind, Effect, Statement};
 
 /// All that led to a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub struct Explanation {
     pub decision: Decision,
     /// Of every statement, in order.
     pub reports: Vec<StatementReport>,
-    /// What was not allowed, for an implicit deny.
-    pub missing: Option<Missing>,
+    /// Each layer that did not allow it, for an implicit deny: all of them must.
+    pub missing: Vec<Missing>,
     /// Condition keys that policies ask for and the request does not have, as they are written there.
     pub absent_keys: Vec<String>,
 }
@@ -42,14 +43,14 @@ pub enum Fit {
     },
 }
 
-/// What a layer did not allow, and the least that would change that.
+/// A layer that did not allow a call, and the least that would change that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     pub layer: Layer,
     pub action: String,
     pub resource: String,
-    /// A statement that allows this call and nothing else, as JSON.
-    pub statement: String,
+    /// A document that allows this call and nothing else, as JSON.
+    pub document: String,
 }
 
 impl StatementReport {
@@ -66,7 +67,7 @@ impl Explanation {
     /// One sentence.
     pub fn summary(&self) -> String {
         let by = self.decision.by.and_then(|by| self.reports.iter().find(|report| report.place == by));
-        match (self.decision.outcome, by, &self.missing) {
+        match (self.decision.outcome, by, self.missing.first()) {
             (Outcome::Allowed, Some(by), _) => {
                 format!("allowed by statement {} of the {}", by.name(), by.place.layer.name())
             }
@@ -102,13 +103,49 @@ pub fn explain(policies: Policies<'_>, request: Request<'_>) -> Explanation {
             });
         }
     }
-    let missing = decision.lacking.map(|layer| Missing {
-        layer,
-        action: request.action.to_owned(),
-        resource: request.resource.to_owned(),
-        statement: remedy(layer, request),
-    });
+    let mut missing = Vec::new();
+    // What is proposed for one layer may show the next.
+    let (mut proposed, mut lacking) = (Proposed::default(), decision.lacking);
+    while let Some(layer) = lacking {
+        let document = remedy(layer, request);
+        if missing.iter().any(|known: &Missing| known.layer == layer) || !proposed.add(layer, &document) {
+            break;
+        }
+        let (action, resource) = (request.action.to_owned(), request.resource.to_owned());
+        missing.push(Missing { layer, action, resource, document });
+        lacking = decide(proposed.to(policies), request).lacking;
+    }
     Explanation { decision, reports, missing, absent_keys: absent.into_iter().collect() }
+}
+
+/// Documents that would allow a call, by layer.
+#[derive(Default)]
+struct Proposed {
+    identity: Vec<Arc<Document>>,
+    others: BTreeMap<Layer, Document>,
+}
+
+impl Proposed {
+    /// False if it is no document after all: the caller or the resource has no name that one could have.
+    fn add(&mut self, layer: Layer, text: &str) -> bool {
+        let kind = if layer == Layer::Resource { DocumentKind::Resource } else { DocumentKind::Identity };
+        let Ok(document) = Document::parse(text, kind) else { return false };
+        match layer {
+            Layer::Identity => self.identity.push(Arc::new(document)),
+            _ => drop(self.others.insert(layer, document)),
+        }
+        true
+    }
+
+    /// Nothing of what is there denies explicitly: what is proposed may stand instead of it.
+    fn to<'a>(&'a self, policies: Policies<'a>) -> Policies<'a> {
+        Policies {
+            identity: if self.identity.is_empty() { policies.identity } else { &self.identity },
+            resource: self.others.get(&Layer::Resource).or(policies.resource),
+            boundary: self.others.get(&Layer::Boundary).or(policies.boundary),
+            session: self.others.get(&Layer::Session).or(policies.session),
+        }
+    }
 }
 
 fn remedy(layer: Layer, request: Request<'_>) -> String {
@@ -119,7 +156,8 @@ fn remedy(layer: Layer, request: Request<'_>) -> String {
     }
     statement.insert("Action".into(), request.action.into());
     statement.insert("Resource".into(), escaped(request.resource).into());
-    serde_json::Value::Object(statement).to_string()
+    // Of this version, for the sake of what is escaped.
+    serde_json::json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string()
 }
 
 /// A resource whose name has wildcards or variables in it, as a policy of version 2012-10-17 names it.
@@ -140,27 +178,29 @@ impl Statement {
     }
 
     fn tell(&self, mismatch: Mismatch, request: Request<'_>) -> Fit {
-        let list = |texts: &mut dyn Iterator<Item = String>| {
-            let texts: Vec<String> = texts.take(5).map(|text| format!("`{text}`")).collect();
-            texts.join(", ")
-        };
         let not = |name: &'static str, not_name: &'static str, is_not: bool| if is_not { not_name } else { name };
         let (element, detail) = match mismatch {
             Mismatch::Action => (
                 not("Action", "NotAction", self.actions.is_not),
-                format!("`{}` against {}", request.action, list(&mut self.actions.of.iter().map(ToString::to_string))),
+                format!("`{}` against {}", request.action, listed(self.actions.of.iter().map(ToString::to_string))),
             ),
             Mismatch::Resource => (
                 not("Resource", "NotResource", self.resources.is_not),
                 format!(
                     "`{}` against {}",
                     request.resource,
-                    list(&mut self.shown_resources.iter().map(ToString::to_string))
+                    listed(self.shown_resources.iter().map(ToString::to_string))
                 ),
             ),
             Mismatch::Principal => (
                 not("Principal", "NotPrincipal", self.principals.as_ref().is_some_and(|principals| principals.is_not)),
-                format!("`{}`", request.principal.map_or("nobody known", |principal| principal.arn())),
+                format!(
+                    "{} against {}",
+                    request
+                        .principal
+                        .map_or("a caller that is not told".to_owned(), |caller| format!("`{}`", caller.arn())),
+                    listed(self.principals.iter().flat_map(|principals| principals.of.names()).map(str::to_owned))
+                ),
             ),
             Mismatch::Variable(number) => {
                 let key = &self.required[number].shown;
@@ -174,17 +214,24 @@ impl Statement {
     }
 }
 
+/// The first few of them, and how many more there are.
+fn listed(texts: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 5;
+    let all: Vec<String> = texts.map(|text| format!("`{text}`")).collect();
+    match all.len() {
+        0 => "nothing".to_owned(),
+        count if count > SHOWN => format!("{} and {} more", all[..SHOWN].join(", "), count - SHOWN),
+        _ => all.join(", "),
+    }
+}
+
 fn tell_condition(condition: &Condition, context: &Context) -> String {
     let values = context.get(&condition.key);
-    let quote = |texts: &mut dyn Iterator<Item = &str>| {
-        let all: Vec<String> = texts.take(5).map(|text| format!("`{text}`")).collect();
-        if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
-    };
     let found = match (values, condition.quantifier) {
         ([], Some(Quantifier::Any)) => "absent, which `ForAnyValue` never matches".to_owned(),
         ([], _) => "absent".to_owned(),
-        _ => quote(&mut values.iter().map(String::as_str)),
+        _ => listed(values.iter().cloned()),
     };
-    let asked = quote(&mut condition.shown.iter().map(|text| &**text));
+    let asked = listed(condition.shown.iter().map(ToString::to_string));
     format!("`{}` of `{}`: {found} against {asked}", condition.operator, condition.shown_key)
 }

@@ -1,9 +1,8 @@
 //! What is valid and yet hardly meant: the classic holes, and statements that never match.
 
-use crate::arn::Arn;
 use crate::condition::{Condition, Quantifier};
 use crate::document::{Document, Effect, Statement};
-use crate::pattern::Case;
+use crate::pattern::{Case, split};
 use crate::vocabulary::{ACTIONS, KnownAction};
 
 /// A warning about a statement.
@@ -29,7 +28,7 @@ pub fn lint(document: &Document) -> Vec<Warning> {
             absent(statement, condition, &mut warn);
             comparisons(condition, &mut warn);
         }
-        never(statement, &mut warn);
+        never(statement, document.has_variables(), &mut warn);
         if !document.has_variables() {
             let of_conditions = statement.conditions.iter().flat_map(|condition| &condition.shown);
             if statement.shown_resources.iter().chain(of_conditions).any(|text| text.contains("${")) {
@@ -108,7 +107,7 @@ fn comparisons(condition: &Condition, warn: &mut Warn<'_>) {
 }
 
 /// Statements that apply to no call of Weir's.
-fn never(statement: &Statement, warn: &mut Warn<'_>) {
+fn never(statement: &Statement, variables: bool, warn: &mut Warn<'_>) {
     if statement.actions.is_not {
         return;
     }
@@ -127,16 +126,14 @@ fn never(statement: &Statement, warn: &mut Warn<'_>) {
         return;
     }
     for text in &statement.shown_resources {
-        let Some(arn) = Arn::parse(text) else { continue };
-        let (kind, _) = arn.resource.split_once('/').unwrap_or((arn.resource, ""));
+        let parts = split(text, variables).and_then(|parts| <[&str; 5]>::try_from(parts).ok());
+        let Some([_, service, region, account, resource]) = parts else { continue };
+        let (kind, _) = resource.split_once('/').unwrap_or((resource, ""));
         let is_plain = |text: &str| !text.contains(['*', '?', '$']);
-        if arn.region.is_empty() || arn.account.is_empty() {
+        if region.is_empty() || account.is_empty() {
             warn("empty-arn-part", format!("`{text}` has no region or no account: no resource of Weir's is like it"));
-        } else if is_plain(arn.service) && arn.service != "kafka" {
-            warn(
-                "unknown-service",
-                format!("`{text}` is of the service `{}`; Weir's resources are of `kafka`", arn.service),
-            );
+        } else if is_plain(service) && service != "kafka" {
+            warn("unknown-service", format!("`{text}` is of the service `{service}`; Weir's resources are of `kafka`"));
         } else if is_plain(kind) && !known.iter().any(|action| action.resource.name() == kind) {
             let about: std::collections::BTreeSet<_> = known.iter().map(|action| action.resource.name()).collect();
             let about: Vec<_> = about.into_iter().collect();
@@ -186,6 +183,11 @@ mod tests {
         assert_eq!(identity(&format!(r#""Effect": "Deny", "NotAction": "a:b", {TOPIC}"#)), [] as [&str; 0]);
         let unknown = format!(r#""Effect": "Allow", "Action": "kafka:ReadData", {TOPIC}"#);
         assert_eq!(identity(&unknown), ["unknown-action"]);
+        let own = TOPIC.replace("123456789012", "${aws:PrincipalAccount}");
+        assert_eq!(
+            identity(&format!(r#""Effect": "Allow", "Action": "kafka-cluster:ReadData", {own}"#)),
+            [] as [&str; 0]
+        );
         let other = format!(r#""Effect": "Allow", "Action": "kafka-cluster:Connect", {TOPIC}"#);
         assert_eq!(identity(&other), ["other-resource-type"]);
         let everybody = format!(r#"{read}, "Principal": "*""#);

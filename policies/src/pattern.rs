@@ -1,9 +1,13 @@
-//! Texts with wildcards and variables, and how they match. No matching allocates; it takes at most pattern times text steps.
+//! Texts with wildcards and variables, and how they match. No matching allocates; it takes at most pattern times text steps,
+//! where a variable counts as [`VARIABLES_MAX`] bound it.
 
 use std::fmt;
 
 use crate::arn::Arn;
 use crate::context::Context;
+
+/// Variables of one text at most: each is looked up again wherever a star may end.
+pub(crate) const VARIABLES_MAX: usize = 16;
 
 /// A part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +73,10 @@ impl Pattern {
             }
         }
         flush(&mut plain, &mut pieces);
+        let variables = pieces.iter().filter(|piece| matches!(piece, Piece::Variable { .. })).count();
+        if variables > VARIABLES_MAX {
+            return Err(format!("{variables} variables in one text; {VARIABLES_MAX} at most"));
+        }
         Ok(Self { pieces: pieces.into() })
     }
 
@@ -219,31 +227,28 @@ pub(crate) enum ArnPattern {
     /// `*` alone.
     Any,
     Parts(Box<[Pattern; 5]>),
+    /// It has not the six parts of an ARN: nothing is like it.
+    None(Pattern),
 }
 
 impl ArnPattern {
-    /// `Ok(None)` if it has not the six parts of an ARN.
-    pub fn parse(text: &str, syntax: Syntax) -> Result<Option<Self>, String> {
+    pub fn parse(text: &str, syntax: Syntax) -> Result<Self, String> {
         if text == "*" && syntax.wildcards {
-            return Ok(Some(Self::Any));
+            return Ok(Self::Any);
         }
-        let Some(parts) = split(text, syntax.variables) else { return Ok(None) };
-        let mut patterns = Vec::with_capacity(5);
-        for part in parts {
-            patterns.push(Pattern::parse(part, syntax)?);
-        }
-        Ok(patterns.try_into().ok().map(|parts| Self::Parts(Box::new(parts))))
+        let whole = Pattern::parse(text, syntax)?;
+        let Some(parts) = split(text, syntax.variables) else { return Ok(Self::None(whole)) };
+        let patterns = parts.into_iter().map(|part| Pattern::parse(part, syntax)).collect::<Result<Vec<_>, _>>()?;
+        Ok(patterns.try_into().map_or(Self::None(whole), |parts| Self::Parts(Box::new(parts))))
     }
 
     pub fn required(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parts().iter().flat_map(Pattern::required)
-    }
-
-    pub fn parts(&self) -> &[Pattern] {
-        match self {
+        let parts: &[Pattern] = match self {
             Self::Any => &[],
             Self::Parts(parts) => &**parts,
-        }
+            Self::None(whole) => std::slice::from_ref(whole),
+        };
+        parts.iter().flat_map(Pattern::required)
     }
 
     /// Wildcards in the *text* are ordinary characters.
@@ -254,13 +259,13 @@ impl ArnPattern {
                 // What tells resources apart stands last.
                 parts.iter().zip(arn.parts()).rev().all(|(part, text)| part.matches(text, Case::Exact, context))
             }
-            (Self::Parts(_), None) => false,
+            (Self::Parts(_), None) | (Self::None(_), _) => false,
         }
     }
 }
 
 /// The five parts behind `arn:`. A colon inside of a variable ends no part.
-fn split(text: &str, variables: bool) -> Option<Vec<&str>> {
+pub(crate) fn split(text: &str, variables: bool) -> Option<Vec<&str>> {
     let rest = text.strip_prefix("arn:")?;
     let (mut parts, mut from, mut at) = (Vec::with_capacity(5), 0, 0);
     while at < rest.len() && parts.len() < 4 {

@@ -22,6 +22,8 @@ enum PrincipalKind {
 }
 
 impl Principal {
+    /// The role of a session is taken to have no path: the session's ARN does not tell it.
+    ///
     /// From an ARN of IAM (`root`, `user/…`, `role/…`) or STS (`assumed-role/ROLE/SESSION`, `federated-user/NAME`); the
     /// error says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -49,12 +51,6 @@ impl Principal {
             _ => None,
         };
         Ok(Self { arn: text.into(), account: arn.account.into(), role_arn, kind })
-    }
-
-    /// The session of a role whose ARN has a path, which the session's does not have.
-    pub fn with_role(mut self, role_arn: &str) -> Self {
-        self.role_arn = Some(role_arn.into());
-        self
     }
 
     pub fn arn(&self) -> &str {
@@ -163,6 +159,16 @@ impl Principals {
                 && names(Naming::Account, true))
     }
 
+    /// Whom they name, for people.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| match entry {
+            Entry::Everybody => "*",
+            Entry::Account(account) => account,
+            Entry::Arn(arn) => arn,
+            Entry::Other => "nobody of Weir's",
+        })
+    }
+
     pub fn is_everybody(&self) -> bool {
         self.entries.contains(&Entry::Everybody)
     }
@@ -176,7 +182,10 @@ fn entry(name: &str) -> Result<Entry, String> {
         return Ok(Entry::Account(name.into()));
     }
     // What is left of a user or role that was deleted.
-    if name.len() >= 16 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
+    if name.len() >= 16
+        && name.starts_with('A')
+        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    {
         return Ok(Entry::Other);
     }
     if name.contains(['*', '?']) {

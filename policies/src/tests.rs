@@ -134,6 +134,7 @@ fn each_operator_compares_in_its_own_way() {
         ("NumericGreaterThanEquals", "1.5", "1.5", "1"),
         ("DateEquals", r#""2026-11-27T01:00:00+01:00""#, "2026-11-27", "2026-11-28"),
         ("DateEquals", "1764201600", "2025-11-27T00:00:00Z", "1764201601"),
+        ("DateEquals", r#""2026-11""#, "2026-11-01T00:00:00Z", "2026-11-01T00:00:00[Europe/Berlin]"),
         ("DateNotEquals", r#""2026-11-27""#, "2026-11-28", "2026-11-27T00:00:00"),
         ("DateLessThan", r#""2026-11-27""#, "2026-11-26T23:59:59Z", "2026-11-27"),
         ("DateGreaterThanEquals", r#""2026-11-27""#, "2026-11-27", "2026-11-26T23:59:59.5Z"),
@@ -346,12 +347,64 @@ fn a_denial_says_what_is_missing_and_the_least_that_allows_it() {
     // What it proposes allows this and nothing else, whatever the name.
     for name in ["clicks", "a*", "a?", "$x", "${y}"] {
         let resource = format!("arn:aws:kafka:eu-west-1:123456789012:group/orders/u-1/{name}");
-        let missing = ask(&resource, &empty).missing.expect("it is denied");
-        let added = [identity(&missing.statement)];
+        let missing = ask(&resource, &empty).missing.remove(0);
+        let added = [Arc::new(Document::parse(&missing.document, DocumentKind::Identity).expect("a policy"))];
         let policies = Policies { identity: &added, ..Policies::default() };
         assert_eq!(ask_for(policies, ALICE, &missing.action, &resource, &[]), "allowed", "{name}");
         let other = "arn:aws:kafka:eu-west-1:123456789012:group/orders/u-1/ab";
         assert_eq!(ask_for(policies, ALICE, &missing.action, other, &[]), "implicitDeny", "{name}");
+    }
+}
+
+/// Every layer that does not allow it is named; with what is proposed for each of them it is allowed.
+#[test]
+fn all_layers_that_lack_are_named() {
+    let narrow = parse(DocumentKind::Identity, r#"{"Effect": "Allow", "Action": "a:b", "Resource": "*"}"#);
+    let other = Principal::parse("arn:aws:sts::210987654321:assumed-role/reader/s").expect("a session");
+    let context = Context::new();
+    let request =
+        Request { principal: Some(&other), action: "kafka-cluster:ReadData", resource: TOPIC, context: &context };
+    let policies = Policies { boundary: Some(&narrow), session: Some(&narrow), ..Policies::default() };
+    let told = explain(policies, request);
+    let layers: Vec<Layer> = told.missing.iter().map(|missing| missing.layer).collect();
+    assert_eq!(layers, [Layer::Identity, Layer::Boundary, Layer::Session, Layer::Resource]);
+    let text = |layer| &told.missing.iter().find(|missing| missing.layer == layer).expect("it is missing").document;
+    let document = |layer, kind| Document::parse(text(layer), kind).expect("a policy");
+    let identity = [Arc::new(document(Layer::Identity, DocumentKind::Identity))];
+    let (boundary, session) =
+        (document(Layer::Boundary, DocumentKind::Identity), document(Layer::Session, DocumentKind::Identity));
+    let resource = document(Layer::Resource, DocumentKind::Resource);
+    let with =
+        Policies { identity: &identity, resource: Some(&resource), boundary: Some(&boundary), session: Some(&session) };
+    assert!(decide(with, request).is_allowed());
+}
+
+#[test]
+fn what_is_no_arn_is_nobodys_own() {
+    let documents = [identity(r#"{"Effect": "Allow", "Action": "*", "Resource": "*"}"#)];
+    let policies = Policies { identity: &documents, ..Policies::default() };
+    for (resource, decided) in [("*", "allowed"), ("orders", "implicitDeny"), ("arn:aws:kafka:r:1", "implicitDeny")] {
+        assert_eq!(ask_for(policies, ALICE, "a:b", resource, &[]), decided, "{resource}");
+    }
+}
+
+#[test]
+fn variables_count_in_values_that_are_no_arn() {
+    assert!(!condition(r#"{"ArnNotLike": {"k": "${t}"}}"#, &[("k", "x")]), "without a value it does not apply");
+    assert!(condition(r#"{"ArnNotLike": {"k": "${t}"}}"#, &[("k", "x"), ("t", "x")]), "nothing is like it");
+    let many = "${t}".repeat(17);
+    let text = format!(
+        r#"{{"Statement": {{"Effect": "Deny", "Action": "*", "Resource": "*", "Condition":
+        {{"StringLike": {{"k": "{many}"}}}}}}, "Version": "2012-10-17"}}"#
+    );
+    let error = Document::parse(&text, DocumentKind::Identity).expect_err("too many");
+    assert!(error.message.contains("16 at most"), "{error}");
+    for text in ["${t", "arn:aws:kafka:${t:1:x"] {
+        let text = format!(
+            r#"{{"Statement": {{"Effect": "Deny", "Action": "*", "Resource": "*", "Condition":
+            {{"ArnLike": {{"k": "{text}"}}}}}}, "Version": "2012-10-17"}}"#
+        );
+        assert!(Document::parse(&text, DocumentKind::Identity).is_err(), "{text}");
     }
 }
 

@@ -332,6 +332,8 @@ class Gen:
         return prefix + op + suffix, self.recase(key) if self.p(0.4) else key, self.one_or_list(values)
 
     def policy_value(self, req, op, base):
+        if op.startswith("Arn") and self.p(0.08):
+            return self.variable(req, base)
         if op.startswith("String"):
             return self.text(req, base, "Like" in op)
         if op.startswith("Arn"):
@@ -679,7 +681,7 @@ class Gen:
             case["identity"] = [self.policy([dict(self.ALL)])]
         kinds = ["resource", "operator", "sid-repeated", "sid-chars", "no-principal",
                  "identity-principal", "empty", "effect", "version", "action", "value", "principal",
-                 "missing"] + ([] if no_dup else ["duplicate"])
+                 "missing", "variable"] + ([] if no_dup else ["duplicate"])
         kind = self.pick(kinds)
         names = ["identity"] * 3 + [n for n in ("boundary", "session", "resource_policy") if n in case]
         if kind in ("no-principal", "principal"):
@@ -696,7 +698,14 @@ class Gen:
         r = "NotResource" if "NotResource" in s else "Resource"
         listed = lambda v: list(v) if isinstance(v, list) else [v]
         cond = s.setdefault("Condition", {})
-        if kind == "resource":
+        if kind == "variable":
+            policy["Version"] = "2012-10-17"
+            text = self.pick(["${aws:username", "${aws:username, 'a}", "${}"])
+            if self.p(0.5):
+                s[r] = "arn:aws:kafka:us-east-1:111122223333:topic/a/b/" + text
+            else:
+                cond["ArnLike"] = {"aws:SourceArn": text}
+        elif kind == "resource":
             s[r] = self.spoil(listed(s[r]), ["topic/demo/u-1/orders", "arn:aws:kafka", "", "**", "orders*",
                                              "arn:aws:kafka:us-east-1:%s" % A, "urn:aws:kafka:a:b:c"])
         elif kind == "operator":

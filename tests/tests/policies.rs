@@ -86,11 +86,19 @@ fn documents_are_checked_and_calls_decided_offline() {
     assert_eq!(alice["decision"], "implicitDeny");
     assert_eq!(alice["reports"][0]["element"], "Resource");
     let writing = ask("arn:aws:iam::123456789012:user/click", "kafka-cluster:WriteData");
-    let proposed = &writing["would_allow"]["statement"];
-    assert_eq!((&proposed["Action"], &proposed["Resource"]), (&json!("kafka-cluster:WriteData"), &json!(topic)));
+    let proposed = &writing["would_allow"][0]["policy"];
+    let statement = &proposed["Statement"][0];
+    assert_eq!((&statement["Action"], &statement["Resource"]), (&json!("kafka-cluster:WriteData"), &json!(topic)));
     // What it proposes is a policy.
-    let added = write("added.json", &json!({ "Statement": proposed }).to_string());
+    let added = write("added.json", &proposed.to_string());
     let arguments = ["simulate", "--policy", &added, "--action", "kafka-cluster:WriteData", "--resource", topic];
     assert!(out(&policy(&arguments)).contains("allowed"));
-    assert_eq!(policy(&["simulate", "--action", "a:b", "--resource", "*", "--principal", "me"]).status.code(), Some(2));
+    for wrong in [
+        ["--action", "a:b", "--resource", "*", "--principal", "me"],
+        ["--action", "a:*", "--resource", "*", "--context", "k=v"],
+        ["--action", "a:b", "--resource", "orders", "--context", "k=v"],
+        ["--action", "a:b", "--resource", "*", "--context", "k"],
+    ] {
+        assert_eq!(policy(&[&["simulate"], &wrong[..]].concat()).status.code(), Some(2), "{wrong:?}");
+    }
 }

@@ -196,7 +196,8 @@ pub struct FetchRequest {
 pub struct FetchReply {
     /// The visible watermark of the segment.
     pub visible: Offset,
-    /// Bytes that this copy of the segment takes in files and in the journal; 0 unless it was asked for.
+    /// Bytes that this copy of the segment takes in files and in the journal; 0 unless it was asked for, and where the
+    /// segment's seal is not known yet.
     pub stored_bytes: u64,
     /// A run of stored batches (`stored`).
     pub batches: Bytes,

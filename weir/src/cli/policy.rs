@@ -29,10 +29,11 @@ pub enum PolicyCommand {
     },
     /// Decide calls by policy documents, without a running system
     ///
-    /// Each --action is decided on each --resource. Decisions have the names that AWS gives them: allowed, explicitDeny,
+    /// Each --action is decided on each --resource, with the condition keys of --principal and --context. Decisions have the names that AWS gives them: allowed, explicitDeny,
     /// implicitDeny. With --cases many are decided, one case a line:
     /// {"id", "identity": [policy, …], "resource_policy", "boundary", "session", "principal", "action", "resource",
-    /// "context": {key: value or [value, …]}}, and one answer a line comes out, in the same order.
+    /// "context": {key: value or [value, …]}}, with the condition keys of the context alone; one answer a line comes out, in
+    /// the same order.
     #[command(after_help = "Examples:\n  \
           weir policy simulate --policy readers.json --principal arn:aws:iam::123456789012:user/alice \\\n    \
           --action kafka-cluster:ReadData --resource arn:aws:kafka:eu-west-1:123456789012:topic/c/UUID/orders\n  \
@@ -71,7 +72,7 @@ pub struct SimulateOptions {
           "action", "resource", "context"])]
     pub cases: Option<PathBuf>,
     /// Say of each statement why it applied or did not
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cases")]
     pub explain: bool,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,

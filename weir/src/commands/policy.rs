@@ -1,10 +1,10 @@
 //! `weir policy`: documents checked and calls decided offline.
 
-use std::io::{BufRead, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use policies::{Context, Document, DocumentKind, Explanation, Fit, Policies, Principal, Request, explain, lint};
+use policies::{Arn, Context, Document, DocumentKind, Explanation, Fit, Policies, Principal, Request, explain, lint};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -102,8 +102,8 @@ fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
     };
     let (mut rows, mut answers) = (Vec::new(), Vec::new());
     for action in &options.action {
-        check_action(action).map_err(Failure::usage)?;
         for resource in &options.resource {
+            check(action, resource).map_err(Failure::usage)?;
             let request = Request { principal: principal.as_ref(), action, resource, context: &context };
             let told = explain(policies, request);
             let decision = told.decision.outcome.name();
@@ -118,15 +118,17 @@ fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
             if options.explain || options.output == Output::Json {
                 answer.insert("reports".into(), report_json(&told));
             }
-            if let Some(missing) = &told.missing {
-                if options.output == Output::Table {
-                    let text =
-                        format!("it would be allowed by this in a {}: {}", missing.layer.name(), missing.statement);
-                    rows.push(vec![String::new(), String::new(), String::new(), text]);
-                }
-                let statement = serde_json::from_str(&missing.statement).unwrap_or(Value::Null);
-                answer.insert("would_allow".into(), json!({ "layer": missing.layer.name(), "statement": statement }));
+            let layers = told.missing.len();
+            for (number, missing) in told.missing.iter().enumerate() {
+                let which = if layers == 1 { String::new() } else { format!(" ({} of {layers})", number + 1) };
+                let text = format!("this as {} would allow it{which}: {}", missing.layer.name(), missing.document);
+                rows.push(vec![String::new(), String::new(), String::new(), text]);
             }
+            let proposed = told.missing.iter().map(|missing| {
+                let document: Value = serde_json::from_str(&missing.document).unwrap_or(Value::Null);
+                json!({ "layer": missing.layer.name(), "policy": document })
+            });
+            answer.insert("would_allow".into(), proposed.collect());
             answers.push(Value::Object(answer));
         }
     }
@@ -159,10 +161,16 @@ fn report_json(told: &Explanation) -> Value {
     all.collect()
 }
 
-/// `kafka-cluster:ReadData`, not a pattern.
-fn check_action(text: &str) -> Result<(), String> {
-    let is_action = text.split_once(':').is_some_and(|(service, name)| !service.is_empty() && !name.is_empty());
-    if is_action { Ok(()) } else { Err(format!("`{text}` is no action: expected `service:Action`")) }
+/// An action such as `kafka-cluster:ReadData`, not a pattern of them, and the ARN of a resource.
+fn check(action: &str, resource: &str) -> Result<(), String> {
+    let parts = action.split_once(':').filter(|_| !action.contains(['*', '?']));
+    if !parts.is_some_and(|(service, name)| !service.is_empty() && !name.is_empty()) {
+        return Err(format!("`{action}` is no action: expected `service:Action`, without wildcards"));
+    }
+    if resource != "*" && Arn::parse(resource).is_none() {
+        return Err(format!("`{resource}` is no resource: expected an ARN, or `*` for what is about none"));
+    }
+    Ok(())
 }
 
 fn context(pairs: &[String], principal: Option<&Principal>) -> Result<Context, Failure> {
@@ -231,13 +239,16 @@ fn simulate_cases(file: &Path) -> Result<(), Failure> {
                 json!({ "id": id, "error": format!("the case: {error}") })
             }
         };
-        // A reader that has gone is no error.
-        if writeln!(output, "{answer}").is_err() {
-            return Ok(());
+        match writeln!(output, "{answer}") {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
         }
     }
-    let _ = output.flush();
-    Ok(())
+    match output.flush() {
+        // A reader that has gone is no error.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        flushed => Ok(flushed?),
+    }
 }
 
 fn decided(case: &Case<'_>) -> Result<Value, String> {
@@ -254,7 +265,7 @@ fn decided(case: &Case<'_>) -> Result<Value, String> {
     let boundary = one("boundary", case.boundary, DocumentKind::Identity)?;
     let session = one("session", case.session, DocumentKind::Identity)?;
     let principal = case.principal.as_deref().map(Principal::parse).transpose()?;
-    check_action(&case.action)?;
+    check(&case.action, &case.resource)?;
     let mut context = Context::new();
     for (key, value) in &case.context {
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
