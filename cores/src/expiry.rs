@@ -380,6 +380,33 @@ mod tests {
         assert_eq!(of([61, 60, 39, 1_000_000]), Step::Trim(30));
     }
 
+    /// What was asked for a shorter retention says nothing of a longer one.
+    #[test]
+    fn a_retention_that_was_raised_is_asked_for_anew() {
+        let now_ms = 1_000 * HOUR_MS;
+        let there = record(&[Some(now_ms - 50 * HOUR_MS)], Some(now_ms));
+        let mut known = Known::default();
+        known.dated(&there.chain[0], now_ms - HOUR_MS, None);
+        let hours = |count: i64| retention(&[("retention.ms", &(count * HOUR_MS).to_string())]);
+        assert_eq!(next(&there, hours(1), &known, now_ms), Step::Trim(10));
+        let anew = Step::IsAnyAsNewAs(&there.chain[0], now_ms - 30 * HOUR_MS);
+        assert_eq!(next(&there, hours(30), &known, now_ms), anew);
+    }
+
+    #[test]
+    fn no_segment_is_sealed_for_its_age_within_a_64th_of_retention() {
+        let now_ms = 10_000 * HOUR_MS;
+        let configs = [("retention.ms", (64 * 24 * HOUR_MS).to_string()), ("segment.ms", HOUR_MS.to_string())];
+        let days = retention(&configs.each_ref().map(|(name, value)| (*name, value.as_str())));
+        let step = |open_hours: i64| {
+            let there = record(&[], Some(now_ms - open_hours * HOUR_MS));
+            let mut known = Known::default();
+            known.sized(&there.chain[0], 100, 5, now_ms);
+            matches!(next(&there, days, &known, now_ms), Step::Roll(_))
+        };
+        assert_eq!((step(2), step(23), step(28)), (false, false, true), "a day, and up to an eighth of it more");
+    }
+
     #[test]
     fn an_open_segment_is_sealed_when_old_or_large() {
         let now_ms = 100 * HOUR_MS;

@@ -162,6 +162,15 @@ pub fn check(name: &str, value: &str) -> Result<(), ApiError> {
 fn least(name: &str) -> Option<i64> {
     match name {
         "retention.ms" | "retention.bytes" => Some(-1),
+        "message.timestamp.after.max.ms"
+        | "message.timestamp.before.max.ms"
+        | "message.timestamp.difference.max.ms" => Some(0),
+        "delete.retention.ms"
+        | "file.delete.delay.ms"
+        | "flush.ms"
+        | "index.interval.bytes"
+        | "min.compaction.lag.ms" => Some(0),
+        "flush.messages" | "max.compaction.lag.ms" | "min.insync.replicas" => Some(1),
         "segment.bytes" => Some(1024 * 1024),
         "segment.ms" => Some(1),
         _ => None,

@@ -12,7 +12,7 @@ use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
 use wire::records::read_records;
 
 use crate::Gateway;
-use crate::fetch::{fetch, latest};
+use crate::fetch::{earliest, fetch, latest};
 use crate::groups::{ask, unexpected};
 
 /// Partitions that are asked after at a time.
@@ -26,7 +26,8 @@ pub struct Lag {
     /// `None` where its leader did not answer.
     pub end: Option<Offset>,
     pub records: Option<Offset>,
-    /// How old the first record is that the group has not read, in ms; 0 where it has read all.
+    /// How old the first record is that the group has not read, in ms; 0 where it has read all. Where nothing of what it has
+    /// not read is there any more: since its commit.
     pub ms: Option<i64>,
 }
 
@@ -58,10 +59,16 @@ async fn of_partition(gateway: &Arc<Gateway>, topic: Arc<TopicRecord>, committed
     let id = committed.partition;
     let end = latest(gateway, id).await.ok().map(|latest| latest.high_watermark);
     let records = end.map(|end| end.saturating_sub(committed.offset).max(0));
+    // What is gone by retention counts: whoever lost it is behind.
     let ms = match records {
         Some(0) => Some(0),
         Some(_) => {
-            first_time(gateway, id, committed.offset).await.map(|time| clock::wall_ms().saturating_sub(time).max(0))
+            let time = match earliest(gateway, id).await.ok().map(|(earliest, _)| earliest.max(committed.offset)) {
+                Some(from) if end.is_some_and(|end| from >= end) => Some(committed.at_ms),
+                Some(from) => first_time(gateway, id, from).await,
+                None => None,
+            };
+            time.map(|time| clock::wall_ms().saturating_sub(time).max(0))
         }
         None => None,
     };

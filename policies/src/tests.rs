@@ -93,6 +93,7 @@ fn keys_that_are_absent() {
     assert!(absent(r#"{"StringNotEqualsIfExists": {"k": "v"}}"#));
     assert!(!absent(r#"{"ForAnyValue:StringEquals": {"k": "v"}}"#));
     assert!(!absent(r#"{"ForAnyValue:StringNotEquals": {"k": "v"}}"#));
+    assert!(absent(r#"{"ForAnyValue:StringEqualsIfExists": {"k": "v"}}"#));
     assert!(absent(r#"{"ForAllValues:StringEquals": {"k": "v"}}"#));
     assert!(absent(r#"{"Null": {"k": "true"}}"#) && !absent(r#"{"Null": {"k": "false"}}"#));
     assert!(absent(r#"{"NotIpAddress": {"k": "10.0.0.0/8"}}"#) && !absent(r#"{"Bool": {"k": "false"}}"#));
@@ -106,6 +107,7 @@ fn several_keys_values_and_operators() {
     assert!(!condition(two, &[("a", "2")]));
     let neither = r#"{"StringNotEquals": {"a": ["1", "2"]}}"#;
     assert!(condition(neither, &[("a", "3")]) && !condition(neither, &[("a", "2")]));
+    assert!(!condition(neither, &[("a", "3"), ("a", "2")]), "none of several may match");
     let any = r#"{"ForAnyValue:StringLike": {"a": ["x*", "y"]}}"#;
     assert!(condition(any, &[("a", "q"), ("a", "xx")]) && !condition(any, &[("a", "q"), ("a", "yy")]));
     let all = r#"{"ForAllValues:StringLike": {"a": ["x*", "y"]}}"#;
@@ -176,6 +178,7 @@ fn variables_stand_for_values_and_not_for_patterns() {
     );
     assert!(!one(&not, "a:b", TOPIC, &[]), "nor with NotResource");
     assert!(one(&not, "a:b", TOPIC, &[("aws:PrincipalTag/t", "other")]));
+    assert!(!one(&not, "a:b", TOPIC, &[("aws:PrincipalTag/t", "a"), ("aws:PrincipalTag/t", "b")]), "nor of several");
     let old = r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "arn:aws:kafka:a:1:topic/${x}"}}"#;
     let document = [Arc::new(Document::parse(old, DocumentKind::Identity).expect("a policy"))];
     let policies = Policies { identity: &document, ..Policies::default() };
@@ -235,6 +238,32 @@ fn across_accounts_both_sides_must_allow() {
     assert_eq!(ask(Policies { identity: &[], ..both }, other, &[]), "implicitDeny");
     let narrow = parse(DocumentKind::Identity, r#"{"Effect": "Allow", "Action": "a:b", "Resource": "*"}"#);
     assert_eq!(ask(Policies { boundary: Some(&narrow), ..both }, other, &[]), "implicitDeny");
+}
+
+#[test]
+fn a_role_that_calls_is_known_by_its_own_arn_too() {
+    let role = "arn:aws:iam::123456789012:role/ops";
+    let deny = |principals: &str| {
+        let text = format!(
+            r#"{{"Effect": "Deny", "NotPrincipal": {{"AWS": {principals}}}, "Action": "*", "Resource": "*"}},
+               {{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}}"#
+        );
+        let document = parse(DocumentKind::Resource, &text);
+        ask(Policies { resource: Some(&document), ..Policies::default() }, role, &[])
+    };
+    assert_eq!(deny(r#""123456789012""#), "explicitDeny");
+    assert_eq!(deny(&format!(r#"["{role}", "123456789012"]"#)), "allowed");
+}
+
+#[test]
+fn the_strongest_naming_of_a_resource_policy_counts() {
+    let allow = |principal: &str| {
+        format!(r#"{{"Effect": "Allow", "Principal": {{"AWS": "{principal}"}}, "Action": "*", "Resource": "*"}}"#)
+    };
+    for statements in [[allow("123456789012"), allow(ALICE)], [allow(ALICE), allow("123456789012")]] {
+        let document = parse(DocumentKind::Resource, &statements.join(","));
+        assert_eq!(ask(Policies { resource: Some(&document), ..Policies::default() }, ALICE, &[]), "allowed");
+    }
 }
 
 #[test]

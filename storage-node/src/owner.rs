@@ -148,6 +148,8 @@ struct Owner {
     deletion: Deletion,
     /// Where this node leads a coordinator log and was asked something.
     groups: Option<Box<Groups>>,
+    /// The leadership that was looked at for whether it is of a coordinator's log.
+    groups_led: Option<Nonce>,
     /// The newest record that came here.
     heard: Heard,
     /// When to fall asleep, in monotonic ms, if nothing comes.
@@ -229,6 +231,7 @@ fn new(
         is_flushing: false,
         deletion: Deletion { dropped, ..Deletion::default() },
         groups: None,
+        groups_led: None,
         heard: Heard::default(),
         rest_ms: None,
     });

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use service::api::{LogStarts, MapChanges};
+use types::limits::INTERNAL_PREFIX;
 use types::{Offset, TopicId, TopicPartition, TopicRecord};
 
 use crate::node::write_durably;
@@ -66,6 +67,12 @@ impl TopicCache {
 
     pub fn all(&self) -> Vec<TopicRecord> {
         self.state.lock().expect("no panic holds this lock").topics.values().cloned().collect()
+    }
+
+    /// Whether it is one of Weir's own.
+    pub fn is_internal(&self, topic: TopicId) -> bool {
+        let state = self.state.lock().expect("no panic holds this lock");
+        state.topics.get(&topic).is_some_and(|topic| topic.name.starts_with(INTERNAL_PREFIX))
     }
 
     pub fn log_starts(&self) -> LogStarts {

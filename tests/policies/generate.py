@@ -361,7 +361,7 @@ class Gen:
         p = req["principal"]
         account = p.split(":")[4]
         out = [p, self.pick([account, "arn:aws:iam::%s:root" % account])]
-        if ":sts:" in p:
+        if ":assumed-role/" in p:
             out.append("arn:aws:iam::%s:role/%s" % (account, p.split("/")[1]))
         return out
 

@@ -79,7 +79,10 @@ fn franz_go_passes_its_own_tests() {
     let failed: Vec<&str> = lines("--- FAIL").chain(lines("panic:")).collect();
     let last: Vec<&str> = text.lines().rev().take(40).collect();
     assert!(output.status.success() && failed.is_empty(), "{failed:?} {last:#?}");
-    assert!(lines("--- PASS: TestGroupETL").count() > 3, "groups that read, write and commit while members come and go");
+    assert!(
+        lines("--- PASS: TestGroupETL").count() > 3,
+        "groups that read, write and commit while members come and go"
+    );
 }
 
 #[test]

@@ -302,6 +302,59 @@ fn what_a_group_committed_comes_back_as_it_was_and_a_group_is_listed_once() {
     assert_eq!(listed.filter(|group| group.group_id == "g").count(), 1);
 }
 
+/// As Kafka's brokers take it, and librdkafka 2.16 sends it: with bytes left over behind the request.
+#[test]
+fn bytes_behind_a_request_are_ignored() {
+    let scratch = Scratch::new("rules-behind");
+    let (cluster, gateways) = cluster(scratch.path());
+    create(&cluster, &["t"]);
+    // Metadata 12 for all topics, from a client without a name.
+    let request = [0, 3, 0, 12, 0, 0, 0, 7, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0];
+    let answer = Bytes::from(kafka_call(&gateways[0], &request).expect("an answer"));
+    let response = MetadataResponse::decode(answer.slice(5..), 12).expect("a response");
+    let names: Vec<_> = response.topics.iter().filter_map(|topic| topic.name.0.as_deref()).collect();
+    assert_eq!((names, response.brokers.len()), (vec!["t"], 2));
+}
+
+/// A member that died goes when its session is over, though the coordinator's nodes were killed and nobody asks.
+#[test]
+fn sessions_end_whoever_coordinates() {
+    let scratch = Scratch::new("rules-sessions");
+    let (mut cluster, gateways) = cluster(scratch.path());
+    create(&cluster, &["t"]);
+    let mut member = Command::new("kcat")
+        .args(["-b", &gateways[0], "-G", "g", "t", "-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("kcat");
+    let members = || {
+        let (code, group) = curl_json(&[&format!("{}/v1/groups/g", cluster.http)]);
+        (code == 200).then(|| group["members"].as_array().map_or(0, Vec::len))
+    };
+    let began = Instant::now();
+    while members() != Some(1) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", members());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    member.kill().expect("it runs");
+    member.wait().expect("it ends");
+    for node in [1, 2] {
+        cluster.services[node].kill();
+        cluster.services[node].start();
+    }
+    std::thread::sleep(Duration::from_secs(16));
+    let began = Instant::now();
+    loop {
+        let (code, group) = curl_json(&[&format!("{}/v1/groups/g", cluster.http)]);
+        if code == 200 {
+            assert_eq!(group["members"], json!([]), "{group}");
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "{group}");
+    }
+}
+
 /// The coordinator's log begins at its last snapshot, whatever was committed before; and the commits outlive it.
 #[test]
 fn a_coordinators_log_does_not_grow_for_ever() {

@@ -58,7 +58,14 @@ pub trait Message: Field {
         Version { number, is_flexible: number >= Self::FLEXIBLE }
     }
 
+    /// What is left over is ignored, as Kafka's brokers do: librdkafka 2.16 leaves three bytes behind a Metadata request for
+    /// all topics (its issue 5049).
     fn decode(bytes: Bytes, version: i16) -> Result<Self, DecodeError> {
+        Self::read(&mut Reader::new(bytes), Self::version(version))
+    }
+
+    /// Nothing may be left over.
+    fn decode_whole(bytes: Bytes, version: i16) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let message = Self::read(&mut reader, Self::version(version))?;
         reader.finish()?;

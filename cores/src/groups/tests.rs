@@ -467,6 +467,54 @@ fn offsets_of_what_members_read_are_not_forgotten() {
 }
 
 #[test]
+fn a_deleted_group_of_offsets_alone_stays_deleted() {
+    let mut bench = Bench::new(NO_DELAY);
+    bench.commit("", -1, 5);
+    assert_eq!(bench.told(GroupRequest::Delete { group: "g".into() }), GroupReply::Done {});
+    bench.fail_over();
+    assert_eq!(bench.offset(), None);
+}
+
+#[test]
+fn a_week_counts_from_when_the_last_member_left() {
+    let (mut bench, first) = Bench::with_one(NO_DELAY);
+    bench.commit(&first.member, 1, 5);
+    // In use for longer than that; no tick comes in between, so that nobody's session ends.
+    bench.now.wall_ms += 2 * OFFSETS_RETENTION_MS;
+    let names = vec![MemberName { member: first.member.clone(), instance: None }];
+    bench.told(GroupRequest::Leave { group: "g".into(), names });
+    bench.now.wall_ms += OFFSETS_RETENTION_MS - 2 * OFFSETS_EXPIRE_EVERY_MS as i64;
+    bench.pass(OFFSETS_EXPIRE_EVERY_MS);
+    assert_eq!(bench.offset(), Some(5));
+    bench.pass(2 * OFFSETS_EXPIRE_EVERY_MS);
+    assert_eq!(bench.offset(), None);
+}
+
+#[test]
+fn what_a_tick_decided_is_not_told_before_it_is_written() {
+    let (mut bench, _) = Bench::with_one(NO_DELAY);
+    bench.is_held = true;
+    bench.pass(SESSION_MS + 100);
+    let token = bench.ask(GroupRequest::Describe { group: "g".into() });
+    assert_eq!(bench.answer(token), None, "that the group is empty is on its way to the log");
+    let write = bench.held;
+    bench.step(Input::Written { write });
+    let Some(GroupReply::Described { described }) = bench.answer(token) else { panic!("it is answered now") };
+    assert_eq!(described.members.len(), 0);
+}
+
+/// A coordinator that was loaded tells in its snapshot what it has not changed.
+#[test]
+fn a_snapshot_after_a_failover_has_the_members_of_before() {
+    let (mut bench, first) = Bench::with_one(NO_DELAY);
+    bench.commit(&first.member, 1, 5);
+    bench.fail_over();
+    bench.log = bench.coordinator.snapshot();
+    bench.fail_over();
+    assert_eq!((bench.heartbeat(&first), bench.offset()), (GroupReply::Done {}, Some(5)));
+}
+
+#[test]
 fn whoever_was_only_awaited_and_leaves_holds_nobody_up() {
     let mut bench = Bench::new(NO_DELAY);
     let asking = || JoinGroup { needs_known_id: true, ..joining("", "c") };

@@ -45,7 +45,8 @@ pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(group): Path<Str
         "members": described.members.iter().map(member).collect::<Vec<_>>(),
         "offsets": lags.iter().map(offset).collect::<Vec<_>>(),
         "lag_records": lags.iter().filter_map(|lag| lag.records).fold(0_i64, i64::saturating_add),
-        "lag_ms": lags.iter().filter_map(|lag| lag.ms).max(),
+        // Unknown if that of any partition is.
+        "lag_ms": lags.iter().map(|lag| lag.ms).try_fold(0, |most, ms| Some(ms?.max(most))),
     })))
 }
 

@@ -82,23 +82,10 @@ impl Owner {
         let no_room = self.no_room().is_some();
         // Who asks keeps the log from being parked.
         self.handle.appended.fetch_add(1, Ordering::Relaxed);
-        // Appends of a coordinator before this one, in the same leadership, come first.
-        let is_settled = self.core.leader().is_none_or(|leader| leader.waiting() == 0);
-        let groups = self.groups.get_or_insert_with(|| Box::new(Groups::new(nonce)));
-        if groups.coordinator.is_none() {
-            let may_read = is_settled && groups.retry_ms.is_none();
-            if may_read && !std::mem::replace(&mut groups.is_loading, true) {
-                let (node, handle) = (self.node.clone(), self.handle.clone());
-                let partition = self.core.replica().partition();
-                tokio::spawn(async move {
-                    // On a task of its own: whatever becomes of it, the owner hears.
-                    let reading = tokio::spawn(async move { coordinator_log::read(&node, partition, nonce).await });
-                    let log = reading.await.unwrap_or_else(|error| Err(error.to_string()));
-                    handle.tell(Mail::GroupsRead(nonce, log.map(Box::new)));
-                });
-            }
+        self.load_groups(nonce);
+        let Some(groups) = self.groups.as_mut().filter(|groups| groups.coordinator.is_some()) else {
             return asker.0.send(&refuse(ErrorCode::CoordinatorLoading, "the coordinator reads its log"), asker.1);
-        }
+        };
         // What would have to be written waits where tenants' appends wait: with the client.
         let is_read = matches!(
             question.request,
@@ -113,6 +100,38 @@ impl Owner {
         groups.askers.insert(token, asker);
         let GroupQuestion { fresh, request, .. } = question;
         self.step_groups(Input::Ask { token, fresh, request });
+    }
+
+    /// Reads the log that this node leads, unless that was done, or is not to be done yet.
+    fn load_groups(&mut self, nonce: Nonce) {
+        // Appends of a coordinator before this one, in the same leadership, come first.
+        let is_settled = self.core.leader().is_none_or(|leader| leader.waiting() == 0);
+        let groups = self.groups.get_or_insert_with(|| Box::new(Groups::new(nonce)));
+        let may_read = groups.coordinator.is_none() && is_settled && groups.retry_ms.is_none();
+        if may_read && !std::mem::replace(&mut groups.is_loading, true) {
+            let (node, handle) = (self.node.clone(), self.handle.clone());
+            let partition = self.core.replica().partition();
+            tokio::spawn(async move {
+                // On a task of its own: whatever becomes of it, the owner hears.
+                let reading = tokio::spawn(async move { coordinator_log::read(&node, partition, nonce).await });
+                let log = reading.await.unwrap_or_else(|error| Err(error.to_string()));
+                handle.tell(Mail::GroupsRead(nonce, log.map(Box::new)));
+            });
+        }
+    }
+
+    /// A log is read as soon as this node leads it, as Kafka does: the sessions of members that died go on to their end
+    /// whether anybody asks or not.
+    fn load_groups_of_new_leadership(&mut self) {
+        let led = self.led();
+        if led == self.groups_led {
+            return;
+        }
+        self.groups_led = led;
+        let topic = self.core.replica().partition().topic;
+        if let Some(nonce) = led.filter(|_| self.node.topics.is_internal(topic)) {
+            self.load_groups(nonce);
+        }
     }
 
     /// The segment that this node leads and may append to.
@@ -131,7 +150,7 @@ impl Owner {
                 tracing::info!(%partition, "this node coordinates the groups of a log");
                 self.carry_out_groups(effects);
             }
-            // A question after a pause tries again.
+            // After a pause it is tried again.
             Err(reason) => {
                 groups.retry_ms = Some(now().monotonic_ms + RETRY_MS);
                 tracing::warn!(%partition, reason, "a coordinator log cannot be read yet");
@@ -264,10 +283,14 @@ impl Owner {
 
     /// The leadership that the coordinator is of may be over, or its next moment has come.
     pub(super) fn look_after_groups(&mut self, now_ms: u64) {
+        self.load_groups_of_new_leadership();
         let Some(groups) = &mut self.groups else { return };
         let nonce = groups.nonce;
         if groups.retry_ms.take_if(|at_ms| *at_ms <= now_ms).is_some() {
-            self.append_groups();
+            match groups.coordinator {
+                Some(_) => self.append_groups(),
+                None => self.load_groups(nonce),
+            }
         }
         let Some(groups) = &mut self.groups else { return };
         if groups.wake_ms.is_some_and(|at_ms| at_ms <= now_ms) {
