@@ -32,6 +32,7 @@ mod produce;
 mod refused;
 mod sync_group;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,9 +42,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use service::tls::Tls;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use types::ErrorCode;
@@ -64,7 +65,7 @@ const PIPELINE_MAX: usize = 64;
 type Pending = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
 
 /// Accepts connections until the drain begins.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut drain: Drain) {
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>, mut drain: Drain) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -72,12 +73,25 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut drain: Drai
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let gateway = Arc::clone(&gateway);
-                let drain = drain.clone();
+                let (drain, tls) = (drain.clone(), tls.clone());
                 tokio::spawn(async move {
                     gateway.metrics.kafka_connections.add(1);
-                    serve_connection(&gateway, stream, drain).await;
+                    let _ = stream.set_nodelay(true);
+                    match tls {
+                        None => {
+                            let (read, write) = stream.into_split();
+                            serve_connection(&gateway, peer, false, read, write, drain).await;
+                        }
+                        Some(tls) => match tls.accept(stream, peer.ip()).await {
+                            Ok(stream) => {
+                                let (read, write) = tokio::io::split(stream);
+                                serve_connection(&gateway, peer, true, read, write, drain).await;
+                            }
+                            Err(error) => tracing::debug!(%peer, %error, "no TLS came about with a Kafka client"),
+                        },
+                    }
                     gateway.metrics.kafka_connections.sub(1);
                 });
             }
@@ -89,13 +103,19 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut drain: Drai
     }
 }
 
-async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: Drain) {
-    let _ = stream.set_nodelay(true);
-    let address = stream.peer_addr();
+async fn serve_connection<R, W>(
+    gateway: &Arc<Gateway>,
+    peer: SocketAddr,
+    is_tls: bool,
+    read: R,
+    write: W,
+    mut drain: Drain,
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     // As Kafka shows it to operators.
-    let host = address.as_ref().map_or_else(|_| "/unknown".to_owned(), |address| format!("/{}", address.ip()));
-    let peer = address.map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
-    let (read, write) = stream.into_split();
+    let client = Connection { host: format!("/{}", peer.ip()), is_tls };
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
     let mut buffer = BytesMut::with_capacity(16 * 1024);
@@ -119,7 +139,7 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
                     silences = if now == known { silences + 1 } else { 0 };
                     known = now;
                     if silences >= 3 {
-                        tracing::debug!(peer, "a Kafka connection was silent for too long; closing");
+                        tracing::debug!(%peer, "a Kafka connection was silent for too long; closing");
                         break None;
                     }
                 }
@@ -131,23 +151,23 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
             Ok(None) => break,
             Err(ReadError::TooLarge(bytes)) => {
                 // No header to answer to: what follows the length cannot be told apart from data.
-                tracing::warn!(peer, bytes, "a Kafka request is larger than {KAFKA_FRAME_BYTES_MAX} bytes; closing");
+                tracing::warn!(%peer, bytes, "a Kafka request is larger than {KAFKA_FRAME_BYTES_MAX} bytes; closing");
                 break;
             }
             Err(ReadError::Io(error)) => {
-                tracing::debug!(peer, %error, "a Kafka connection ended");
+                tracing::debug!(%peer, %error, "a Kafka connection ended");
                 break;
             }
         };
         gateway.metrics.kafka_requests.add(1);
-        match dispatch(gateway, &host, frame) {
+        match dispatch(gateway, &client, frame) {
             Ok(pending) => {
                 if pipeline.send(pending).await.is_err() {
                     break;
                 }
             }
             Err(error) => {
-                tracing::warn!(peer, %error, "a Kafka request cannot be read; closing");
+                tracing::warn!(%peer, %error, "a Kafka request cannot be read; closing");
                 break;
             }
         }
@@ -157,12 +177,12 @@ async fn serve_connection(gateway: &Arc<Gateway>, stream: TcpStream, mut drain: 
 }
 
 /// A socket that counts its reads: whether a slow request still moves.
-struct Counted {
-    inner: OwnedReadHalf,
+struct Counted<R> {
+    inner: R,
     reads: Arc<AtomicU64>,
 }
 
-impl AsyncRead for Counted {
+impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -177,7 +197,7 @@ impl AsyncRead for Counted {
 }
 
 /// Writes answers in order; what is ready at one wake-up goes out together.
-async fn write_answers(mut socket: OwnedWriteHalf, mut answers: mpsc::Receiver<Pending>) {
+async fn write_answers<W: AsyncWrite + Unpin>(mut socket: W, mut answers: mpsc::Receiver<Pending>) {
     let mut chunks = Vec::new();
     while let Some(pending) = answers.recv().await {
         chunks.extend(pending.await.into_iter().flatten());
@@ -211,12 +231,13 @@ fn futures_ready(pending: &mut Pending) -> Option<Option<Vec<Bytes>>> {
 }
 
 /// Reads a request and begins it. What must happen in order (placing batches) has begun when this returns.
-fn dispatch(gateway: &Arc<Gateway>, host: &str, frame: Bytes) -> Result<Pending, DecodeError> {
+fn dispatch(gateway: &Arc<Gateway>, connection: &Connection, frame: Bytes) -> Result<Pending, DecodeError> {
     let (header, body) = RequestHeader::split(frame)?;
     let Some(offered) = Offered::of(header.key) else {
         return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
     };
-    let client = Client { id: header.client_id.unwrap_or_default(), host: host.to_owned() };
+    let id = header.client_id.unwrap_or_default();
+    let client = Client { id, host: connection.host.clone(), is_tls: connection.is_tls };
     let reply = Reply { correlation: header.correlation, offered, version: header.version };
     if !(offered.accepted..=offered.max).contains(&header.version) {
         let message = format!(
@@ -239,11 +260,11 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
         ApiKey::Produce => produce::begin(gateway, reply, Message::decode(body, version)?),
         ApiKey::Fetch => answer(reply, fetch::handle(gateway, Message::decode(body, version)?)),
         ApiKey::ListOffsets => answer(reply, list_offsets::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::Metadata => answer(reply, metadata::handle(gateway, version, Message::decode(body, version)?)),
+        ApiKey::Metadata => answer(reply, metadata::handle(gateway, version, client, Message::decode(body, version)?)),
         ApiKey::OffsetCommit => answer(reply, offset_commit::handle(gateway, Message::decode(body, version)?)),
         ApiKey::OffsetFetch => answer(reply, offset_fetch::handle(gateway, version, Message::decode(body, version)?)),
         ApiKey::FindCoordinator => {
-            answer(reply, find_coordinator::handle(gateway, version, Message::decode(body, version)?))
+            answer(reply, find_coordinator::handle(gateway, version, client, Message::decode(body, version)?))
         }
         ApiKey::JoinGroup => {
             answer(reply, join_group::handle(gateway, version, client, Message::decode(body, version)?))
@@ -252,7 +273,7 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
         ApiKey::LeaveGroup => answer(reply, leave_group::handle(gateway, version, Message::decode(body, version)?)),
         ApiKey::SyncGroup => answer(reply, sync_group::handle(gateway, Message::decode(body, version)?)),
         ApiKey::DescribeGroups => answer(reply, describe_groups::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::ListGroups => answer(reply, list_groups::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::ListGroups => answer(reply, list_groups::handle(gateway, client, Message::decode(body, version)?)),
         ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, version)?)),
         ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, version)?)),
         ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, version)?)),
@@ -270,7 +291,9 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
         ApiKey::DeleteAcls => answer(reply, nothing_of_the_kind::delete_acls(Message::decode(body, version)?)),
         ApiKey::DescribeConfigs => answer(reply, describe_configs::handle(gateway, Message::decode(body, version)?)),
         ApiKey::AlterConfigs => answer(reply, alter_configs::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::DescribeLogDirs => answer(reply, describe_log_dirs::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeLogDirs => {
+            answer(reply, describe_log_dirs::handle(gateway, client, Message::decode(body, version)?))
+        }
         ApiKey::CreatePartitions => answer(reply, create_partitions::handle(gateway, Message::decode(body, version)?)),
         ApiKey::IncrementalAlterConfigs => {
             answer(reply, incremental_alter_configs::handle(gateway, Message::decode(body, version)?))
@@ -283,12 +306,14 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
             let _: DescribeClientQuotasRequest = Message::decode(body, version)?;
             answer(reply, nothing_of_the_kind::client_quotas())
         }
-        ApiKey::DescribeCluster => answer(reply, describe_cluster::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeCluster => {
+            answer(reply, describe_cluster::handle(gateway, client, Message::decode(body, version)?))
+        }
         ApiKey::DescribeProducers => {
             answer(reply, describe_producers::handle(gateway, Message::decode(body, version)?))
         }
         ApiKey::DescribeTopicPartitions => {
-            answer(reply, describe_topic_partitions::handle(gateway, Message::decode(body, version)?))
+            answer(reply, describe_topic_partitions::handle(gateway, client, Message::decode(body, version)?))
         }
         ApiKey::OffsetDelete => answer(reply, offset_delete::handle(gateway, Message::decode(body, version)?)),
     })
@@ -299,6 +324,14 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
 struct Client {
     id: String,
     host: String,
+    is_tls: bool,
+}
+
+/// How it is connected.
+#[derive(Debug)]
+struct Connection {
+    host: String,
+    is_tls: bool,
 }
 
 /// Codes of group APIs. A client that is to ask again is told that the coordinator loads: it waits and asks the same

@@ -25,10 +25,12 @@ use dashmap::DashMap;
 use service::api::{ApiError, GatewayRegistered, PlacementClient, RegisterGateway};
 use service::drain::Drain;
 use service::health::{self, Health, Metric};
+use service::http::PROTOCOLS;
 use service::nodes::NodePool;
+use service::tls::{Tls, TlsFiles};
 use tokio::net::TcpListener;
 use types::limits::HEARTBEAT_MS;
-use types::{ErrorCode, Offset, TopicPartition};
+use types::{Endpoint, ErrorCode, Offset, TopicPartition};
 
 use crate::lane::LaneHandle;
 use crate::map::Map;
@@ -40,11 +42,24 @@ use crate::tenant::Tenant;
 pub struct Settings {
     pub az: Option<String>,
     /// Where Kafka clients are told to connect.
-    pub advertise_host: String,
-    pub advertise_port: u16,
+    pub advertise: Endpoint,
+    /// Where those are told to connect that speak TLS.
+    pub advertise_tls: Option<Endpoint>,
     pub placement: Vec<String>,
     /// Where its map is cached, to start without placement.
     pub data: Option<PathBuf>,
+}
+
+/// Where clients come in.
+#[derive(Debug)]
+pub struct Listeners {
+    pub kafka: TcpListener,
+    pub http: TcpListener,
+    /// With TLS.
+    pub kafka_tls: Option<TcpListener>,
+    pub https: Option<TcpListener>,
+    /// The certificates of both; needed if there is one of them.
+    pub tls: Option<TlsFiles>,
 }
 
 /// How long a gateway with a cached map waits for placement.
@@ -137,10 +152,20 @@ async fn register(placement: &PlacementClient, register: &RegisterGateway) -> Re
 }
 
 /// Registers, reads the map and serves; returns when ready. Without placement it begins with its cached map.
-pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, drain: Drain) -> Result<(), ApiError> {
+pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Result<(), ApiError> {
     let health = Health::new();
+    let tls = |protocols| match &listeners.tls {
+        Some(files) => Tls::open(files.clone(), protocols),
+        None => Err("certificates are needed".to_owned()),
+    };
+    let wrong = |error: String| ApiError::new(ErrorCode::Internal, format!("TLS: {error}"));
+    let kafka_tls =
+        listeners.kafka_tls.map(|listener| tls(&[]).map(|tls| (listener, tls))).transpose().map_err(wrong)?;
+    let https =
+        listeners.https.map(|listener| tls(&PROTOCOLS).map(|tls| (listener, tls))).transpose().map_err(wrong)?;
     let placement = PlacementClient::new(&settings.placement);
-    let wanted = RegisterGateway { host: settings.advertise_host, port: settings.advertise_port, az: settings.az };
+    let Endpoint { host, port } = settings.advertise;
+    let wanted = RegisterGateway { host, port, az: settings.az, tls: settings.advertise_tls };
     let cache = settings.data.as_deref().map(MapCache::open).transpose();
     let cache = cache.map_err(|error| ApiError::new(ErrorCode::Internal, format!("the map's cache: {error}")))?;
     let registering = register(&placement, &wanted);
@@ -174,9 +199,17 @@ pub async fn start(settings: Settings, kafka: TcpListener, http: TcpListener, dr
     }
     tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
     tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
-    tokio::spawn(kafka::serve(Arc::clone(&gateway), kafka, drain.clone()));
+    tokio::spawn(kafka::serve(Arc::clone(&gateway), listeners.kafka, None, drain.clone()));
+    if let Some((listener, tls)) = kafka_tls {
+        tokio::spawn(Arc::clone(&tls).follow(drain.clone()));
+        tokio::spawn(kafka::serve(Arc::clone(&gateway), listener, Some(tls), drain.clone()));
+    }
     let router = http::routes(Arc::clone(&gateway)).merge(health::routes(Arc::clone(&health)));
-    tokio::spawn(service::http::serve(http, router, drain));
+    if let Some((listener, tls)) = https {
+        tokio::spawn(Arc::clone(&tls).follow(drain.clone()));
+        tokio::spawn(service::http::serve(listener, Some(tls), router.clone(), drain.clone()));
+    }
+    tokio::spawn(service::http::serve(listeners.http, None, router, drain));
     health.set_ready(true);
     Ok(())
 }

@@ -56,7 +56,8 @@ impl Failovers {
             running: Mutex::default(),
             lost: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_MAX),
-            done: health.register(Metric::counter("weir_failovers_total", "Segments opened by this process.")),
+            done: health
+                .register(Metric::counter("weir_failovers_total", "Segments opened by this process, but for rolls.")),
             rolled: health.register(Metric::counter("weir_rolls_total", "Segments sealed for their age or size.")),
             failed: health.register(Metric::counter("weir_failovers_failed_total", "Attempts that opened nothing.")),
         }

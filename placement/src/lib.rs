@@ -130,7 +130,7 @@ pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, dra
     tokio::spawn(balance::run(Arc::clone(&placement), drain.clone()));
     tokio::spawn(retention::run(Arc::clone(&placement), drain.clone()));
     let router = api::routes(placement).merge(health::routes(Arc::clone(&health)));
-    tokio::spawn(service::http::serve(listener, router, drain));
+    tokio::spawn(service::http::serve(listener, None, router, drain));
     health.set_ready(true);
     Ok(())
 }

@@ -384,14 +384,27 @@ pub(crate) async fn register_gateway(
     for (_, entry) in &rows {
         let gateway: GatewayRecord = parse(entry)?;
         if (&gateway.host, gateway.port) == (&request.host, request.port) {
-            known = Some(gateway);
+            known = Some((gateway, entry.revision));
         }
     }
     let gateway = match known {
-        Some(known) => known,
+        Some((known, _)) if (&known.az, &known.tls) == (&request.az, &request.tls) => known,
+        // It was started otherwise than before. What comes of it matters to clients alone: the last one wins.
+        Some((known, revision)) => {
+            let gateway = GatewayRecord { az: request.az.clone(), tls: request.tls.clone(), ..known };
+            let key = format!("{GATEWAYS}{}", gateway.id);
+            let transaction = Transaction {
+                compares: vec![(key.clone(), revision)],
+                puts: vec![(key, json(&gateway))],
+                ..Transaction::default()
+            };
+            store.transact(transaction).await?;
+            gateway
+        }
         None => {
             let id = records::take_numbers(store, "gateway", 1).await? as i32;
-            let gateway = GatewayRecord { id, host: request.host.clone(), port: request.port, az: request.az.clone() };
+            let RegisterGateway { host, port, az, tls } = request.clone();
+            let gateway = GatewayRecord { id, host, port, az, tls };
             // A gateway speaks to several placement processes at once: one of them makes its record.
             let address = (format!("gateway-at/{}:{}", request.host, request.port), 0);
             let puts = vec![(format!("{GATEWAYS}{id}"), json(&gateway)), (address.0.clone(), json(&id))];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use policies::{Context, Document, DocumentKind, Policies, Principal, Request, decide};
 
-fn statements(count: usize) -> String {
+fn statements(numbers: std::ops::Range<usize>) -> String {
     let statement = |number: usize| {
         format!(
             r#"{{"Sid": "s{number}", "Effect": "Allow", "Action": ["kafka-cluster:*Topic", "kafka-cluster:ReadData"],
@@ -13,7 +13,7 @@ fn statements(count: usize) -> String {
                 "Condition": {{"StringEquals": {{"aws:PrincipalTag/team": "t{number}"}}, "IpAddress": {{"aws:SourceIp": "10.0.0.0/8"}}}}}}"#
         )
     };
-    let all: Vec<String> = (0..count).map(statement).collect();
+    let all: Vec<String> = numbers.map(statement).collect();
     format!(r#"{{"Version": "2012-10-17", "Statement": [{}]}}"#, all.join(","))
 }
 

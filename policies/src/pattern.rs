@@ -109,8 +109,11 @@ impl Pattern {
 
     /// Whether the whole text matches. A variable without a value matches nothing.
     pub fn matches(&self, text: &str, case: Case, context: &Context) -> bool {
-        if let [Piece::Text(plain)] = &*self.pieces {
-            return case.is_same(plain, text);
+        match &*self.pieces {
+            [Piece::Text(plain)] => return case.is_same(plain, text),
+            // What it ends with tells most of what does not match.
+            [_, .., Piece::Text(end)] if !case.ends_with(text, end) => return false,
+            _ => {}
         }
         // Where to go on after a mismatch: behind the last star, one character further.
         let mut star: Option<(usize, usize)> = None;
@@ -138,7 +141,14 @@ impl Pattern {
                 (None, None) => return false,
                 (None, Some((behind, from))) => {
                     let Some(skipped) = text[from..].chars().next() else { return false };
-                    let from = from + skipped.len_utf8();
+                    let mut from = from + skipped.len_utf8();
+                    // Straight to where the text behind the star may begin.
+                    if let Some(Piece::Text(plain)) = self.pieces.get(behind) {
+                        match case.first_like(&text.as_bytes()[from..], plain) {
+                            Some(ahead) => from += ahead,
+                            None => return false,
+                        }
+                    }
                     star = Some((behind, from));
                     (piece, at) = (behind, from);
                 }
@@ -205,6 +215,23 @@ impl Case {
         match self {
             Self::Exact => one == other,
             Self::Ignored => one.eq_ignore_ascii_case(other),
+        }
+    }
+
+    fn ends_with(self, text: &str, end: &str) -> bool {
+        let Some(at) = text.len().checked_sub(end.len()) else { return false };
+        match self {
+            Self::Exact => text.ends_with(end),
+            Self::Ignored => text.as_bytes()[at..].eq_ignore_ascii_case(end.as_bytes()),
+        }
+    }
+
+    /// The first place that begins as a text does. That is the first byte of a character there too.
+    fn first_like(self, bytes: &[u8], plain: &str) -> Option<usize> {
+        let first = plain.as_bytes().first()?;
+        match self {
+            Self::Exact => bytes.iter().position(|byte| byte == first),
+            Self::Ignored => bytes.iter().position(|byte| byte.eq_ignore_ascii_case(first)),
         }
     }
 

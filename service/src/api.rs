@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccountId, ClusterId, ErrorCode, GatewayRecord, Generation, Incarnation, NodeId, NodeRecord, Nonce, Offset,
-    PartitionRecord, SegmentId, TopicId, TopicPartition, TopicRecord,
+    AccountId, ClusterId, Endpoint, ErrorCode, GatewayRecord, Generation, Incarnation, NodeId, NodeRecord, Nonce,
+    Offset, PartitionRecord, SegmentId, TopicId, TopicPartition, TopicRecord,
 };
 
 use crate::http::JsonClient;
@@ -88,6 +88,8 @@ pub struct RegisterGateway {
     pub host: String,
     pub port: u16,
     pub az: Option<String>,
+    #[serde(default)]
+    pub tls: Option<Endpoint>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

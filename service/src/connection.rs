@@ -92,7 +92,8 @@ async fn write_frames(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedRece
     let _ = socket.shutdown().await;
 }
 
-/// Writes all chunks with as few system calls as the socket allows; leaves `chunks` empty.
+/// Writes all chunks with as few system calls as the socket allows, and flushes: TLS keeps what the socket did not take.
+/// Leaves `chunks` empty.
 pub async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, chunks: &mut Vec<Bytes>) -> std::io::Result<()> {
     // Small neighbours are joined: a system call costs more than copying a few hundred bytes.
     let mut at = 0;
@@ -111,7 +112,7 @@ pub async fn write_all<W: AsyncWrite + Unpin>(socket: &mut W, chunks: &mut Vec<B
         }
     }
     chunks.clear();
-    Ok(())
+    socket.flush().await
 }
 
 /// The receiving side.

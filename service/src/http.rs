@@ -12,14 +12,17 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use types::{ClusterId, ErrorCode};
 
 use crate::api::ApiError;
 use crate::drain::Drain;
+use crate::tls::Tls;
 
 /// Names the cluster whose metadata the asker belongs to; empty while it does not know.
 pub const CLUSTER_HEADER: &str = "weir-cluster";
@@ -150,11 +153,14 @@ impl JsonClient {
 /// load balancers keep theirs), and how long an HTTP/2 connection is silent before it is asked.
 const HEADER_WAIT: Duration = Duration::from_secs(600);
 
-/// Serves `router` over HTTP/1.1 and HTTP/2 (by prior knowledge) until the drain begins.
-pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {
-    let graceful = hyper_util::server::graceful::GracefulShutdown::new();
+/// What HTTP clients may choose by ALPN.
+pub const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+
+/// Serves `router` over HTTP/1.1 and HTTP/2 until the drain begins; HTTP/2 by prior knowledge, or with TLS by ALPN.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router, mut drain: Drain) {
+    let graceful = GracefulShutdown::new();
     loop {
-        let (stream, _) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = drain.begun() => break,
             accepted = listener.accept() => match accepted {
@@ -167,19 +173,33 @@ pub async fn serve(listener: TcpListener, router: Router, mut drain: Drain) {
             },
         };
         let _ = stream.set_nodelay(true);
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http2().initial_stream_window_size(8 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
-        // A connection that sends half a header, or nothing, does not stay for ever.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT);
-        builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEADER_WAIT));
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "an HTTP connection ended");
+            match tls {
+                None => serve_connection(stream, router, watcher).await,
+                Some(tls) => match tls.accept(stream, peer.ip()).await {
+                    Ok(stream) => serve_connection(stream, router, watcher).await,
+                    Err(error) => tracing::debug!(%peer, %error, "no TLS came about with an HTTP client"),
+                },
             }
         });
     }
     let _ = tokio::time::timeout(Duration::from_secs(5), graceful.shutdown()).await;
+}
+
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    watcher: Watcher,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().initial_stream_window_size(8 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
+    // A connection that sends half a header, or nothing, does not stay for ever.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEADER_WAIT));
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(error, "an HTTP connection ended");
+    }
 }

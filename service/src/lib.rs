@@ -10,3 +10,4 @@ pub mod http;
 pub mod newest;
 pub mod nodes;
 pub mod random;
+pub mod tls;

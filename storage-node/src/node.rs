@@ -325,7 +325,7 @@ impl StorageNode {
         tokio::spawn(count(Arc::clone(&node)));
         tokio::spawn(report_room(Arc::clone(&node)));
         tokio::spawn(shed(Arc::clone(&node)));
-        tokio::spawn(service::http::serve(admin, health::routes(Arc::clone(&health)), drain));
+        tokio::spawn(service::http::serve(admin, None, health::routes(Arc::clone(&health)), drain));
         health.set_ready(true);
         Ok(Self { node, is_direct, flush_us })
     }

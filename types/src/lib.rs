@@ -13,5 +13,5 @@ pub use ids::{
     PrincipalId, Protocol, SegmentId, SessionId, TopicId, TopicPartition,
 };
 pub use metadata::{
-    Gap, GatewayRecord, NodeRecord, PartitionRecord, Replica, SegmentRecord, TopicRecord, is_valid_topic_name,
+    Endpoint, Gap, GatewayRecord, NodeRecord, PartitionRecord, Replica, SegmentRecord, TopicRecord, is_valid_topic_name,
 };

@@ -155,6 +155,16 @@ pub struct GatewayRecord {
     pub host: String,
     pub port: u16,
     pub az: Option<String>,
+    /// Where its clients connect that speak TLS.
+    #[serde(default)]
+    pub tls: Option<Endpoint>,
+}
+
+/// A host's name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
 }
 
 /// Kafka's rule for topic names: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`.

@@ -9,9 +9,11 @@ use crate::output::Output;
 
 mod operate;
 mod policy;
+mod tls;
 
 pub use operate::{NodeCommand, PartitionCommand};
 pub use policy::{PolicyCommand, SimulateOptions};
+pub use tls::{CertsCommand, KafkaTarget, TlsOptions};
 
 /// Streaming as a service that anyone can run.
 #[derive(Debug, Parser)]
@@ -72,6 +74,9 @@ pub enum Command {
     /// Policies: check documents, decide calls offline
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Certificates to try TLS with
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Measure a running system
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -88,6 +93,15 @@ fn http_url(text: &str) -> Result<String, String> {
     match authority {
         Some(rest) if !rest.contains(['/', ' ', '?']) => Ok(text.to_owned()),
         _ => Err("http://HOST:PORT is what it takes".to_owned()),
+    }
+}
+
+/// A gateway's URL, with TLS or without.
+fn gateway_url(text: &str) -> Result<String, String> {
+    let plain = text.strip_prefix("https://").map_or_else(|| text.to_owned(), |rest| format!("http://{rest}"));
+    match http_url(&plain) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("http://HOST:PORT or https://HOST:PORT is what it takes".to_owned()),
     }
 }
 
@@ -114,6 +128,8 @@ pub struct UpOptions {
     #[arg(long, value_name = "N", default_value_t = 3, env = "WEIR_UP_STORAGE_NODES",
           value_parser = clap::value_parser!(u16).range(2..=26))]
     pub storage_nodes: u16,
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_UP_INSECURE_BIND")]
     pub insecure_bind: bool,
@@ -275,6 +291,8 @@ pub struct GatewayOptions {
         env = "WEIR_GATEWAY_PLACEMENT"
     )]
     pub placement: Vec<String>,
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_GATEWAY_INSECURE_BIND")]
     pub insecure_bind: bool,
@@ -287,8 +305,11 @@ pub struct GatewayOptions {
 #[derive(Debug, Args)]
 pub struct Target {
     /// A gateway's HTTP address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = http_url, env = "WEIR_SERVER")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = gateway_url, env = "WEIR_SERVER")]
     pub server: String,
+    /// Trust what these certificates (PEM) signed, instead of what this machine trusts; for https
+    #[arg(long, value_name = "FILE", env = "WEIR_CA")]
+    pub ca: Option<PathBuf>,
     /// How results are printed
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,
@@ -445,9 +466,9 @@ pub struct ConsumeOptions {
     /// records are printed; -o beginning or end says where to begin without one
     #[arg(short = 'G', value_name = "GROUP", conflicts_with = "partition")]
     pub group: Option<String>,
-    /// A gateway's Kafka address, for -G
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_KAFKA")]
-    pub kafka: String,
+    /// For -G
+    #[command(flatten)]
+    pub gateway: KafkaTarget,
     /// %t topic, %p partition, %o offset, %k key, %s value, %h headers, %T timestamp, %S size, %K key size
     #[arg(short = 'f', value_name = "FORMAT")]
     pub format: Option<String>,
@@ -490,9 +511,8 @@ fn record_size(text: &str) -> Result<usize, String> {
 
 #[derive(Debug, Clone, Args)]
 pub struct BenchOptions {
-    /// A gateway's Kafka address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_KAFKA")]
-    pub kafka: String,
+    #[command(flatten)]
+    pub gateway: KafkaTarget,
     /// Topics are called NAME-0, NAME-1 and so on; with one topic, NAME
     #[arg(long, default_value = "bench")]
     pub name: String,

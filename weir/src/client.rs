@@ -1,21 +1,27 @@
 //! A small client of `/v1`.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
+use crate::cli::Target;
 use crate::output::Failure;
 
 /// Speaks to one gateway.
 pub struct Client {
     server: String,
-    client: Hyper<HttpConnector, Full<Bytes>>,
+    client: Hyper<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// A text as one part of a path.
@@ -25,12 +31,27 @@ pub fn part(text: &str) -> String {
 }
 
 impl Client {
-    pub fn new(server: &str) -> Self {
+    /// # Errors
+    /// The certificates that are to be trusted cannot be read.
+    pub fn new(target: &Target) -> Result<Self, Failure> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        connector.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match &target.ca {
+            Some(file) => builder.with_tls_config(tls_config(file)?),
+            // Certificates of the machine are read only where they are needed.
+            None if target.server.starts_with("https") => {
+                builder.with_provider_and_native_roots(aws_lc_rs::default_provider()).map_err(|error| {
+                    Failure::failed(format!("what this machine trusts cannot be read: {error}; --ca FILE"))
+                })?
+            }
+            None => builder.with_tls_config(client_config(RootCertStore::empty())?),
+        };
+        let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
         let client = Hyper::builder(TokioExecutor::new()).build(connector);
-        Self { server: server.trim_end_matches('/').to_owned(), client }
+        Ok(Self { server: target.server.trim_end_matches('/').to_owned(), client })
     }
 
     pub async fn call(
@@ -60,6 +81,22 @@ impl Client {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() { Ok(json) } else { Err(failure(status, &json)) }
     }
+}
+
+/// Trusts what the certificates in a PEM file signed.
+///
+/// # Errors
+/// It cannot be read, or is no PEM of certificates.
+pub fn tls_config(file: &Path) -> Result<ClientConfig, Failure> {
+    let failed = |error: String| Failure::failed(format!("`{}`: {error}", file.display()));
+    let text = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    client_config(service::tls::roots(&text).map_err(failed)?)
+}
+
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, Failure> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| Failure::failed(error.to_string()))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// What a problem means to the caller.

@@ -2,29 +2,34 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use rustls::pki_types::ServerName;
 use service::connection::{read_length_prefixed, write_all};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::TlsConnector;
 use wire::codec::{Reader, Writer};
 use wire::kafka::{
     ApiKey, CreatableTopic, CreateTopicsRequest, CreateTopicsResponse, KafkaError, Message, Offered,
     has_flexible_response_header,
 };
 
+use crate::cli::KafkaTarget;
+use crate::client::tls_config;
 use crate::output::Failure;
 
 /// The sending half.
 pub struct KafkaWriter {
-    socket: OwnedWriteHalf,
+    socket: Box<dyn AsyncWrite + Send + Unpin>,
     correlation: i32,
     chunks: Vec<Bytes>,
 }
 
 /// The receiving half; answers come in the order of the requests.
 pub struct KafkaReader {
-    socket: OwnedReadHalf,
+    socket: Box<dyn AsyncRead + Send + Unpin>,
     buffer: BytesMut,
     expected: VecDeque<i32>,
 }
@@ -33,11 +38,26 @@ fn offered(key: ApiKey) -> &'static Offered {
     Offered::of(key as i16).expect("this client uses what is offered")
 }
 
-pub async fn connect(address: &str) -> Result<(KafkaWriter, KafkaReader), Failure> {
-    let stream = TcpStream::connect(address).await;
-    let stream = stream.map_err(|error| Failure::unreachable(format!("`{address}`: {error}")))?;
+pub async fn connect(target: &KafkaTarget) -> Result<(KafkaWriter, KafkaReader), Failure> {
+    let address = &target.kafka;
+    let unreachable = |error: std::io::Error| Failure::unreachable(format!("`{address}`: {error}"));
+    let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true)?;
-    let (read, write) = stream.into_split();
+    let (read, write): (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>) = match &target.kafka_ca
+    {
+        None => {
+            let (read, write) = stream.into_split();
+            (Box::new(read), Box::new(write))
+        }
+        Some(file) => {
+            let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host.trim_matches(['[', ']']));
+            let name =
+                ServerName::try_from(host.to_owned()).map_err(|error| Failure::usage(format!("`{host}`: {error}")))?;
+            let connector = TlsConnector::from(Arc::new(tls_config(file)?));
+            let (read, write) = tokio::io::split(connector.connect(name, stream).await.map_err(unreachable)?);
+            (Box::new(read), Box::new(write))
+        }
+    };
     Ok((
         KafkaWriter { socket: write, correlation: 0, chunks: Vec::new() },
         KafkaReader { socket: read, buffer: BytesMut::with_capacity(64 * 1024), expected: VecDeque::new() },
@@ -87,8 +107,8 @@ impl KafkaReader {
 }
 
 /// Creates topics; those that exist are left as they are.
-pub async fn create_topics(address: &str, names: &[String], partitions: i32) -> Result<(), Failure> {
-    let (mut writer, mut reader) = connect(address).await?;
+pub async fn create_topics(target: &KafkaTarget, names: &[String], partitions: i32) -> Result<(), Failure> {
+    let (mut writer, mut reader) = connect(target).await?;
     for names in names.chunks(50) {
         let topics = names.iter().map(|name| CreatableTopic {
             name: name.clone(),

@@ -1,6 +1,7 @@
 //! The one binary: command line, configuration, process wiring.
 
 mod bench;
+mod certs;
 mod cli;
 mod client;
 mod commands;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, PlacementOptions};
+use crate::cli::{CertsCommand, Cli, Command, PlacementOptions};
 use crate::output::Failure;
 
 /// A fifth more small records per second than with the C library's (docs/adr/0006-fewer-wake-ups.md).
@@ -87,6 +88,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Node(command) => commands::operate::node(command).await,
         Command::Partition(command) => commands::operate::partition(command).await,
         Command::Policy(command) => commands::policy::run(command),
+        Command::Certs(CertsCommand::Dev { dir, host }) => certs::dev(&dir, &host),
         Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::run(&command),
         Command::Completion { shell } => {

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use placement::StoreAt;
 use service::drain::{self, DrainHandle};
+use service::tls::TlsFiles;
 use storage_node::{Settings, StorageNode};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use types::Endpoint;
 
-use crate::cli::{GatewayOptions, PlacementOptions, StorageNodeOptions};
+use crate::cli::{GatewayOptions, PlacementOptions, StorageNodeOptions, TlsOptions};
 use crate::output::Failure;
 
 /// How long what is under way may take once the drain has begun.
@@ -95,23 +97,55 @@ pub async fn storage_node(options: StorageNodeOptions) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `HOST:PORT`, or `[ADDRESS]:PORT`.
+fn endpoint(text: &str) -> Result<Endpoint, Failure> {
+    let parts = text.rsplit_once(':');
+    let endpoint = parts.and_then(|(host, port)| {
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Some(Endpoint { host, port: port.parse().ok()? })
+    });
+    endpoint.ok_or_else(|| Failure::usage(format!("`{text}` is not HOST:PORT")))
+}
+
+/// Binds what the options of TLS name. Beyond loopback clients must be known by their certificates.
+pub async fn bind_tls(
+    options: &TlsOptions,
+    files: Option<TlsFiles>,
+    is_allowed: bool,
+) -> Result<(Option<TcpListener>, Option<TcpListener>), Failure> {
+    let addresses: Vec<SocketAddr> = options.kafka_tls.into_iter().chain(options.https).collect();
+    if !addresses.is_empty() && files.is_none() {
+        return Err(Failure::usage(
+            "--kafka-tls and --https need --tls-cert and --tls-key; `weir certs dev` makes some",
+        ));
+    }
+    if options.tls_client_ca.is_none() {
+        check_bind(&addresses, is_allowed)?;
+    }
+    let listener = async |address: Option<SocketAddr>| match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    };
+    Ok((listener(options.kafka_tls).await?, listener(options.https).await?))
+}
+
 pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
     check_bind(&[options.kafka, options.http], options.insecure_bind)?;
-    let advertise = options.advertise_kafka.unwrap_or_else(|| options.kafka.to_string());
-    let (host, port) = advertise
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?)))
-        .ok_or_else(|| Failure::usage(format!("`{advertise}` is not HOST:PORT")))?;
+    let advertise = endpoint(&options.advertise_kafka.unwrap_or_else(|| options.kafka.to_string()))?;
+    let advertise_tls = options.tls.advertise_kafka_tls.clone().or(options.tls.kafka_tls.map(|tls| tls.to_string()));
+    let tls = options.tls.files();
+    let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), options.insecure_bind).await?;
     let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);
     let settings = gateway::Settings {
         az: options.az,
-        advertise_host: host,
-        advertise_port: port,
+        advertise,
+        advertise_tls: advertise_tls.filter(|_| kafka_tls.is_some()).as_deref().map(endpoint).transpose()?,
         placement: options.placement,
         data: options.data,
     };
     let (handle, drain) = drain::channel();
-    gateway::start(settings, kafka, http, drain).await?;
+    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, tls };
+    gateway::start(settings, listeners, drain).await?;
     println!("gateway is ready");
     until_ended(handle).await
 }

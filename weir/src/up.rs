@@ -5,16 +5,24 @@ use std::time::Duration;
 
 use placement::StoreAt;
 use service::drain;
+use service::tls::TlsFiles;
 use storage_node::{Settings, StorageNode};
+use types::Endpoint;
 
+use crate::certs;
 use crate::cli::UpOptions;
 use crate::output::Failure;
-use crate::services::{bind, check_bind, until_ended};
+use crate::services::{bind, bind_tls, check_bind, until_ended};
 
 const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
 
 pub async fn run(options: UpOptions) -> Result<(), Failure> {
     check_bind(&[options.kafka, options.http], options.insecure_bind)?;
+    let tls = match options.tls.files() {
+        None if options.tls.is_used() => Some(certs::for_development(&options.data.join("certs"))?),
+        files => files,
+    };
+    let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), options.insecure_bind).await?;
     let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (handle, drain) = drain::channel();
@@ -55,20 +63,40 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
     }
     let advertised = kafka.local_addr()?;
     let served = http.local_addr()?;
+    let endpoint = |address: SocketAddr| Endpoint { host: address.ip().to_string(), port: address.port() };
+    let tls_addresses = [&kafka_tls, &https].map(|listener| listener.as_ref().and_then(|l| l.local_addr().ok()));
     let settings = gateway::Settings {
         az: None,
-        advertise_host: advertised.ip().to_string(),
-        advertise_port: advertised.port(),
+        advertise: endpoint(advertised),
+        advertise_tls: tls_addresses[0].map(endpoint),
         placement,
         // All of it starts together.
         data: None,
     };
-    gateway::start(settings, kafka, http, drain).await?;
+    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, tls: tls.clone() };
+    gateway::start(settings, listeners, drain).await?;
     welcome(&options, advertised, served, &nodes);
+    if let Some(files) = tls {
+        welcome_tls(tls_addresses, &files);
+    }
     println!("weir is ready");
     until_ended(handle).await?;
     nodes.iter().for_each(StorageNode::close);
     Ok(())
+}
+
+fn welcome_tls([kafka, https]: [Option<SocketAddr>; 2], files: &TlsFiles) {
+    let ca = files.cert.with_file_name(certs::CA);
+    for (what, address) in
+        [("Kafka with TLS", kafka.map(|a| a.to_string())), ("HTTPS", https.map(|a| format!("https://{a}")))]
+    {
+        if let Some(address) = address {
+            println!("{what}  {address}");
+        }
+    }
+    if ca.exists() {
+        println!("its CA {}\n", ca.display());
+    }
 }
 
 fn welcome(options: &UpOptions, kafka: SocketAddr, http: SocketAddr, nodes: &[StorageNode]) {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use wire::kafka::{DescribeClusterRequest, DescribeClusterResponse, DescribedBroker, KafkaError};
 
+use super::Client;
 use crate::Gateway;
 
 /// `endpoint_type`: brokers; controllers (2) have no listener of their own here.
 const BROKERS: i8 = 1;
 
-pub async fn handle(gateway: Arc<Gateway>, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != BROKERS {
         return DescribeClusterResponse {
             error: KafkaError::InvalidRequest as i16,
@@ -18,7 +19,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeClusterRequest) -> D
             ..DescribeClusterResponse::default()
         };
     }
-    let gateways = gateway.map.gateways();
+    let gateways = gateway.map.gateways_for(client.is_tls);
     let brokers = gateways.iter().map(|known| DescribedBroker {
         id: known.id,
         host: known.host.clone(),

@@ -10,6 +10,7 @@ use wire::kafka::{
     DescribeLogDirsRequest, DescribeLogDirsResponse, LogDirsPartition, LogDirsResult, LogDirsTopicResult,
 };
 
+use super::Client;
 use crate::Gateway;
 use crate::fetch::local_bytes;
 use crate::map::shown_order;
@@ -19,7 +20,7 @@ const LOG_DIR: &str = "/weir";
 /// Partitions that are asked after at a time.
 const AT_ONCE: usize = 32;
 
-pub async fn handle(gateway: Arc<Gateway>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let wanted: Vec<(Arc<TopicRecord>, Vec<i32>)> = match request.topics {
         None => gateway.map.topics(gateway.tenant).into_iter().map(|topic| (Arc::clone(&topic), all(&topic))).collect(),
         Some(topics) => {
@@ -29,7 +30,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeLogDirsRequest) -> D
             known.collect()
         }
     };
-    let gateways = gateway.map.gateways();
+    let gateways = gateway.map.gateways_for(client.is_tls);
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut topics = Vec::with_capacity(wanted.len());
     for (topic, partitions) in wanted {

@@ -7,13 +7,18 @@ use wire::kafka::{
     TopicCursor,
 };
 
+use super::Client;
 use super::metadata::show;
 use crate::Gateway;
 
 /// Partitions of a page at most, whatever is asked for (`max.request.partition.size.limit`).
 const PARTITIONS_MAX: i32 = 2_000;
 
-pub async fn handle(gateway: Arc<Gateway>, request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+pub async fn handle(
+    gateway: Arc<Gateway>,
+    client: Client,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
     let mut names: Vec<String> = if request.topics.is_empty() {
         gateway.map.topics(gateway.tenant).iter().map(|topic| topic.name.clone()).collect()
     } else {
@@ -35,7 +40,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeTopicPartitionsReque
             response.topics.push(DescribedTopic { error, name: Some(name), ..DescribedTopic::default() });
             continue;
         };
-        let shown = show(&gateway, &topic);
+        let shown = show(&gateway, &client, &topic);
         let count = shown.partitions.len();
         let page = shown.partitions.into_iter().skip(first).take(left).map(|partition| DescribedPartition {
             error: partition.error,

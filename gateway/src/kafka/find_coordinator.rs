@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use wire::kafka::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, KafkaError};
 
+use super::Client;
 use crate::Gateway;
 use crate::map::shown_coordinator;
 
@@ -14,8 +15,13 @@ use crate::map::shown_coordinator;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
-pub async fn handle(gateway: Arc<Gateway>, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let find = |key: String| find(&gateway, request.key_type, key);
+pub async fn handle(
+    gateway: Arc<Gateway>,
+    version: i16,
+    client: Client,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let find = |key: String| find(&gateway, &client, request.key_type, key);
     if version >= 4 {
         let coordinators = request.keys.into_iter().map(find).collect();
         return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
@@ -24,7 +30,7 @@ pub async fn handle(gateway: Arc<Gateway>, version: i16, request: FindCoordinato
     FindCoordinatorResponse { error, error_message, node_id, host, port, ..FindCoordinatorResponse::default() }
 }
 
-fn find(gateway: &Gateway, key_type: i8, key: String) -> Coordinator {
+fn find(gateway: &Gateway, client: &Client, key_type: i8, key: String) -> Coordinator {
     let refuse = |error: KafkaError, message: &str| Coordinator {
         key: key.clone(),
         error: error as i16,
@@ -43,7 +49,7 @@ fn find(gateway: &Gateway, key_type: i8, key: String) -> Coordinator {
     if key.is_empty() {
         return refuse(KafkaError::InvalidGroupId, "a group has a name");
     }
-    let gateways = gateway.map.gateways();
+    let gateways = gateway.map.gateways_for(client.is_tls);
     let shown = shown_coordinator(&gateways, &key);
     match gateways.iter().find(|known| Some(known.id) == shown) {
         Some(known) => Coordinator {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wire::kafka::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
+use super::Client;
 use crate::Gateway;
 use crate::groups::list;
 use crate::map::shown_coordinator;
@@ -12,14 +13,14 @@ use crate::map::shown_coordinator;
 /// Of every group here; the newer kinds are not offered.
 const CLASSIC: &str = "classic";
 
-pub async fn handle(gateway: Arc<Gateway>, request: ListGroupsRequest) -> ListGroupsResponse {
+pub async fn handle(gateway: Arc<Gateway>, client: Client, request: ListGroupsRequest) -> ListGroupsResponse {
     let listed = match list(&gateway).await {
         Ok(listed) => listed,
         Err(refusal) => {
             return ListGroupsResponse { error: super::group_code(refusal.code), ..ListGroupsResponse::default() };
         }
     };
-    let gateways = gateway.map.gateways();
+    let gateways = gateway.map.gateways_for(client.is_tls);
     let is_wanted = |filter: &[String], value: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };

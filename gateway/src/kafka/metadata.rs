@@ -11,26 +11,27 @@ use wire::kafka::{
     KafkaError, MetadataBroker, MetadataPartition, MetadataRequest, MetadataResponse, MetadataTopic, NullableSince12,
 };
 
+use super::Client;
 use crate::Gateway;
 use crate::error::kafka_code;
 use crate::map::shown_order;
 use crate::topics::{REPLICATION_FACTOR, create};
 
-pub async fn handle(gateway: Arc<Gateway>, version: i16, request: MetadataRequest) -> MetadataResponse {
+pub async fn handle(gateway: Arc<Gateway>, version: i16, client: Client, request: MetadataRequest) -> MetadataResponse {
     let mut topics = Vec::new();
     match request.topics {
         // In version 0 an empty list means all of them.
         Some(wanted) if version > 0 || !wanted.is_empty() => {
             for wanted in wanted {
                 topics.push(match wanted.name.0 {
-                    Some(name) => by_name(&gateway, name, request.allow_auto_topic_creation).await,
-                    None => by_id(&gateway, wanted.topic_id),
+                    Some(name) => by_name(&gateway, &client, name, request.allow_auto_topic_creation).await,
+                    None => by_id(&gateway, &client, wanted.topic_id),
                 });
             }
         }
-        _ => topics.extend(gateway.map.topics(gateway.tenant).iter().map(|topic| show(&gateway, topic))),
+        _ => topics.extend(gateway.map.topics(gateway.tenant).iter().map(|topic| show(&gateway, &client, topic))),
     }
-    let gateways = gateway.map.gateways();
+    let gateways = gateway.map.gateways_for(client.is_tls);
     let brokers = gateways.iter().map(|known| MetadataBroker {
         node_id: known.id,
         host: known.host.clone(),
@@ -46,13 +47,13 @@ pub async fn handle(gateway: Arc<Gateway>, version: i16, request: MetadataReques
     }
 }
 
-async fn by_name(gateway: &Arc<Gateway>, name: String, may_create: bool) -> MetadataTopic {
+async fn by_name(gateway: &Arc<Gateway>, client: &Client, name: String, may_create: bool) -> MetadataTopic {
     if let Some(topic) = gateway.map.topic(gateway.tenant, &name) {
-        return show(gateway, &topic);
+        return show(gateway, client, &topic);
     }
     let code = if may_create {
         match create(gateway, &name, 1, REPLICATION_FACTOR, Default::default(), false).await {
-            Ok(topic) => return show(gateway, &topic),
+            Ok(topic) => return show(gateway, client, &topic),
             Err(error) if error.code == ErrorCode::TopicExists => ErrorCode::LeaderNotAvailable,
             Err(error) => error.code,
         }
@@ -62,9 +63,9 @@ async fn by_name(gateway: &Arc<Gateway>, name: String, may_create: bool) -> Meta
     MetadataTopic { error: kafka_code(code), name: NullableSince12(Some(name)), ..MetadataTopic::default() }
 }
 
-fn by_id(gateway: &Gateway, id: TopicId) -> MetadataTopic {
+fn by_id(gateway: &Gateway, client: &Client, id: TopicId) -> MetadataTopic {
     match gateway.map.topic_by_id(gateway.tenant, id) {
-        Some(topic) => show(gateway, &topic),
+        Some(topic) => show(gateway, client, &topic),
         None => MetadataTopic {
             error: KafkaError::UnknownTopicId as i16,
             name: NullableSince12(Some(String::new())),
@@ -74,8 +75,8 @@ fn by_id(gateway: &Gateway, id: TopicId) -> MetadataTopic {
     }
 }
 
-pub fn show(gateway: &Gateway, topic: &TopicRecord) -> MetadataTopic {
-    let gateways = gateway.map.gateways();
+pub fn show(gateway: &Gateway, client: &Client, topic: &TopicRecord) -> MetadataTopic {
+    let gateways = gateway.map.gateways_for(client.is_tls);
     let shown = usize::try_from(topic.replication_factor).unwrap_or(1).clamp(1, gateways.len().max(1));
     let partitions = (0..topic.partitions).map(|partition| {
         let id = TopicPartition { topic: topic.id, partition };

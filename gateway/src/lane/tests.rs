@@ -112,7 +112,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
     let router = Router::new().route("/placement/v1/partitions/{topic}/{partition}", get(|| async { Json(record(2)) }));
     let (never, drain) = drain::channel();
     std::mem::forget(never);
-    tokio::spawn(service::http::serve(placement, router, drain));
+    tokio::spawn(service::http::serve(placement, None, router, drain));
     let gateway = Arc::new(Gateway {
         id: 1,
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },

@@ -27,7 +27,7 @@ pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     if let Some(group) = &options.group {
         return super::consume_group::run(&options, group).await;
     }
-    let client = Client::new(&options.target.server);
+    let client = Client::new(&options.target)?;
     let topic = client.json(Method::GET, &format!("/v1/topics/{}", part(&options.topic)), None).await?;
     let described = topic["partitions"].as_array().cloned().unwrap_or_default();
     let (until, from): (Vec<&str>, Vec<&str>) =

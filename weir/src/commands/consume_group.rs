@@ -65,7 +65,7 @@ pub async fn run(options: &ConsumeOptions, group: &str) -> Result<(), Failure> {
 async fn read(member: &mut Member<'_>, from: &str) -> Result<(), Failure> {
     let ended = tokio::signal::ctrl_c();
     tokio::pin!(ended);
-    let client = Client::new(&member.options.target.server);
+    let client = Client::new(&member.options.target)?;
     let mut left = member.options.count.unwrap_or(u64::MAX);
     loop {
         let partitions = tokio::select! {
@@ -248,7 +248,7 @@ impl Member<'_> {
         question: &Q,
     ) -> Result<A, Failure> {
         if self.connection.is_none() {
-            self.connection = Some(connect(&self.options.kafka).await?);
+            self.connection = Some(connect(&self.options.gateway).await?);
         }
         let Some((writer, reader)) = &mut self.connection else { return Err(Failure::unreachable("no connection")) };
         let asking = async {
@@ -258,7 +258,7 @@ impl Member<'_> {
         // A join waits for the other members.
         let limit = if matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup) { JOIN } else { ANSWER };
         let answer = tokio::time::timeout(limit, asking).await;
-        Ok(answer.map_err(|_| Failure::unreachable(format!("`{}` does not answer", self.options.kafka)))??)
+        Ok(answer.map_err(|_| Failure::unreachable(format!("`{}` does not answer", self.options.gateway.kafka)))??)
     }
 
     /// Joins, or joins again; the partitions that this member is given.

@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{list, text};
-use crate::cli::GroupCommand;
+use crate::cli::{GroupCommand, Target};
 use crate::client::{Client, part};
 use crate::output::{Failure, Output, blank, print};
 
@@ -13,7 +13,7 @@ const LAG_HEADING: [&str; 6] = ["TOPIC", "PARTITION", "OFFSET", "END", "LAG", "L
 pub async fn run(command: GroupCommand) -> Result<(), Failure> {
     match command {
         GroupCommand::List { target } => {
-            let answer = Client::new(&target.server).json(Method::GET, "/v1/groups", None).await?;
+            let answer = Client::new(&target)?.json(Method::GET, "/v1/groups", None).await?;
             let row = |group: &Value| vec![text(&group["group"]), text(&group["state"]), text(&group["protocol_type"])];
             print(
                 target.output,
@@ -23,7 +23,7 @@ pub async fn run(command: GroupCommand) -> Result<(), Failure> {
             );
         }
         GroupCommand::Describe { group, target } => {
-            let answer = describe(&target.server, &group).await?;
+            let answer = describe(&target, &group).await?;
             let row = |member: &Value| {
                 let topics = list(&member["assignment"]).iter().map(|topic| {
                     let partitions: Vec<String> = list(&topic["partitions"]).iter().map(text).collect();
@@ -48,7 +48,7 @@ pub async fn run(command: GroupCommand) -> Result<(), Failure> {
             }
         }
         GroupCommand::Lag { group, target } => {
-            let answer = describe(&target.server, &group).await?;
+            let answer = describe(&target, &group).await?;
             let shown = json!({
                 "group": answer["group"], "offsets": answer["offsets"],
                 "lag_records": answer["lag_records"], "lag_ms": answer["lag_ms"],
@@ -59,7 +59,7 @@ pub async fn run(command: GroupCommand) -> Result<(), Failure> {
             let partitions = (!partition.is_empty()).then_some(partition);
             let body = json!({ "topic": topic, "partitions": partitions, "to": to, "dry_run": dry_run });
             let path = format!("/v1/groups/{}/reset", part(&group));
-            let answer = Client::new(&target.server).json(Method::POST, &path, Some(&body)).await?;
+            let answer = Client::new(&target)?.json(Method::POST, &path, Some(&body)).await?;
             let row =
                 |offset: &Value| vec![text(&offset["topic"]), text(&offset["partition"]), text(&offset["offset"])];
             let rows = list(&answer["offsets"]).iter().map(row).collect();
@@ -69,7 +69,7 @@ pub async fn run(command: GroupCommand) -> Result<(), Failure> {
             }
         }
         GroupCommand::Delete { group, target } => {
-            let client = Client::new(&target.server);
+            let client = Client::new(&target)?;
             client.json(Method::DELETE, &format!("/v1/groups/{}", part(&group)), None).await?;
             print(target.output, &json!({ "group": group }), &["DELETED"], vec![vec![group]]);
         }
@@ -77,8 +77,8 @@ pub async fn run(command: GroupCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn describe(server: &str, group: &str) -> Result<Value, Failure> {
-    Client::new(server).json(Method::GET, &format!("/v1/groups/{}", part(group)), None).await
+async fn describe(target: &Target, group: &str) -> Result<Value, Failure> {
+    Client::new(target)?.json(Method::GET, &format!("/v1/groups/{}", part(group)), None).await
 }
 
 fn lag_row(offset: &Value) -> Vec<String> {

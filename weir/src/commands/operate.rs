@@ -26,7 +26,7 @@ fn node_row(node: &Value) -> Vec<String> {
 }
 
 pub async fn status(target: Target) -> Result<(), Failure> {
-    let status = Client::new(&target.server).json(Method::GET, "/v1/status", None).await?;
+    let status = Client::new(&target)?.json(Method::GET, "/v1/status", None).await?;
     if target.output == Output::Json {
         print(target.output, &status, &[], Vec::new());
         return Ok(());
@@ -97,18 +97,18 @@ fn ago(at_ms: &Value) -> String {
 pub async fn node(command: NodeCommand) -> Result<(), Failure> {
     match command {
         NodeCommand::List { target } => {
-            let status = Client::new(&target.server).json(Method::GET, "/v1/status", None).await?;
+            let status = Client::new(&target)?.json(Method::GET, "/v1/status", None).await?;
             let rows = list(&status["nodes"]).iter().map(node_row).collect();
             print(target.output, &json!({"nodes": status["nodes"]}), &NODE_HEADING, rows);
         }
         NodeCommand::Drain { node, no_wait, target } => {
-            let client = Client::new(&target.server);
+            let client = Client::new(&target)?;
             client.json(Method::POST, &format!("/v1/nodes/{}/drain", part(&node)), None).await?;
             let last = if no_wait { find(&client, &node).await? } else { until_drained(&client, &node).await? };
             print(target.output, &last, &NODE_HEADING, vec![node_row(&last)]);
         }
         NodeCommand::Undrain { node, target } => {
-            let client = Client::new(&target.server);
+            let client = Client::new(&target)?;
             client.json(Method::POST, &format!("/v1/nodes/{}/undrain", part(&node)), None).await?;
             let node = find(&client, &node).await?;
             print(target.output, &node, &NODE_HEADING, vec![node_row(&node)]);
@@ -174,7 +174,7 @@ pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
     match command {
         PartitionCommand::Move { topic, partition, to, target } => {
             let path = format!("/v1/topics/{}/partitions/{partition}/move", part(&topic));
-            let moved = Client::new(&target.server).json(Method::POST, &path, Some(&json!({ "to": to }))).await?;
+            let moved = Client::new(&target)?.json(Method::POST, &path, Some(&json!({ "to": to }))).await?;
             let row = vec![topic, partition.to_string(), text(&moved["leader"]), text(&moved["epoch"])];
             print(target.output, &moved, &["TOPIC", "PARTITION", "LEADER", "EPOCH"], vec![row]);
             Ok(())
@@ -182,7 +182,7 @@ pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
         PartitionCommand::Trim { topic, partition, before, target } => {
             let path = format!("/v1/topics/{}/partitions/{partition}/trim", part(&topic));
             let body = json!({ "before": before });
-            let trimmed = Client::new(&target.server).json(Method::POST, &path, Some(&body)).await?;
+            let trimmed = Client::new(&target)?.json(Method::POST, &path, Some(&body)).await?;
             let row = vec![topic, partition.to_string(), text(&trimmed["log_start_offset"])];
             print(target.output, &trimmed, &["TOPIC", "PARTITION", "LOG START"], vec![row]);
             Ok(())
@@ -195,7 +195,7 @@ pub async fn partition(command: PartitionCommand) -> Result<(), Failure> {
 
 async fn accept_loss(topic: &str, partition: i32, is_confirmed: bool, target: &Target) -> Result<(), Failure> {
     let path = format!("/v1/topics/{}/partitions/{partition}/accept-loss", part(topic));
-    let client = Client::new(&target.server);
+    let client = Client::new(target)?;
     let mut answer = client.json(Method::POST, &path, Some(&json!({}))).await?;
     if is_confirmed && !list(&answer["lost"]).is_empty() {
         // What is accepted is what was told, or nothing.

@@ -21,7 +21,7 @@ const BODY_BYTES: usize = 4 * 1024 * 1024;
 const RECORDS_PER_REQUEST: usize = 10_000;
 
 pub async fn run(options: ProduceOptions) -> Result<(), Failure> {
-    let client = Client::new(&options.target.server);
+    let client = Client::new(&options.target)?;
     let progress = ProgressBar::new_spinner();
     if !std::io::stderr().is_terminal() || std::io::stdin().is_terminal() && options.files.is_empty() {
         progress.set_draw_target(indicatif::ProgressDrawTarget::hidden());

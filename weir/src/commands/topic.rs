@@ -12,7 +12,7 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
     match command {
         TopicCommand::Create { name, partitions, config, if_not_exists, target } => {
             let configs = pairs(config)?;
-            let client = Client::new(&target.server);
+            let client = Client::new(&target)?;
             if if_not_exists
                 && let Ok(topic) = client.json(Method::GET, &format!("/v1/topics/{}", part(&name)), None).await
             {
@@ -25,7 +25,7 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
             print(target.output, &topic, &["TOPIC", "PARTITIONS", "ID"], vec![row]);
         }
         TopicCommand::List { target } => {
-            let answer = Client::new(&target.server).json(Method::GET, "/v1/topics", None).await?;
+            let answer = Client::new(&target)?.json(Method::GET, "/v1/topics", None).await?;
             let rows = list(&answer["topics"])
                 .iter()
                 .map(|topic| vec![text(&topic["name"]), text(&topic["partitions"]), text(&topic["id"])]);
@@ -33,7 +33,7 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
         }
         TopicCommand::Describe { name, target } => {
             let path = format!("/v1/topics/{}", part(&name));
-            let topic = Client::new(&target.server).json(Method::GET, &path, None).await?;
+            let topic = Client::new(&target)?.json(Method::GET, &path, None).await?;
             let rows = list(&topic["partitions"]).iter().map(|partition| {
                 let replicas = list(&partition["replicas"]);
                 let replicas: Vec<String> =
@@ -62,13 +62,13 @@ pub async fn run(command: TopicCommand) -> Result<(), Failure> {
             }
             let path = format!("/v1/topics/{}", part(&name));
             let body = json!({"configs": configs, "partitions": partitions});
-            let topic = Client::new(&target.server).json(Method::PATCH, &path, Some(&body)).await?;
+            let topic = Client::new(&target)?.json(Method::PATCH, &path, Some(&body)).await?;
             let row = vec![name, text(&topic["partitions"]), topic["configs"].to_string()];
             print(target.output, &topic, &["TOPIC", "PARTITIONS", "CONFIGS"], vec![row]);
         }
         TopicCommand::Delete { name, if_exists, target } => {
             let path = format!("/v1/topics/{}", part(&name));
-            match Client::new(&target.server).json(Method::DELETE, &path, None).await {
+            match Client::new(&target)?.json(Method::DELETE, &path, None).await {
                 Err(failure) if failure.code == 5 && if_exists => {}
                 result => {
                     result?;

@@ -1,0 +1,190 @@
+//! TLS for listeners: certificates from files, read again when they change, and handshakes that cannot hold up the rest.
+//!
+//! TLS 1.2 and 1.3 as rustls has them; no early data (RFC 8470 would be needed), no renegotiation.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+pub use tokio_rustls::server::TlsStream;
+
+use crate::drain::Drain;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A handshake that takes longer is given up.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Handshakes under way, in all and of one address: more are closed at once.
+const HANDSHAKES_MAX: usize = 1_024;
+const HANDSHAKES_PER_ADDRESS_MAX: usize = 128;
+
+/// PEM files of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then those that it is signed by.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Clients must show a certificate that one of these signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    fn texts(&self) -> Result<Texts, String> {
+        let read = |path: &Path| std::fs::read(path).map_err(|error| format!("`{}`: {error}", path.display()));
+        Ok(Texts {
+            cert: read(&self.cert)?,
+            key: read(&self.key)?,
+            client_ca: self.client_ca.as_deref().map(read).transpose()?,
+        })
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Texts {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// What a listener speaks TLS by; follows its files.
+pub struct Tls {
+    files: TlsFiles,
+    protocols: Vec<Vec<u8>>,
+    current: ArcSwap<ServerConfig>,
+    /// Handshakes under way by address.
+    handshakes: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads the files. `protocols` are offered by ALPN, the preferred one first; none: clients do not choose.
+    ///
+    /// # Errors
+    /// A file cannot be read, is not PEM, or key and certificate do not belong together.
+    pub fn open(files: TlsFiles, protocols: &[&str]) -> Result<Arc<Self>, String> {
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let config = config(&files.texts()?, &protocols)?;
+        let current = ArcSwap::from_pointee(config);
+        Ok(Arc::new(Self { files, protocols, current, handshakes: Mutex::default() }))
+    }
+
+    /// Takes new certificates as files change, until the drain begins. Connections that are open stay; files that are not
+    /// valid change nothing.
+    pub async fn follow(self: Arc<Self>, mut drain: Drain) {
+        let mut known = self.files.texts().ok();
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.begun() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let texts = tokio::task::block_in_place(|| self.files.texts()).ok();
+            if texts.is_none() || texts == known {
+                continue;
+            }
+            match texts.as_ref().map(|texts| config(texts, &self.protocols)) {
+                Some(Ok(config)) => {
+                    self.current.store(Arc::new(config));
+                    tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
+                }
+                // Perhaps one of the files is still to come: they are looked at again when they change again.
+                Some(Err(error)) => tracing::warn!(error, "new certificates are not valid: the old ones stay"),
+                None => {}
+            }
+            known = texts;
+        }
+    }
+
+    /// Shakes hands, within bounds of time and number.
+    ///
+    /// # Errors
+    /// The client gave up, speaks no TLS, has not the certificate that is asked for, or there are too many like it.
+    pub async fn accept(&self, stream: TcpStream, address: IpAddr) -> io::Result<TlsStream<TcpStream>> {
+        let _turn = self.turn(address).ok_or_else(|| io::Error::other("too many handshakes are under way"))?;
+        let acceptor = TlsAcceptor::from(self.current.load_full());
+        match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+            Ok(accepted) => accepted,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
+        }
+    }
+
+    fn turn(&self, address: IpAddr) -> Option<Turn<'_>> {
+        let mut handshakes = self.handshakes.lock().expect("no panic holds this lock");
+        let all: usize = handshakes.values().sum();
+        let own = handshakes.get(&address).copied().unwrap_or_default();
+        if all >= HANDSHAKES_MAX || own >= HANDSHAKES_PER_ADDRESS_MAX {
+            return None;
+        }
+        handshakes.insert(address, own + 1);
+        Some(Turn { tls: self, address })
+    }
+}
+
+struct Turn<'a> {
+    tls: &'a Tls,
+    address: IpAddr,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut handshakes = self.tls.handshakes.lock().expect("no panic holds this lock");
+        let left = handshakes.get(&self.address).copied().unwrap_or_default().saturating_sub(1);
+        match left {
+            0 => drop(handshakes.remove(&self.address)),
+            left => drop(handshakes.insert(self.address, left)),
+        }
+    }
+}
+
+fn config(texts: &Texts, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&texts.cert)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("cert: {error}"))?;
+    if chain.is_empty() {
+        return Err("cert: there is no certificate in it".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&texts.key).map_err(|error| format!("key: {error}"))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match &texts.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(text) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(text)?), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| format!("client CA: {error}"))?)
+        }
+    };
+    // It refuses a key that is of another certificate.
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| error.to_string())?;
+    config.alpn_protocols = protocols.to_vec();
+    Ok(config)
+}
+
+/// Certificates that are trusted, from PEM.
+///
+/// # Errors
+/// It is not PEM, or has no certificate in it.
+pub fn roots(text: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        let certificate = certificate.map_err(|error| format!("CA: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("CA: {error}"))?;
+    }
+    if roots.is_empty() { Err("CA: there is no certificate in it".to_owned()) } else { Ok(roots) }
+}

@@ -1,0 +1,245 @@
+//! TLS at the gateway's listeners, by clients that nobody here wrote: Kafka and HTTPS, certificates that change, and what is
+//! refused.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::{Cluster, Scratch, Service, free_port, java, run, succeed, tool, tools, weir};
+
+/// A cluster of a plain gateway and one that speaks TLS too, and where that is.
+struct Secured {
+    cluster: Cluster,
+    kafka: String,
+    https: String,
+    certs: PathBuf,
+}
+
+impl Secured {
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut cluster = Cluster::start(dir);
+        let certs = dir.join("certs");
+        make_certs(&certs);
+        let local = || format!("127.0.0.1:{}", free_port());
+        let (kafka, https, plain, http) = (local(), local(), local(), local());
+        let placement = cluster.services[cluster.services.len() - 1].option("--placement").to_owned();
+        let (cert, key) = (path(&certs, "server.pem"), path(&certs, "server-key.pem"));
+        let shown = kafka.replace("127.0.0.1", "localhost");
+        let arguments = [
+            ["gateway", "--kafka", &plain, "--http", &http, "--placement", &placement, "--kafka-tls", &kafka]
+                .as_slice(),
+            &["--advertise-kafka-tls", &shown, "--https", &https],
+            &["--tls-cert", &cert, "--tls-key", &key],
+            more,
+        ]
+        .concat();
+        let mut gateway = Service::new(dir, "gateway-tls", &arguments);
+        gateway.start();
+        cluster.services.push(gateway);
+        Self { cluster, kafka, https: format!("https://{https}"), certs }
+    }
+
+    fn ca(&self) -> String {
+        path(&self.certs, "ca.pem")
+    }
+
+    fn kcat(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kcat");
+        command.args([
+            "-b",
+            &self.kafka,
+            "-X",
+            "security.protocol=ssl",
+            "-X",
+            &format!("ssl.ca.location={}", self.ca()),
+        ]);
+        command.args(arguments);
+        command
+    }
+
+    fn curl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code} %{http_version}"]);
+        command.args(arguments).output().expect("curl")
+    }
+
+    /// The serial number of the certificate that a new client is shown.
+    fn serial(&self) -> String {
+        let address = self.https.trim_start_matches("https://");
+        let script =
+            format!("openssl s_client -connect {address} </dev/null 2>/dev/null | openssl x509 -noout -serial");
+        let output = Command::new("sh").args(["-c", &script]).output().expect("openssl");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+fn path(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().expect("a path").to_owned()
+}
+
+fn make_certs(dir: &Path) {
+    succeed(Command::new(weir()).args(["certs", "dev", "--dir"]).arg(dir), b"");
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn clients_speak_tls_and_see_the_gateways_that_do() {
+    let scratch = Scratch::new("tls");
+    let secured = Secured::start(scratch.path(), &[]);
+    let line: String = (0..1_000).map(|n| format!("line {n} {}\n", "x".repeat(500))).collect();
+    succeed(&mut secured.kcat(&["-P", "-t", "t", "-X", "topic.metadata.refresh.interval.ms=500"]), line.as_bytes());
+    let read = succeed(&mut secured.kcat(&["-C", "-t", "t", "-e", "-q", "-o", "beginning"]), b"");
+    assert!(read == line.as_bytes());
+    let group = ["-G", "g", "t", "-c", "1000", "-q", "-X", "auto.offset.reset=earliest"];
+    assert_eq!(succeed(&mut secured.kcat(&group), b"").iter().filter(|byte| **byte == b'\n').count(), 1_000);
+    // By TLS there is one broker, under its name; without there are two.
+    let listed = String::from_utf8_lossy(&succeed(&mut secured.kcat(&["-L"]), b"")).into_owned();
+    let port = secured.kafka.rsplit(':').next().expect("a port");
+    assert!(listed.contains("1 brokers") && listed.contains(&format!("at localhost:{port}")), "{listed}");
+    let listed = succeed(Command::new("kcat").args(["-b", &secured.cluster.kafka, "-L"]), b"");
+    assert!(String::from_utf8_lossy(&listed).contains("2 brokers"));
+    // HTTP/2 by ALPN, HTTP/1.1 for who wants it, and nothing for who trusts another CA.
+    let url = format!("{}/v1/topics", secured.https);
+    assert_eq!(text(&secured.curl(&["--cacert", &secured.ca(), &url])), "200 2");
+    assert_eq!(text(&secured.curl(&["--cacert", &secured.ca(), "--http1.1", &url])), "200 1.1");
+    assert!(!secured.curl(&[&url]).status.success());
+    let weir_list = |more: &[&str]| {
+        Command::new(weir()).args(["topic", "list", "--server", &secured.https]).args(more).output().expect("weir")
+    };
+    assert!(text(&weir_list(&["--ca", &secured.ca()])).contains('t'));
+    assert_eq!(weir_list(&[]).status.code(), Some(3));
+    if tool("Apache Kafka's tools", tools().join("java").exists()) {
+        let config = scratch.path().join("client.properties");
+        let ca = secured.ca();
+        let properties = format!("security.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location={ca}\n");
+        std::fs::write(&config, properties).expect("a file");
+        let arguments = ["--list", "--command-config", config.to_str().expect("a path")];
+        let by_tls = Cluster {
+            kafka: secured.kafka.replace("127.0.0.1", "localhost"),
+            http: String::new(),
+            services: Vec::new(),
+        };
+        let output =
+            run(&mut java("org.apache.kafka.tools.TopicCommand", &by_tls, &arguments), b"", Duration::from_secs(60));
+        assert_eq!(text(&output).trim(), "t", "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn new_certificates_are_taken_and_connections_stay() {
+    let scratch = Scratch::new("tls-reload");
+    let secured = Secured::start(scratch.path(), &[]);
+    succeed(&mut secured.kcat(&["-P", "-t", "t"]), b"first\n");
+    // A producer that stays connected all the while: kcat sends a line as it comes.
+    let mut producer = secured.kcat(&["-P", "-t", "t", "-X", "linger.ms=0", "-d", "broker"]);
+    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kcat");
+    let mut input = producer.stdin.take().expect("its input");
+    input.write_all(b"before\n").expect("it reads");
+    let before = secured.serial();
+    assert!(before.starts_with("serial="), "{before}");
+    // A certificate whose key is another's changes nothing.
+    let own = std::fs::read(secured.certs.join("server-key.pem")).expect("a key");
+    std::fs::copy(secured.certs.join("client-key.pem"), secured.certs.join("server-key.pem")).expect("a copy");
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(secured.serial(), before);
+    std::fs::write(secured.certs.join("server-key.pem"), own).expect("a file");
+    make_certs(&secured.certs);
+    let began = Instant::now();
+    while secured.serial() == before {
+        assert!(began.elapsed() < Duration::from_secs(15), "the old certificate is still shown");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    input.write_all(b"after\n").expect("it is still there");
+    drop(input);
+    let mut told = String::new();
+    producer.stderr.take().expect("its errors").read_to_string(&mut told).expect("text");
+    assert!(producer.wait().expect("it ends").success());
+    let handshakes = told.matches("-> UP").count().max(told.matches("to state UP").count());
+    let lost = told.matches("Disconnected").count() + told.matches("_TRANSPORT").count();
+    assert!(handshakes > 0 && lost == 0, "{handshakes} {lost} {told}");
+    let read = succeed(&mut secured.kcat(&["-C", "-t", "t", "-e", "-q", "-o", "beginning"]), b"");
+    assert_eq!(String::from_utf8_lossy(&read), "first\nbefore\nafter\n");
+}
+
+#[test]
+fn clients_without_the_right_certificate_are_refused() {
+    let scratch = Scratch::new("tls-clients");
+    let ca = path(&scratch.path().join("certs"), "ca.pem");
+    let secured = Secured::start(scratch.path(), &["--tls-client-ca", &ca]);
+    let others = scratch.path().join("others");
+    make_certs(&others);
+    let url = format!("{}/v1/topics", secured.https);
+    let with = |dir: &Path, name: &str| {
+        let (cert, key) = (path(dir, &format!("{name}.pem")), path(dir, &format!("{name}-key.pem")));
+        text(&secured.curl(&["--cacert", &ca, "--cert", &cert, "--key", &key, &url]))
+    };
+    assert_eq!(with(&secured.certs, "client"), "200 2");
+    assert!(with(&others, "client").starts_with("000"), "another CA signed it");
+    assert!(with(&secured.certs, "server").starts_with("000"), "it is none of a client");
+    assert!(text(&secured.curl(&["--cacert", &ca, &url])).starts_with("000"));
+    let certs = |name: &str| path(&secured.certs, name);
+    let own = [
+        format!("ssl.certificate.location={}", certs("client.pem")),
+        format!("ssl.key.location={}", certs("client-key.pem")),
+    ];
+    let known = ["-P", "-t", "t", "-X", &own[0], "-X", &own[1]];
+    succeed(&mut secured.kcat(&known), b"one\n");
+    let unknown =
+        run(&mut secured.kcat(&["-P", "-t", "t", "-X", "message.timeout.ms=3000"]), b"two\n", Duration::from_secs(30));
+    assert!(!unknown.status.success());
+    let read = succeed(&mut secured.kcat(&["-C", "-t", "t", "-e", "-q", "-X", &own[0], "-X", &own[1]]), b"");
+    assert_eq!(read, b"one\n");
+}
+
+/// What it takes until a connection is closed by the other side, after these bytes.
+fn closed_after(address: &str, bytes: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let began = Instant::now();
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.len() < 100, "no more than an alert");
+    began.elapsed()
+}
+
+#[test]
+fn what_is_no_handshake_ends_and_holds_nobody_up() {
+    let scratch = Scratch::new("tls-bad");
+    let secured = Secured::start(scratch.path(), &[]);
+    let https = secured.https.trim_start_matches("https://").to_owned();
+    // Plain requests on ports of TLS, and the other way round.
+    let versions = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255];
+    assert!(closed_after(&secured.kafka, &versions) < Duration::from_secs(5));
+    assert!(closed_after(&https, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n") < Duration::from_secs(5));
+    let hello = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+    assert!(closed_after(&secured.cluster.kafka, &hello) < Duration::from_secs(5));
+    for old in ["-tls1", "-tls1_1"] {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &https, old, "-cipher", "ALL:@SECLEVEL=0"]);
+        let output = run(&mut command, b"", Duration::from_secs(10));
+        assert!(text(&output).contains("Cipher is (NONE)"), "{old}: {}", text(&output));
+    }
+    // Those who say nothing are many; others of another address do not notice.
+    let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&https).expect("it listens")).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let url = format!("https://localhost:{}/livez", https.rsplit(':').next().expect("a port"));
+    let began = Instant::now();
+    let output = secured.curl(&["--cacert", &secured.ca(), "--interface", "127.0.0.2", "-4", &url]);
+    assert!(text(&output).starts_with("200"), "{output:?}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    let is_open = |stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("a socket");
+        let mut byte = [0];
+        matches!((&*stream).read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let open = silent.iter().filter(|stream| is_open(stream)).count();
+    assert!((1..=128).contains(&open), "{open} of one address are waited for");
+    std::thread::sleep(Duration::from_secs(11));
+    assert_eq!(silent.iter().filter(|stream| is_open(stream)).count(), 0, "for ten seconds");
+}

@@ -1,0 +1,103 @@
+//! `weir certs dev`: a CA on this machine, to try TLS with.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use service::tls::TlsFiles;
+
+use crate::output::Failure;
+
+/// The CA's certificate.
+pub const CA: &str = "ca.pem";
+const CA_KEY: &str = "ca-key.pem";
+const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+pub fn dev(dir: &Path, hosts: &[String]) -> Result<(), Failure> {
+    let all: Vec<String> = HOSTS.iter().map(|host| (*host).to_owned()).chain(hosts.iter().cloned()).collect();
+    make(dir, all)?;
+    println!("CA           {}", dir.join(CA).display());
+    for (name, what) in [("server", "server"), ("client", "client")] {
+        let (cert, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}-key.pem")));
+        println!("{what:12} {}, key {}", cert.display(), key.display());
+    }
+    Ok(())
+}
+
+/// Certificates of `weir up`: those that are there, or new ones.
+pub fn for_development(dir: &Path) -> Result<TlsFiles, Failure> {
+    let files = TlsFiles { cert: dir.join("server.pem"), key: dir.join("server-key.pem"), client_ca: None };
+    if !(files.cert.exists() && files.key.exists()) {
+        make(dir, HOSTS.iter().map(|host| (*host).to_owned()).collect())?;
+    }
+    Ok(files)
+}
+
+fn make(dir: &Path, hosts: Vec<String>) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", dir.display()));
+    fs::create_dir_all(dir).map_err(|error| failed(&error))?;
+    let issuer = ca(dir).map_err(|error| failed(&error))?;
+    leaf(dir, "server", hosts, ExtendedKeyUsagePurpose::ServerAuth, &issuer).map_err(|error| failed(&error))?;
+    leaf(dir, "client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, &issuer).map_err(|error| failed(&error))
+}
+
+type Made<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// The CA that is there, or a new one.
+fn ca(dir: &Path) -> Made<Issuer<'static, KeyPair>> {
+    let (cert, key) = (dir.join(CA), dir.join(CA_KEY));
+    if cert.exists() && key.exists() {
+        let key = KeyPair::from_pem(&fs::read_to_string(&key)?)?;
+        return Ok(Issuer::from_ca_cert_pem(&fs::read_to_string(&cert)?, key)?);
+    }
+    let mut params = params(Vec::new(), "Weir development CA")?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let pair = KeyPair::generate()?;
+    write(&cert, &params.self_signed(&pair)?.pem(), 0o644)?;
+    write(&key, &pair.serialize_pem(), 0o600)?;
+    Ok(Issuer::new(params, pair))
+}
+
+fn leaf(
+    dir: &Path,
+    name: &str,
+    hosts: Vec<String>,
+    purpose: ExtendedKeyUsagePurpose,
+    issuer: &Issuer<'static, KeyPair>,
+) -> Made<()> {
+    let mut params = params(hosts, &format!("Weir development {name}"))?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params.use_authority_key_identifier_extension = true;
+    let pair = KeyPair::generate()?;
+    let certificate = params.signed_by(&pair, issuer)?;
+    // The key first: whoever follows the files looks again until both belong together.
+    write(&dir.join(format!("{name}-key.pem")), &pair.serialize_pem(), 0o600)?;
+    write(&dir.join(format!("{name}.pem")), &certificate.pem(), 0o644)?;
+    Ok(())
+}
+
+fn params(hosts: Vec<String>, name: &str) -> Made<CertificateParams> {
+    let mut params = CertificateParams::new(hosts)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    // Some clients refuse what is valid for more than 825 days.
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 3_600));
+    params.not_before = (now - day).into();
+    params.not_after = (now + 700 * day).into();
+    Ok(params)
+}
+
+/// Written whole or not at all; keys are for their owner alone.
+fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}

@@ -1,0 +1,73 @@
+//! Options of TLS, and `weir certs`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use service::tls::TlsFiles;
+
+/// What listeners with TLS need.
+#[derive(Debug, Args)]
+pub struct TlsOptions {
+    /// Address for Kafka clients that speak TLS; there is none unless given
+    #[arg(long, value_name = "ADDR", env = "WEIR_KAFKA_TLS")]
+    pub kafka_tls: Option<SocketAddr>,
+    /// Where those are told to connect; the address itself unless given
+    #[arg(long, value_name = "HOST:PORT", env = "WEIR_ADVERTISE_KAFKA_TLS")]
+    pub advertise_kafka_tls: Option<String>,
+    /// Address for HTTPS clients, HTTP/1.1 and HTTP/2; there is none unless given
+    #[arg(long, value_name = "ADDR", env = "WEIR_HTTPS")]
+    pub https: Option<SocketAddr>,
+    /// The certificate, then those that it is signed by, as PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "WEIR_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "WEIR_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Clients must show a certificate that one of these signed (PEM)
+    #[arg(long, value_name = "FILE", env = "WEIR_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// The files, if a certificate was given.
+    pub fn files(&self) -> Option<TlsFiles> {
+        let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { cert, key, client_ca: self.tls_client_ca.clone() })
+    }
+
+    /// There is a listener with TLS.
+    pub fn is_used(&self) -> bool {
+        self.kafka_tls.is_some() || self.https.is_some()
+    }
+}
+
+/// A gateway's Kafka address, and how to speak to it.
+#[derive(Debug, Clone, Args)]
+pub struct KafkaTarget {
+    /// A gateway's Kafka address
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", env = "WEIR_KAFKA")]
+    pub kafka: String,
+    /// Speak TLS there, and trust what these certificates (PEM) signed
+    #[arg(long, value_name = "FILE", env = "WEIR_KAFKA_CA")]
+    pub kafka_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CertsCommand {
+    /// Make a local CA and certificates signed by it, to try TLS with; not for production
+    ///
+    /// Writes ca.pem, server.pem, server-key.pem, client.pem and client-key.pem. A CA that is there already is used again, so
+    /// that clients which trust it need no change; delete the folder to begin anew. The CA's key stays in ca-key.pem.
+    #[command(after_help = "Example:\n  weir certs dev --dir certs --host gateway.example\n  \
+          weir gateway --https 127.0.0.1:8443 --tls-cert certs/server.pem --tls-key certs/server-key.pem\n  \
+          curl --cacert certs/ca.pem https://localhost:8443/v1/topics")]
+    Dev {
+        /// Where they are written
+        #[arg(long, value_name = "DIR", default_value = "./certs")]
+        dir: PathBuf,
+        /// A name or address of the server beside localhost, 127.0.0.1 and ::1; again for several
+        #[arg(long, value_name = "NAME")]
+        host: Vec<String>,
+    },
+}
