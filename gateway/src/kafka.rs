@@ -133,6 +133,8 @@ async fn serve_connection<R, W>(
             tokio::select! {
                 biased;
                 () = drain.begun() => break None,
+                // Whoever writes the answers is gone: so is the connection, whichever half is left of it.
+                () = pipeline.closed() => break None,
                 frame = &mut reading => break Some(frame),
                 _ = looks.tick() => {
                     let now = reads.load(Ordering::Relaxed);

@@ -30,7 +30,7 @@ use service::nodes::NodePool;
 use service::tls::{Tls, TlsFiles};
 use tokio::net::TcpListener;
 use types::limits::HEARTBEAT_MS;
-use types::{Endpoint, ErrorCode, Offset, TopicPartition};
+use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 
 use crate::lane::LaneHandle;
 use crate::map::Map;
@@ -98,6 +98,7 @@ impl Metrics {
 #[derive(Debug)]
 struct Gateway {
     id: i32,
+    advertise_tls: Option<Endpoint>,
     /// The only tenant until there are identities: everyone is an admin of its `default` cluster.
     tenant: Tenant,
     map: Map,
@@ -117,6 +118,23 @@ impl Gateway {
         let mut known = self.watermarks.entry(partition).or_insert(visible);
         *known = (*known).max(visible);
         *known
+    }
+
+    /// Gateways that a client reaches which is connected with TLS or without, each by the address that is meant for it. Of its
+    /// own a gateway knows better than a map of before.
+    fn gateways_for(&self, is_tls: bool) -> Vec<GatewayRecord> {
+        let mut gateways = self.map.gateways();
+        if !is_tls {
+            return gateways;
+        }
+        if let Some(own) = gateways.iter_mut().find(|gateway| gateway.id == self.id) {
+            own.tls.clone_from(&self.advertise_tls);
+        }
+        let by_tls = |gateway: GatewayRecord| {
+            let Endpoint { host, port } = gateway.tls.clone()?;
+            Some(GatewayRecord { host, port, ..gateway })
+        };
+        gateways.into_iter().filter_map(by_tls).collect()
     }
 
     /// A producer id that nobody had before.
@@ -183,6 +201,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     placement.expect_cluster(registered.cluster);
     let gateway = Arc::new(Gateway {
         id: registered.id,
+        advertise_tls: wanted.tls.clone(),
         tenant: Tenant { account: registered.account, cluster: registered.cluster },
         map: Map::default(),
         placement,

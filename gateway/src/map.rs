@@ -11,9 +11,7 @@ use service::api::{GatewayRegistered, MapChanges};
 use service::drain::Drain;
 use service::newest::Newest;
 use tokio::sync::watch;
-use types::{
-    Endpoint, GatewayRecord, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord,
-};
+use types::{GatewayRecord, Generation, NodeId, NodeRecord, PartitionRecord, TopicId, TopicPartition, TopicRecord};
 use wire::batch::mix;
 
 use crate::Gateway;
@@ -118,16 +116,6 @@ impl Map {
     /// Gateways that are alive, by id.
     pub fn gateways(&self) -> Vec<GatewayRecord> {
         self.read().gateways.clone()
-    }
-
-    /// Those of them that a client reaches which is connected with TLS or without, each by the address that is meant for it.
-    pub fn gateways_for(&self, is_tls: bool) -> Vec<GatewayRecord> {
-        let by_tls = |gateway: &GatewayRecord| {
-            let Endpoint { host, port } = gateway.tls.clone()?;
-            Some(GatewayRecord { host, port, ..gateway.clone() })
-        };
-        let known = self.read();
-        if is_tls { known.gateways.iter().filter_map(by_tls).collect() } else { known.gateways.clone() }
     }
 
     /// Takes a record read from placement, unless a newer one is known.

@@ -176,9 +176,15 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router,
         let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
         tokio::spawn(async move {
             match tls {
-                None => serve_connection(stream, router, watcher).await,
+                None => serve_connection(auto::Builder::new(TokioExecutor::new()), stream, router, watcher).await,
                 Some(tls) => match tls.accept(stream, peer.ip()).await {
-                    Ok(stream) => serve_connection(stream, router, watcher).await,
+                    Ok(stream) => {
+                        // What was agreed upon: nobody waits for a first byte to find out.
+                        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0].as_bytes());
+                        let builder = auto::Builder::new(TokioExecutor::new());
+                        let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
+                        serve_connection(builder, stream, router, watcher).await;
+                    }
                     Err(error) => tracing::debug!(%peer, %error, "no TLS came about with an HTTP client"),
                 },
             }
@@ -188,11 +194,11 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router,
 }
 
 async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut builder: auto::Builder<TokioExecutor>,
     stream: S,
     router: Router,
     watcher: Watcher,
 ) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().initial_stream_window_size(8 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
     // A connection that sends half a header, or nothing, does not stay for ever.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT);

@@ -24,7 +24,7 @@ use crate::drain::Drain;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A handshake that takes longer is given up.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Handshakes under way, in all and of one address: more are closed at once.
+/// Handshakes under way of one listener, in all and of one address: more are closed at once.
 const HANDSHAKES_MAX: usize = 1_024;
 const HANDSHAKES_PER_ADDRESS_MAX: usize = 128;
 
@@ -61,6 +61,8 @@ pub struct Tls {
     files: TlsFiles,
     protocols: Vec<Vec<u8>>,
     current: ArcSwap<ServerConfig>,
+    /// What the files said when they were looked at last.
+    known: Mutex<Texts>,
     /// Handshakes under way by address.
     handshakes: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -78,36 +80,50 @@ impl Tls {
     /// A file cannot be read, is not PEM, or key and certificate do not belong together.
     pub fn open(files: TlsFiles, protocols: &[&str]) -> Result<Arc<Self>, String> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let config = config(&files.texts()?, &protocols)?;
-        let current = ArcSwap::from_pointee(config);
-        Ok(Arc::new(Self { files, protocols, current, handshakes: Mutex::default() }))
+        let texts = files.texts()?;
+        let current = ArcSwap::from_pointee(config(&texts, &protocols)?);
+        Ok(Arc::new(Self { files, protocols, current, known: Mutex::new(texts), handshakes: Mutex::default() }))
     }
 
     /// Takes new certificates as files change, until the drain begins. Connections that are open stay; files that are not
     /// valid change nothing.
     pub async fn follow(self: Arc<Self>, mut drain: Drain) {
-        let mut known = self.files.texts().ok();
+        let mut unreadable = None;
         loop {
             tokio::select! {
                 biased;
                 () = drain.begun() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let texts = tokio::task::block_in_place(|| self.files.texts()).ok();
-            if texts.is_none() || texts == known {
-                continue;
-            }
-            match texts.as_ref().map(|texts| config(texts, &self.protocols)) {
-                Some(Ok(config)) => {
-                    self.current.store(Arc::new(config));
-                    tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
+            match tokio::task::block_in_place(|| self.files.texts()) {
+                Ok(texts) => {
+                    unreadable = None;
+                    self.take(texts);
                 }
-                // Perhaps one of the files is still to come: they are looked at again when they change again.
-                Some(Err(error)) => tracing::warn!(error, "new certificates are not valid: the old ones stay"),
-                None => {}
+                // Said once, until it is another reason.
+                Err(error) if unreadable.as_ref() != Some(&error) => {
+                    tracing::warn!(error, "certificates cannot be read: the old ones stay");
+                    unreadable = Some(error);
+                }
+                Err(_) => {}
             }
-            known = texts;
         }
+    }
+
+    fn take(&self, texts: Texts) {
+        let mut known = self.known.lock().expect("no panic holds this lock");
+        if *known == texts {
+            return;
+        }
+        match config(&texts, &self.protocols) {
+            Ok(config) => {
+                self.current.store(Arc::new(config));
+                tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
+            }
+            // Perhaps one of the files is still to come: they are looked at again when they change again.
+            Err(error) => tracing::warn!(error, "new certificates are not valid: the old ones stay"),
+        }
+        *known = texts;
     }
 
     /// Shakes hands, within bounds of time and number.

@@ -189,6 +189,11 @@ fn bad_input_gets_the_protocols_own_error_and_harms_nobody() {
             };
             assert!(!is_silent, "{:?} {version}: answered", api.key);
             assert_eq!(answer[..4], 7_i32.to_be_bytes(), "the correlation id comes back");
+            // It has no fields in that version: the three bytes stand behind the request, where Kafka ignores them.
+            if api.key == ApiKey::ListGroups && version == api.accepted {
+                assert_eq!(answer[4..], [0; 6], "no error and no group");
+                continue;
+            }
             let code = (expected as i16).to_be_bytes();
             assert!(answer[4..].windows(2).any(|pair| pair == code), "{:?} {version}: {answer:?}", api.key);
         }

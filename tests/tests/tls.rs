@@ -137,7 +137,9 @@ fn new_certificates_are_taken_and_connections_stay() {
     succeed(&mut secured.kcat(&["-P", "-t", "t"]), b"first\n");
     // A producer that stays connected all the while: kcat sends a line as it comes.
     let mut producer = secured.kcat(&["-P", "-t", "t", "-X", "linger.ms=0", "-d", "broker"]);
-    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kcat");
+    let told = scratch.path().join("producer.log");
+    let log = std::fs::File::create(&told).expect("a file");
+    let mut producer = producer.stdin(Stdio::piped()).stderr(log).spawn().expect("kcat");
     let mut input = producer.stdin.take().expect("its input");
     input.write_all(b"before\n").expect("it reads");
     let before = secured.serial();
@@ -156,9 +158,8 @@ fn new_certificates_are_taken_and_connections_stay() {
     }
     input.write_all(b"after\n").expect("it is still there");
     drop(input);
-    let mut told = String::new();
-    producer.stderr.take().expect("its errors").read_to_string(&mut told).expect("text");
     assert!(producer.wait().expect("it ends").success());
+    let told = std::fs::read_to_string(told).expect("text");
     let handshakes = told.matches("-> UP").count().max(told.matches("to state UP").count());
     let lost = told.matches("Disconnected").count() + told.matches("_TRANSPORT").count();
     assert!(handshakes > 0 && lost == 0, "{handshakes} {lost} {told}");
@@ -196,6 +197,55 @@ fn clients_without_the_right_certificate_are_refused() {
     assert_eq!(read, b"one\n");
 }
 
+/// `weir up` makes its own certificates, heeds the CA of clients with them, and is bound beyond loopback only with one.
+#[test]
+fn weir_up_with_tls() {
+    let scratch = Scratch::new("tls-up");
+    let others = scratch.path().join("clients");
+    make_certs(&others);
+    let local = || format!("127.0.0.1:{}", free_port());
+    let (kafka, http, kafka_tls, https) = (local(), local(), local(), local());
+    let (data, ca) = (path(scratch.path(), "data"), path(&others, "ca.pem"));
+    let listeners =
+        ["up", "--data", &data, "--kafka", &kafka, "--http", &http, "--kafka-tls", &kafka_tls, "--https", &https];
+    let mut up = Service::new(scratch.path(), "up", &[&listeners[..], &["--tls-client-ca", &ca]].concat());
+    up.start();
+    let own = path(&scratch.path().join("data/certs"), "ca.pem");
+    let curl = |more: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &own]).args(more);
+        text(&command.arg(format!("https://{https}/v1/topics")).output().expect("curl"))
+    };
+    let (cert, key) = (path(&others, "client.pem"), path(&others, "client-key.pem"));
+    assert_eq!(curl(&["--cert", &cert, "--key", &key]), "200");
+    assert_eq!(curl(&[]), "000", "nobody else");
+    for name in ["server-key.pem", "ca-key.pem"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(scratch.path().join("data/certs").join(name)).expect("a key").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    up.kill();
+    let refused = |arguments: &[&str]| {
+        let output = run(Command::new(weir()).args(arguments), b"", Duration::from_secs(10));
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let wide = format!("0.0.0.0:{}", free_port());
+    let (code, told) = refused(&["up", "--data", &data, "--kafka", &kafka, "--http", &http, "--https", &wide]);
+    assert!(code == Some(2) && told.contains("--insecure-bind"), "{told}");
+    let certs =
+        ["--tls-cert", &path(&others, "server.pem"), "--tls-key", &path(&others, "server-key.pem")].map(str::to_owned);
+    let certs: Vec<&str> = certs.iter().map(String::as_str).collect();
+    let gateway = ["gateway", "--kafka", &kafka, "--http", &http, "--kafka-tls", &wide, "--tls-client-ca", &ca];
+    let (code, told) = refused(&[&gateway[..], &certs].concat());
+    assert!(code == Some(2) && told.contains("--advertise-kafka"), "{told}");
+    // Certificates of another kind are not written over.
+    std::fs::remove_file(others.join("ca-key.pem")).expect("it is there");
+    let before = std::fs::read(others.join("server-key.pem")).expect("a key");
+    let (code, told) = refused(&["certs", "dev", "--dir", others.to_str().expect("a path")]);
+    assert!(code == Some(1) && told.contains("another folder"), "{told}");
+    assert_eq!(std::fs::read(others.join("server-key.pem")).expect("a key"), before);
+}
+
 /// What it takes until a connection is closed by the other side, after these bytes.
 fn closed_after(address: &str, bytes: &[u8]) -> Duration {
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -219,11 +269,14 @@ fn what_is_no_handshake_ends_and_holds_nobody_up() {
     assert!(closed_after(&https, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n") < Duration::from_secs(5));
     let hello = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
     assert!(closed_after(&secured.cluster.kafka, &hello) < Duration::from_secs(5));
-    for old in ["-tls1", "-tls1_1"] {
+    for (version, is_offered) in [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)] {
         let mut command = Command::new("openssl");
-        command.args(["s_client", "-connect", &https, old, "-cipher", "ALL:@SECLEVEL=0"]);
+        command.args(["s_client", "-connect", &https, version, "-cipher", "ALL:@SECLEVEL=0"]);
         let output = run(&mut command, b"", Duration::from_secs(10));
-        assert!(text(&output).contains("Cipher is (NONE)"), "{old}: {}", text(&output));
+        assert_eq!(!text(&output).contains("Cipher is (NONE)"), is_offered, "{version}: {}", text(&output));
+        // The gateway refuses it, not the client by a rule of its own.
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(told.contains("SSL alert number"), !is_offered, "{version}: {told}");
     }
     // Those who say nothing are many; others of another address do not notice.
     let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&https).expect("it listens")).collect();

@@ -15,6 +15,8 @@ use crate::output::Failure;
 /// The CA's certificate.
 pub const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca-key.pem";
+/// Those that `weir up` makes for itself are made anew when they are so old.
+const RENEWED_AFTER: Duration = Duration::from_secs(600 * 24 * 3_600);
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 pub fn dev(dir: &Path, hosts: &[String]) -> Result<(), Failure> {
@@ -31,7 +33,11 @@ pub fn dev(dir: &Path, hosts: &[String]) -> Result<(), Failure> {
 /// Certificates of `weir up`: those that are there, or new ones.
 pub fn for_development(dir: &Path) -> Result<TlsFiles, Failure> {
     let files = TlsFiles { cert: dir.join("server.pem"), key: dir.join("server-key.pem"), client_ca: None };
-    if !(files.cert.exists() && files.key.exists()) {
+    let is_old = |path: &Path| {
+        let age = fs::metadata(path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
+        age.is_none_or(|age| age > RENEWED_AFTER)
+    };
+    if is_old(&files.cert) || !files.key.exists() {
         make(dir, HOSTS.iter().map(|host| (*host).to_owned()).collect())?;
     }
     Ok(files)
@@ -40,6 +46,12 @@ pub fn for_development(dir: &Path) -> Result<TlsFiles, Failure> {
 fn make(dir: &Path, hosts: Vec<String>) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", dir.display()));
     fs::create_dir_all(dir).map_err(|error| failed(&error))?;
+    let is_there = |name: &str| dir.join(name).exists();
+    if !is_there(CA_KEY) && [CA, "server.pem", "server-key.pem", "client-key.pem"].iter().any(|name| is_there(name)) {
+        let reason =
+            format!("there are certificates that this command did not make (no {CA_KEY}): take another folder");
+        return Err(failed(&reason));
+    }
     let issuer = ca(dir).map_err(|error| failed(&error))?;
     leaf(dir, "server", hosts, ExtendedKeyUsagePurpose::ServerAuth, &issuer).map_err(|error| failed(&error))?;
     leaf(dir, "client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, &issuer).map_err(|error| failed(&error))
@@ -96,7 +108,12 @@ fn params(hosts: Vec<String>, name: &str) -> Made<CertificateParams> {
 fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     use std::io::Write as _;
     let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    // Nobody else's file, or link, is written to.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, path)

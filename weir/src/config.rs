@@ -32,9 +32,13 @@ pub fn layered(arguments: Vec<String>) -> Result<Vec<OsString>, String> {
     Ok(all)
 }
 
-/// `WEIR_<SERVICE>_<OPTION>`.
+/// `WEIR_<SERVICE>_<OPTION>`, but for options that several services have.
 fn env_name(service: &str, key: &str) -> String {
-    format!("WEIR_{service}_{key}").replace('-', "_").to_uppercase()
+    let command = Cli::command();
+    let found = command.find_subcommand(service).into_iter().flat_map(|command| command.get_arguments());
+    let own = found.filter(|argument| argument.get_long() == Some(key)).find_map(|argument| argument.get_env());
+    let usual = || format!("WEIR_{service}_{key}").replace('-', "_").to_uppercase();
+    own.and_then(|name| name.to_str()).map_or_else(usual, str::to_owned)
 }
 
 fn argument(key: &str, value: &str) -> Vec<OsString> {

@@ -1,6 +1,6 @@
 //! `weir placement`, `weir storage-node`, `weir gateway`: one service per process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use placement::StoreAt;
@@ -98,13 +98,17 @@ pub async fn storage_node(options: StorageNodeOptions) -> Result<(), Failure> {
 }
 
 /// `HOST:PORT`, or `[ADDRESS]:PORT`.
-fn endpoint(text: &str) -> Result<Endpoint, Failure> {
+pub fn endpoint(text: &str) -> Result<Endpoint, Failure> {
     let parts = text.rsplit_once(':');
     let endpoint = parts.and_then(|(host, port)| {
         let host = host.trim_matches(['[', ']']).to_owned();
         Some(Endpoint { host, port: port.parse().ok()? })
     });
     endpoint.ok_or_else(|| Failure::usage(format!("`{text}` is not HOST:PORT")))
+}
+
+fn is_loopback(endpoint: &Endpoint) -> bool {
+    endpoint.host == "localhost" || endpoint.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Binds what the options of TLS name. Beyond loopback clients must be known by their certificates.
@@ -119,7 +123,7 @@ pub async fn bind_tls(
             "--kafka-tls and --https need --tls-cert and --tls-key; `weir certs dev` makes some",
         ));
     }
-    if options.tls_client_ca.is_none() {
+    if files.as_ref().is_none_or(|files| files.client_ca.is_none()) {
         check_bind(&addresses, is_allowed)?;
     }
     let listener = async |address: Option<SocketAddr>| match address {
@@ -131,8 +135,15 @@ pub async fn bind_tls(
 
 pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
     check_bind(&[options.kafka, options.http], options.insecure_bind)?;
+    let is_named = options.advertise_kafka.is_some();
     let advertise = endpoint(&options.advertise_kafka.unwrap_or_else(|| options.kafka.to_string()))?;
     let advertise_tls = options.tls.advertise_kafka_tls.clone().or(options.tls.kafka_tls.map(|tls| tls.to_string()));
+    let shown = advertise_tls.as_deref().map(endpoint).transpose()?;
+    if shown.is_some_and(|shown| !is_loopback(&shown)) && is_loopback(&advertise) && !is_named {
+        let message = "gateways are told apart by where clients without TLS are told to connect, and every machine has a \
+                       loopback: give --advertise-kafka too";
+        return Err(Failure::usage(message));
+    }
     let tls = options.tls.files();
     let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), options.insecure_bind).await?;
     let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);

@@ -12,14 +12,17 @@ use types::Endpoint;
 use crate::certs;
 use crate::cli::UpOptions;
 use crate::output::Failure;
-use crate::services::{bind, bind_tls, check_bind, until_ended};
+use crate::services::{bind, bind_tls, check_bind, endpoint, until_ended};
 
 const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
 
 pub async fn run(options: UpOptions) -> Result<(), Failure> {
     check_bind(&[options.kafka, options.http], options.insecure_bind)?;
     let tls = match options.tls.files() {
-        None if options.tls.is_used() => Some(certs::for_development(&options.data.join("certs"))?),
+        None if options.tls.is_used() => Some(TlsFiles {
+            client_ca: options.tls.tls_client_ca.clone(),
+            ..certs::for_development(&options.data.join("certs"))?
+        }),
         files => files,
     };
     let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), options.insecure_bind).await?;
@@ -63,12 +66,13 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
     }
     let advertised = kafka.local_addr()?;
     let served = http.local_addr()?;
-    let endpoint = |address: SocketAddr| Endpoint { host: address.ip().to_string(), port: address.port() };
+    let at = |address: SocketAddr| Endpoint { host: address.ip().to_string(), port: address.port() };
+    let named = options.tls.advertise_kafka_tls.as_deref().map(endpoint).transpose()?;
     let tls_addresses = [&kafka_tls, &https].map(|listener| listener.as_ref().and_then(|l| l.local_addr().ok()));
     let settings = gateway::Settings {
         az: None,
-        advertise: endpoint(advertised),
-        advertise_tls: tls_addresses[0].map(endpoint),
+        advertise: at(advertised),
+        advertise_tls: tls_addresses[0].map(|address| named.unwrap_or_else(|| at(address))),
         placement,
         // All of it starts together.
         data: None,

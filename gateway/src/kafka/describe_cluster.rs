@@ -19,7 +19,7 @@ pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeClus
             ..DescribeClusterResponse::default()
         };
     }
-    let gateways = gateway.map.gateways_for(client.is_tls);
+    let gateways = gateway.gateways_for(client.is_tls);
     let brokers = gateways.iter().map(|known| DescribedBroker {
         id: known.id,
         host: known.host.clone(),

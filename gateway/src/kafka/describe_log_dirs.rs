@@ -30,7 +30,7 @@ pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeLogD
             known.collect()
         }
     };
-    let gateways = gateway.map.gateways_for(client.is_tls);
+    let gateways = gateway.gateways_for(client.is_tls);
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut topics = Vec::with_capacity(wanted.len());
     for (topic, partitions) in wanted {

@@ -49,7 +49,7 @@ fn find(gateway: &Gateway, client: &Client, key_type: i8, key: String) -> Coordi
     if key.is_empty() {
         return refuse(KafkaError::InvalidGroupId, "a group has a name");
     }
-    let gateways = gateway.map.gateways_for(client.is_tls);
+    let gateways = gateway.gateways_for(client.is_tls);
     let shown = shown_coordinator(&gateways, &key);
     match gateways.iter().find(|known| Some(known.id) == shown) {
         Some(known) => Coordinator {

@@ -20,7 +20,7 @@ pub async fn handle(gateway: Arc<Gateway>, client: Client, request: ListGroupsRe
             return ListGroupsResponse { error: super::group_code(refusal.code), ..ListGroupsResponse::default() };
         }
     };
-    let gateways = gateway.map.gateways_for(client.is_tls);
+    let gateways = gateway.gateways_for(client.is_tls);
     let is_wanted = |filter: &[String], value: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };

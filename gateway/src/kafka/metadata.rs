@@ -31,7 +31,7 @@ pub async fn handle(gateway: Arc<Gateway>, version: i16, client: Client, request
         }
         _ => topics.extend(gateway.map.topics(gateway.tenant).iter().map(|topic| show(&gateway, &client, topic))),
     }
-    let gateways = gateway.map.gateways_for(client.is_tls);
+    let gateways = gateway.gateways_for(client.is_tls);
     let brokers = gateways.iter().map(|known| MetadataBroker {
         node_id: known.id,
         host: known.host.clone(),
@@ -76,7 +76,7 @@ fn by_id(gateway: &Gateway, client: &Client, id: TopicId) -> MetadataTopic {
 }
 
 pub fn show(gateway: &Gateway, client: &Client, topic: &TopicRecord) -> MetadataTopic {
-    let gateways = gateway.map.gateways_for(client.is_tls);
+    let gateways = gateway.gateways_for(client.is_tls);
     let shown = usize::try_from(topic.replication_factor).unwrap_or(1).clamp(1, gateways.len().max(1));
     let partitions = (0..topic.partitions).map(|partition| {
         let id = TopicPartition { topic: topic.id, partition };

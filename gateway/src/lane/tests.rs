@@ -115,6 +115,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
     tokio::spawn(service::http::serve(placement, None, router, drain));
     let gateway = Arc::new(Gateway {
         id: 1,
+        advertise_tls: None,
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },
         map: Map::default(),
         placement: PlacementClient::new(&[url]),
