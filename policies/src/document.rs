@@ -44,8 +44,6 @@ pub enum Effect {
 /// A policy that was found valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    id: Option<String>,
-    kind: DocumentKind,
     statements: Box<[Statement]>,
     /// It is of version 2012-10-17; in others `${…}` is plain text.
     has_variables: bool,
@@ -95,7 +93,7 @@ impl Document {
             return Err(Invalid { line: 1, column: 1, message });
         }
         let root = read(text)?;
-        let (mut version, mut id, mut statements) = (VERSIONS[1], None, None);
+        let (mut version, mut statements) = (VERSIONS[1], None);
         for (key, at, node) in root.object("a policy")? {
             match key.as_str() {
                 "Version" => {
@@ -105,7 +103,7 @@ impl Document {
                     };
                     version = known;
                 }
-                "Id" => id = Some(node.text("`Id`")?.to_owned()),
+                "Id" => drop(node.text("`Id`")?),
                 "Statement" => statements = Some(node),
                 _ => return at.refuse(format!("`{key}`: expected `Version`, `Id` or `Statement`")),
             }
@@ -127,15 +125,7 @@ impl Document {
             }
             parsed.push(statement);
         }
-        Ok(Self { id, kind, statements: parsed.into(), has_variables })
-    }
-
-    pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    pub fn kind(&self) -> DocumentKind {
-        self.kind
+        Ok(Self { statements: parsed.into(), has_variables })
     }
 
     pub fn statements(&self) -> &[Statement] {

@@ -9,7 +9,6 @@
 //! valid and yet hardly meant.
 
 mod arn;
-pub mod calls;
 mod condition;
 mod context;
 mod decision;

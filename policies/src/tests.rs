@@ -437,14 +437,6 @@ fn variables_count_in_values_that_are_no_arn() {
     }
 }
 
-#[test]
-fn calls_name_known_actions_once() {
-    assert!(calls::KAFKA.is_sorted_by(|one, other| one.api_key < other.api_key));
-    for call in calls::KAFKA {
-        assert!(call.needs.iter().all(|need| vocabulary::ACTIONS.contains(need)), "{}", call.name);
-    }
-}
-
 /// Statements of a small world, so that they often meet.
 fn statement() -> impl Strategy<Value = String> {
     let effect = prop_oneof![Just("Allow"), Just("Deny")];

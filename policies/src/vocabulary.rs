@@ -20,8 +20,6 @@ impl ResourceType {
             Self::TransactionalId => "transactional-id",
         }
     }
-
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Topic, Self::Group, Self::TransactionalId];
 }
 
 /// An action and what it is about.

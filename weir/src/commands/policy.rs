@@ -78,28 +78,55 @@ fn lint_all(files: &[(std::path::PathBuf, DocumentKind)], strict: bool, output: 
     }
 }
 
+/// What calls are decided by.
+struct Documents {
+    identity: Vec<Arc<Document>>,
+    resource: Option<Document>,
+    boundary: Option<Document>,
+    session: Option<Document>,
+}
+
+impl Documents {
+    /// `parse` is told the document's name in a case, for its error.
+    fn parse<S, E>(
+        identity: impl Iterator<Item = S>,
+        [resource, boundary, session]: [Option<S>; 3],
+        parse: impl Fn(&str, S, DocumentKind) -> Result<Document, E>,
+    ) -> Result<Self, E> {
+        let one = |name, source: Option<S>, kind| source.map(|source| parse(name, source, kind)).transpose();
+        Ok(Self {
+            identity: identity
+                .map(|source| parse("identity", source, DocumentKind::Identity).map(Arc::new))
+                .collect::<Result<_, _>>()?,
+            resource: one("resource_policy", resource, DocumentKind::Resource)?,
+            boundary: one("boundary", boundary, DocumentKind::Identity)?,
+            session: one("session", session, DocumentKind::Identity)?,
+        })
+    }
+
+    fn policies(&self) -> Policies<'_> {
+        Policies {
+            identity: &self.identity,
+            resource: self.resource.as_ref(),
+            boundary: self.boundary.as_ref(),
+            session: self.session.as_ref(),
+        }
+    }
+}
+
 fn principal(text: &str) -> Result<Principal, Failure> {
     Principal::parse(text).map_err(Failure::usage)
 }
 
 fn simulate(options: &SimulateOptions) -> Result<(), Failure> {
-    let identity: Vec<Arc<Document>> = options
-        .policy
-        .iter()
-        .map(|file| document(file, DocumentKind::Identity).map(Arc::new))
-        .collect::<Result<_, _>>()?;
-    let one = |file: &Option<std::path::PathBuf>, kind| file.as_deref().map(|file| document(file, kind)).transpose();
-    let resource = one(&options.resource_policy, DocumentKind::Resource)?;
-    let boundary = one(&options.boundary, DocumentKind::Identity)?;
-    let session = one(&options.session, DocumentKind::Identity)?;
+    let documents = Documents::parse(
+        options.policy.iter(),
+        [&options.resource_policy, &options.boundary, &options.session].map(Option::as_ref),
+        |_, file, kind| document(file, kind),
+    )?;
     let principal = options.principal.as_deref().map(principal).transpose()?;
     let context = context(&options.context, principal.as_ref())?;
-    let policies = Policies {
-        identity: &identity,
-        resource: resource.as_ref(),
-        boundary: boundary.as_ref(),
-        session: session.as_ref(),
-    };
+    let policies = documents.policies();
     let (mut rows, mut answers) = (Vec::new(), Vec::new());
     for action in &options.action {
         for resource in &options.resource {
@@ -252,18 +279,11 @@ fn simulate_cases(file: &Path) -> Result<(), Failure> {
 }
 
 fn decided(case: &Case<'_>) -> Result<Value, String> {
-    let parse = |name: &str, text: &RawValue, kind| {
-        Document::parse(text.get(), kind).map_err(|invalid| format!("{name}: {invalid}"))
-    };
-    let one = |name: &str, text: Option<&RawValue>, kind| text.map(|text| parse(name, text, kind)).transpose();
-    let identity: Vec<Arc<Document>> = case
-        .identity
-        .iter()
-        .map(|text| parse("identity", text, DocumentKind::Identity).map(Arc::new))
-        .collect::<Result<_, _>>()?;
-    let resource = one("resource_policy", case.resource_policy, DocumentKind::Resource)?;
-    let boundary = one("boundary", case.boundary, DocumentKind::Identity)?;
-    let session = one("session", case.session, DocumentKind::Identity)?;
+    let documents = Documents::parse(
+        case.identity.iter().copied(),
+        [case.resource_policy, case.boundary, case.session],
+        |name, text, kind| Document::parse(text.get(), kind).map_err(|invalid| format!("{name}: {invalid}")),
+    )?;
     let principal = case.principal.as_deref().map(Principal::parse).transpose()?;
     check(&case.action, &case.resource)?;
     let mut context = Context::new();
@@ -277,12 +297,7 @@ fn decided(case: &Case<'_>) -> Result<Value, String> {
             }
         }
     }
-    let policies = Policies {
-        identity: &identity,
-        resource: resource.as_ref(),
-        boundary: boundary.as_ref(),
-        session: session.as_ref(),
-    };
+    let policies = documents.policies();
     let request =
         Request { principal: principal.as_ref(), action: &case.action, resource: &case.resource, context: &context };
     let mut answer = answer(&explain(policies, request));
