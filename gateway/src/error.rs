@@ -58,6 +58,11 @@ pub fn answer_of(code: ErrorCode) -> (StatusCode, KafkaError) {
         E::InvalidSessionTimeout => (S::BAD_REQUEST, K::InvalidSessionTimeout),
         E::OffsetMetadataTooLarge => (S::PAYLOAD_TOO_LARGE, K::OffsetMetadataTooLarge),
         E::InvalidTimestamp => (S::BAD_REQUEST, K::InvalidTimestamp),
+        E::TopicDenied => (S::FORBIDDEN, K::TopicAuthorizationFailed),
+        E::GroupDenied => (S::FORBIDDEN, K::GroupAuthorizationFailed),
+        E::ClusterDenied => (S::FORBIDDEN, K::ClusterAuthorizationFailed),
+        E::LoginRequired => (S::UNAUTHORIZED, K::SaslAuthenticationFailed),
+        E::AlreadyExists => (S::CONFLICT, K::InvalidRequest),
         E::ShuttingDown => (S::SERVICE_UNAVAILABLE, K::NotLeaderOrFollower),
     }
 }

@@ -13,7 +13,7 @@ use wire::groups::{GroupQuestion, GroupReply, GroupRequest, Listed};
 use wire::layout::encode;
 use wire::murmur2::partition_for_key;
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::{from_api, refuse};
 use crate::route::find_route;
 use crate::topics::coordinator_topic;
@@ -28,17 +28,17 @@ const ANSWER_MS: u64 = 10_000;
 ///
 /// # Errors
 /// With [`ErrorCode::NotCoordinator`] where the request may have come about: the client decides whether it asks again.
-pub async fn ask(gateway: &Arc<Gateway>, request: GroupRequest) -> Result<GroupReply, Refusal> {
+pub async fn ask(caller: &Arc<Caller>, request: GroupRequest) -> Result<GroupReply, Refusal> {
     let log = partition_for_key(request.group().as_bytes(), COORDINATOR_LOGS);
-    ask_log(gateway, log, request).await
+    ask_log(caller, log, request).await
 }
 
 /// All groups; each coordinator log is asked for its own.
-pub async fn list(gateway: &Arc<Gateway>) -> Result<Vec<Listed>, Refusal> {
+pub async fn list(caller: &Arc<Caller>) -> Result<Vec<Listed>, Refusal> {
     let mut asking = tokio::task::JoinSet::new();
     for log in 0..COORDINATOR_LOGS {
-        let gateway = Arc::clone(gateway);
-        asking.spawn(async move { ask_log(&gateway, log, GroupRequest::List {}).await });
+        let caller = Arc::clone(caller);
+        asking.spawn(async move { ask_log(&caller, log, GroupRequest::List {}).await });
     }
     let mut groups = Vec::new();
     while let Some(listed) = asking.join_next().await {
@@ -64,12 +64,12 @@ pub fn refused(answer: Result<GroupReply, Refusal>) -> ErrorCode {
     answer.map_or_else(|refusal| refusal.code, |other| unexpected(&other).code)
 }
 
-async fn ask_log(gateway: &Arc<Gateway>, log: i32, request: GroupRequest) -> Result<GroupReply, Refusal> {
-    let topic = coordinator_topic(gateway).await.map_err(from_api)?;
+async fn ask_log(caller: &Arc<Caller>, log: i32, request: GroupRequest) -> Result<GroupReply, Refusal> {
+    let topic = coordinator_topic(caller).await.map_err(from_api)?;
     let log = TopicPartition { topic: topic.id, partition: log };
     let timeout = Duration::from_millis(patience_ms(&request));
     let may_repeat = may_repeat(&request);
-    let (account, cluster) = (gateway.tenant.account, gateway.tenant.cluster);
+    let (account, cluster) = (caller.tenant.account, caller.tenant.cluster);
     let question = GroupQuestion { account, cluster, log, fresh: random::wide(), request };
     // One frame of a connection that everything else shares.
     if encode(&question).len() > GROUP_QUESTION_BYTES_MAX {
@@ -84,7 +84,7 @@ async fn ask_log(gateway: &Arc<Gateway>, log: i32, request: GroupRequest) -> Res
     let mut refused: Option<(SegmentId, u64)> = None;
     let mut lost = None;
     loop {
-        let why = match find_route(gateway, log, refused, lost).await {
+        let why = match find_route(&caller.gateway, log, refused, lost).await {
             Ok((segment, client)) => {
                 let why = match client.ask(&frame, timeout).await {
                     Some(Frame::Told(Ok(reply))) => return Ok(*reply),
@@ -110,7 +110,7 @@ async fn ask_log(gateway: &Arc<Gateway>, log: i32, request: GroupRequest) -> Res
                 why
             }
             Err(why) => {
-                let open = gateway.map.partition(log).and_then(|record| Some(record.open()?.id(log)));
+                let open = caller.gateway.map.partition(log).and_then(|record| Some(record.open()?.id(log)));
                 if let Some(open) = open
                     && refused.is_none_or(|(known, _)| known != open)
                 {

@@ -1,14 +1,19 @@
 //! HTTP: one router for HTTP/1.1 and HTTP/2, `/v1`.
 
+mod accounts;
 mod groups;
 mod guard;
+mod identities;
 mod kafka_metrics;
+mod keys;
+mod login;
 mod operate;
 mod problem;
 mod produce;
 mod read;
 mod record;
 mod topics;
+mod who;
 
 use std::sync::Arc;
 
@@ -16,7 +21,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use types::ErrorCode;
 use types::limits::HTTP_BODY_BYTES_MAX;
 
@@ -37,6 +42,31 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/groups/{group}", get(groups::describe).delete(groups::delete))
         .route("/v1/groups/{group}/reset", post(groups::reset))
         .route("/metrics/kafka", get(kafka_metrics::metrics))
+        .route("/v1/whoami", get(who::whoami))
+        .route("/v1/decisions/{id}", get(who::why))
+        .route("/v1/accounts", get(accounts::list).post(accounts::create))
+        .route("/v1/accounts/{account}", get(accounts::show))
+        .route("/v1/accounts/{account}/clusters", get(accounts::clusters).post(accounts::create_cluster))
+        .route("/v1/accounts/{account}/clusters/{name}", delete(accounts::delete_cluster))
+        .route(
+            "/v1/accounts/{account}/clusters/{name}/policy",
+            put(accounts::put_policy).delete(accounts::delete_policy),
+        )
+        .route("/v1/accounts/{account}/{kind}", get(identities::list).post(identities::create))
+        .route(
+            "/v1/accounts/{account}/{kind}/{name}",
+            get(identities::show).patch(identities::alter).delete(identities::delete),
+        )
+        .route(
+            "/v1/accounts/{account}/{kind}/{name}/policies/{policy}",
+            put(identities::put_policy).delete(identities::delete_policy),
+        )
+        .route(
+            "/v1/accounts/{account}/{kind}/{name}/boundary",
+            put(identities::put_boundary).delete(identities::delete_boundary),
+        )
+        .route("/v1/accounts/{account}/{kind}/{name}/keys", get(keys::list).post(keys::create))
+        .route("/v1/accounts/{account}/{kind}/{name}/keys/{id}", delete(keys::revoke))
         .route("/v1/status", get(operate::status))
         .route("/v1/nodes/{node}/drain", post(operate::drain))
         .route("/v1/nodes/{node}/undrain", post(operate::undrain))

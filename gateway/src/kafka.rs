@@ -22,6 +22,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+pub mod login;
 mod metadata;
 mod nothing_of_the_kind;
 mod offset_commit;
@@ -40,6 +41,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use policies::vocabulary::{ALTER_CLUSTER, DESCRIBE_CLUSTER, DESCRIBE_CLUSTER_CONFIG, KnownAction};
+use service::clock;
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::tls::Tls;
@@ -56,10 +59,18 @@ use wire::kafka::{
 };
 
 use crate::Gateway;
+use crate::access::{Origin, sasl};
+use crate::caller::Caller;
 use crate::error::kafka_code;
+use crate::kafka::login::{Gate, Turn};
 
 /// Requests of one connection that may be under way; more are read only as these are answered.
 const PIPELINE_MAX: usize = 64;
+
+/// How long a client may take to log in.
+const LOGIN_MAX: Duration = Duration::from_secs(30);
+/// How long a connection stays after a failed login.
+const FAILED_LOGIN_WAIT: Duration = Duration::from_millis(100);
 
 /// An answer that is there, or that will be. `None`: the request wants no answer (`acks=0`).
 type Pending = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
@@ -82,12 +93,16 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc
                     match tls {
                         None => {
                             let (read, write) = stream.into_split();
-                            serve_connection(&gateway, peer, false, read, write, drain).await;
+                            let gate = Gate::new(&gateway, Origin { address: peer.ip(), is_tls: false }, None);
+                            serve_connection(&gateway, peer, gate, read, write, drain).await;
                         }
                         Some(tls) => match tls.accept(stream, peer.ip()).await {
                             Ok(stream) => {
+                                let server_name = stream.get_ref().1.server_name().map(str::to_owned);
+                                let origin = Origin { address: peer.ip(), is_tls: true };
+                                let gate = Gate::new(&gateway, origin, server_name);
                                 let (read, write) = tokio::io::split(stream);
-                                serve_connection(&gateway, peer, true, read, write, drain).await;
+                                serve_connection(&gateway, peer, gate, read, write, drain).await;
                             }
                             Err(error) => tracing::debug!(%peer, %error, "no TLS came about with a Kafka client"),
                         },
@@ -106,7 +121,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc
 async fn serve_connection<R, W>(
     gateway: &Arc<Gateway>,
     peer: SocketAddr,
-    is_tls: bool,
+    mut gate: Gate,
     read: R,
     write: W,
     mut drain: Drain,
@@ -115,9 +130,11 @@ async fn serve_connection<R, W>(
     W: AsyncWrite + Unpin + Send + 'static,
 {
     // As Kafka shows it to operators.
-    let client = Connection { host: format!("/{}", peer.ip()), is_tls };
+    let client = Connection { host: format!("/{}", peer.ip()), is_tls: gate.is_tls() };
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
+    let mut identities = gateway.access.changes();
+    let deadline = tokio::time::Instant::now() + LOGIN_MAX;
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     let mut read = Counted { inner: read, reads: Arc::default() };
     let reads = Arc::clone(&read.reads);
@@ -127,7 +144,9 @@ async fn serve_connection<R, W>(
     loop {
         // Three looks in a row at which not a byte more had come: the whole time has passed since the last.
         let (mut known, mut silences) = (reads.load(Ordering::Relaxed), 0);
-        let reading = read_length_prefixed(&mut read, &mut buffer, KAFKA_FRAME_BYTES_MAX);
+        // Whoever may send large requests has said who it is.
+        let bytes_max = if gate.is_closed() { sasl::MESSAGE_BYTES_MAX } else { KAFKA_FRAME_BYTES_MAX };
+        let reading = read_length_prefixed(&mut read, &mut buffer, bytes_max);
         tokio::pin!(reading);
         let frame = loop {
             tokio::select! {
@@ -136,6 +155,23 @@ async fn serve_connection<R, W>(
                 // Whoever writes the answers is gone: so is the connection, whichever half is left of it.
                 () = pipeline.closed() => break None,
                 frame = &mut reading => break Some(frame),
+                () = tokio::time::sleep_until(deadline), if gate.is_closed() => {
+                    tracing::info!(%peer, "a Kafka client did not log in in time; closing");
+                    break None;
+                }
+                // What waits for its answer is given up: nobody is there any more who may have it.
+                () = ends(gate.expires_ms()) => {
+                    tracing::info!(%peer, "the credentials of a Kafka client have ended; closing");
+                    writer.abort();
+                    break None;
+                }
+                _ = identities.changed() => {
+                    if gate.is_gone() {
+                        tracing::info!(%peer, "the credentials of a Kafka client were revoked; closing");
+                        writer.abort();
+                        break None;
+                    }
+                }
                 _ = looks.tick() => {
                     let now = reads.load(Ordering::Relaxed);
                     silences = if now == known { silences + 1 } else { 0 };
@@ -153,7 +189,7 @@ async fn serve_connection<R, W>(
             Ok(None) => break,
             Err(ReadError::TooLarge(bytes)) => {
                 // No header to answer to: what follows the length cannot be told apart from data.
-                tracing::warn!(%peer, bytes, "a Kafka request is larger than {KAFKA_FRAME_BYTES_MAX} bytes; closing");
+                tracing::warn!(%peer, bytes, "a Kafka request is larger than {bytes_max} bytes; closing");
                 break;
             }
             Err(ReadError::Io(error)) => {
@@ -162,11 +198,22 @@ async fn serve_connection<R, W>(
             }
         };
         gateway.metrics.kafka_requests.add(1);
-        match dispatch(gateway, &client, frame) {
-            Ok(pending) => {
+        match dispatch(&mut gate, &client, frame) {
+            Ok(Turn::Begin(_)) => unreachable!("dispatch begins it"),
+            Ok(Turn::Answer(pending)) => {
                 if pipeline.send(pending).await.is_err() {
                     break;
                 }
+            }
+            Ok(Turn::AnswerAndClose(pending)) => {
+                let _ = pipeline.send(pending).await;
+                // Guessing has its price.
+                tokio::time::sleep(FAILED_LOGIN_WAIT).await;
+                break;
+            }
+            Ok(Turn::Close(why)) => {
+                tracing::info!(%peer, why, "closing a Kafka connection");
+                break;
             }
             Err(error) => {
                 tracing::warn!(%peer, %error, "a Kafka request cannot be read; closing");
@@ -176,6 +223,17 @@ async fn serve_connection<R, W>(
     }
     drop(pipeline);
     let _ = writer.await;
+}
+
+/// Returns when credentials end and there was time to renew them; never if they do not end.
+async fn ends(expires_ms: Option<i64>) {
+    match expires_ms {
+        Some(expires_ms) => {
+            let left_ms = u64::try_from(expires_ms - clock::wall_ms()).unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(left_ms)).await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// A socket that counts its reads: whether a slow request still moves.
@@ -233,7 +291,7 @@ fn futures_ready(pending: &mut Pending) -> Option<Option<Vec<Bytes>>> {
 }
 
 /// Reads a request and begins it. What must happen in order (placing batches) has begun when this returns.
-fn dispatch(gateway: &Arc<Gateway>, connection: &Connection, frame: Bytes) -> Result<Pending, DecodeError> {
+fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Turn, DecodeError> {
     let (header, body) = RequestHeader::split(frame)?;
     let Some(offered) = Offered::of(header.key) else {
         return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
@@ -247,43 +305,66 @@ fn dispatch(gateway: &Arc<Gateway>, connection: &Connection, frame: Bytes) -> Re
             offered.key, offered.accepted, offered.max, header.version
         );
         let error = DecodeError::Value { what: "api version", value: i64::from(header.version) };
-        return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).ok_or(error);
+        return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).map(Turn::Answer).ok_or(error);
     }
-    begin(gateway, reply, client, body.clone()).or_else(|error| {
-        let message = format!("the request cannot be read: {error}");
-        refused::refuse(reply, body, KafkaError::InvalidRequest, &message).ok_or(error)
-    })
+    let caller = match gate.take(reply, &body)? {
+        Turn::Begin(caller) => caller,
+        other => return Ok(other),
+    };
+    let denied = needs(reply.offered.key).and_then(|action| caller.cluster(action).err());
+    let begun = match denied {
+        Some(denied) => refused::refuse(reply, body, KafkaError::ClusterAuthorizationFailed, &denied.message),
+        None => match begin(&caller, reply, client, body.clone()) {
+            Ok(pending) => Some(pending),
+            Err(error) => {
+                let message = format!("the request cannot be read: {error}");
+                let answer = refused::refuse(reply, body, KafkaError::InvalidRequest, &message);
+                return answer.map(Turn::Answer).ok_or(error);
+            }
+        },
+    };
+    Ok(begun.map_or(Turn::Close("a denied request that has no answer"), Turn::Answer))
 }
 
-fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> Result<Pending, DecodeError> {
-    let gateway = Arc::clone(gateway);
+/// What a call needs that is about the cluster as a whole. Others look at what they name.
+fn needs(key: ApiKey) -> Option<KnownAction> {
+    match key {
+        ApiKey::DescribeCluster | ApiKey::DescribeAcls | ApiKey::ListPartitionReassignments => Some(DESCRIBE_CLUSTER),
+        ApiKey::CreateAcls | ApiKey::DeleteAcls => Some(ALTER_CLUSTER),
+        ApiKey::DescribeClientQuotas => Some(DESCRIBE_CLUSTER_CONFIG),
+        _ => None,
+    }
+}
+
+fn begin(caller: &Arc<Caller>, reply: Reply, client: Client, body: Bytes) -> Result<Pending, DecodeError> {
+    let caller = Arc::clone(caller);
     let version = reply.version;
     Ok(match reply.offered.key {
-        ApiKey::Produce => produce::begin(gateway, reply, Message::decode(body, version)?),
-        ApiKey::Fetch => answer(reply, fetch::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::ListOffsets => answer(reply, list_offsets::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::Metadata => answer(reply, metadata::handle(gateway, version, client, Message::decode(body, version)?)),
-        ApiKey::OffsetCommit => answer(reply, offset_commit::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::OffsetFetch => answer(reply, offset_fetch::handle(gateway, version, Message::decode(body, version)?)),
+        ApiKey::Produce => produce::begin(caller, reply, Message::decode(body, version)?),
+        ApiKey::Fetch => answer(reply, fetch::handle(caller, Message::decode(body, version)?)),
+        ApiKey::ListOffsets => answer(reply, list_offsets::handle(caller, Message::decode(body, version)?)),
+        ApiKey::Metadata => answer(reply, metadata::handle(caller, version, client, Message::decode(body, version)?)),
+        ApiKey::OffsetCommit => answer(reply, offset_commit::handle(caller, Message::decode(body, version)?)),
+        ApiKey::OffsetFetch => answer(reply, offset_fetch::handle(caller, version, Message::decode(body, version)?)),
         ApiKey::FindCoordinator => {
-            answer(reply, find_coordinator::handle(gateway, version, client, Message::decode(body, version)?))
+            answer(reply, find_coordinator::handle(caller, version, client, Message::decode(body, version)?))
         }
         ApiKey::JoinGroup => {
-            answer(reply, join_group::handle(gateway, version, client, Message::decode(body, version)?))
+            answer(reply, join_group::handle(caller, version, client, Message::decode(body, version)?))
         }
-        ApiKey::Heartbeat => answer(reply, heartbeat::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::LeaveGroup => answer(reply, leave_group::handle(gateway, version, Message::decode(body, version)?)),
-        ApiKey::SyncGroup => answer(reply, sync_group::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::DescribeGroups => answer(reply, describe_groups::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::ListGroups => answer(reply, list_groups::handle(gateway, client, Message::decode(body, version)?)),
+        ApiKey::Heartbeat => answer(reply, heartbeat::handle(caller, Message::decode(body, version)?)),
+        ApiKey::LeaveGroup => answer(reply, leave_group::handle(caller, version, Message::decode(body, version)?)),
+        ApiKey::SyncGroup => answer(reply, sync_group::handle(caller, Message::decode(body, version)?)),
+        ApiKey::DescribeGroups => answer(reply, describe_groups::handle(caller, Message::decode(body, version)?)),
+        ApiKey::ListGroups => answer(reply, list_groups::handle(caller, client, Message::decode(body, version)?)),
         ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, version)?)),
-        ApiKey::CreateTopics => answer(reply, create_topics::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::DeleteTopics => answer(reply, delete_topics::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::DeleteRecords => answer(reply, delete_records::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::InitProducerId => answer(reply, init_producer_id::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::DeleteGroups => answer(reply, delete_groups::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::CreateTopics => answer(reply, create_topics::handle(caller, Message::decode(body, version)?)),
+        ApiKey::DeleteTopics => answer(reply, delete_topics::handle(caller, Message::decode(body, version)?)),
+        ApiKey::DeleteRecords => answer(reply, delete_records::handle(caller, Message::decode(body, version)?)),
+        ApiKey::InitProducerId => answer(reply, init_producer_id::handle(caller, Message::decode(body, version)?)),
+        ApiKey::DeleteGroups => answer(reply, delete_groups::handle(caller, Message::decode(body, version)?)),
         ApiKey::OffsetForLeaderEpoch => {
-            answer(reply, offset_for_leader_epoch::handle(gateway, Message::decode(body, version)?))
+            answer(reply, offset_for_leader_epoch::handle(caller, Message::decode(body, version)?))
         }
         ApiKey::DescribeAcls => {
             let _: DescribeAclsRequest = Message::decode(body, version)?;
@@ -291,14 +372,14 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
         }
         ApiKey::CreateAcls => answer(reply, nothing_of_the_kind::create_acls(Message::decode(body, version)?)),
         ApiKey::DeleteAcls => answer(reply, nothing_of_the_kind::delete_acls(Message::decode(body, version)?)),
-        ApiKey::DescribeConfigs => answer(reply, describe_configs::handle(gateway, Message::decode(body, version)?)),
-        ApiKey::AlterConfigs => answer(reply, alter_configs::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::DescribeConfigs => answer(reply, describe_configs::handle(caller, Message::decode(body, version)?)),
+        ApiKey::AlterConfigs => answer(reply, alter_configs::handle(caller, Message::decode(body, version)?)),
         ApiKey::DescribeLogDirs => {
-            answer(reply, describe_log_dirs::handle(gateway, client, Message::decode(body, version)?))
+            answer(reply, describe_log_dirs::handle(caller, client, Message::decode(body, version)?))
         }
-        ApiKey::CreatePartitions => answer(reply, create_partitions::handle(gateway, Message::decode(body, version)?)),
+        ApiKey::CreatePartitions => answer(reply, create_partitions::handle(caller, Message::decode(body, version)?)),
         ApiKey::IncrementalAlterConfigs => {
-            answer(reply, incremental_alter_configs::handle(gateway, Message::decode(body, version)?))
+            answer(reply, incremental_alter_configs::handle(caller, Message::decode(body, version)?))
         }
         ApiKey::ListPartitionReassignments => {
             let _: ListPartitionReassignmentsRequest = Message::decode(body, version)?;
@@ -309,15 +390,17 @@ fn begin(gateway: &Arc<Gateway>, reply: Reply, client: Client, body: Bytes) -> R
             answer(reply, nothing_of_the_kind::client_quotas())
         }
         ApiKey::DescribeCluster => {
-            answer(reply, describe_cluster::handle(gateway, client, Message::decode(body, version)?))
+            answer(reply, describe_cluster::handle(caller, client, Message::decode(body, version)?))
         }
-        ApiKey::DescribeProducers => {
-            answer(reply, describe_producers::handle(gateway, Message::decode(body, version)?))
-        }
+        ApiKey::DescribeProducers => answer(reply, describe_producers::handle(caller, Message::decode(body, version)?)),
         ApiKey::DescribeTopicPartitions => {
-            answer(reply, describe_topic_partitions::handle(gateway, client, Message::decode(body, version)?))
+            answer(reply, describe_topic_partitions::handle(caller, client, Message::decode(body, version)?))
         }
-        ApiKey::OffsetDelete => answer(reply, offset_delete::handle(gateway, Message::decode(body, version)?)),
+        // The gate has answered these.
+        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {
+            return Err(DecodeError::Value { what: "api key", value: i64::from(reply.offered.key as i16) });
+        }
+        ApiKey::OffsetDelete => answer(reply, offset_delete::handle(caller, Message::decode(body, version)?)),
     })
 }
 

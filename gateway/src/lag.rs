@@ -11,7 +11,7 @@ use wire::frame::Refusal;
 use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
 use wire::records::read_records;
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::fetch::{earliest, fetch, latest};
 use crate::groups::{ask, unexpected};
 
@@ -32,8 +32,8 @@ pub struct Lag {
 }
 
 /// What a group has committed, and how far behind that is, by topic and partition.
-pub async fn of_group(gateway: &Arc<Gateway>, group: &str) -> Result<Vec<Lag>, Refusal> {
-    let offsets = match ask(gateway, GroupRequest::Offsets { group: group.to_owned() }).await? {
+pub async fn of_group(caller: &Arc<Caller>, group: &str) -> Result<Vec<Lag>, Refusal> {
+    let offsets = match ask(caller, GroupRequest::Offsets { group: group.to_owned() }).await? {
         GroupReply::Offsets { offsets } => offsets,
         other => return Err(unexpected(&other)),
     };
@@ -41,11 +41,11 @@ pub async fn of_group(gateway: &Arc<Gateway>, group: &str) -> Result<Vec<Lag>, R
     let mut asking = tokio::task::JoinSet::new();
     for committed in offsets {
         // Of topics that are gone there is nothing to read.
-        let Some(topic) = gateway.map.topic_by_id(gateway.tenant, committed.partition.topic) else { continue };
-        let (gateway, permits) = (Arc::clone(gateway), Arc::clone(&permits));
+        let Some(topic) = caller.gateway.map.topic_by_id(caller.tenant, committed.partition.topic) else { continue };
+        let (caller, permits) = (Arc::clone(caller), Arc::clone(&permits));
         asking.spawn(async move {
             let _permit = permits.acquire().await;
-            of_partition(&gateway, topic, committed).await
+            of_partition(&caller, topic, committed).await
         });
     }
     let mut lags = asking.join_all().await;
@@ -55,19 +55,20 @@ pub async fn of_group(gateway: &Arc<Gateway>, group: &str) -> Result<Vec<Lag>, R
     Ok(lags)
 }
 
-async fn of_partition(gateway: &Arc<Gateway>, topic: Arc<TopicRecord>, committed: CommittedOffset) -> Lag {
+async fn of_partition(caller: &Arc<Caller>, topic: Arc<TopicRecord>, committed: CommittedOffset) -> Lag {
     let id = committed.partition;
-    let end = latest(gateway, id).await.ok().map(|latest| latest.high_watermark);
+    let end = latest(&caller.gateway, id).await.ok().map(|latest| latest.high_watermark);
     let records = end.map(|end| end.saturating_sub(committed.offset).max(0));
     // What is gone by retention counts: whoever lost it is behind.
     let ms = match records {
         Some(0) => Some(0),
         Some(_) => {
-            let time = match earliest(gateway, id).await.ok().map(|(earliest, _)| earliest.max(committed.offset)) {
-                Some(from) if end.is_some_and(|end| from >= end) => Some(committed.at_ms),
-                Some(from) => first_time(gateway, id, from).await,
-                None => None,
-            };
+            let time =
+                match earliest(&caller.gateway, id).await.ok().map(|(earliest, _)| earliest.max(committed.offset)) {
+                    Some(from) if end.is_some_and(|end| from >= end) => Some(committed.at_ms),
+                    Some(from) => first_time(caller, id, from).await,
+                    None => None,
+                };
             time.map(|time| clock::wall_ms().saturating_sub(time).max(0))
         }
         None => None,
@@ -76,8 +77,8 @@ async fn of_partition(gateway: &Arc<Gateway>, topic: Arc<TopicRecord>, committed
 }
 
 /// The time of the first record at or above an offset.
-async fn first_time(gateway: &Arc<Gateway>, id: TopicPartition, offset: Offset) -> Option<i64> {
-    let mut batches = fetch(gateway, id, offset, 1, 0).await.ok()?.batches;
+async fn first_time(caller: &Arc<Caller>, id: TopicPartition, offset: Offset) -> Option<i64> {
+    let mut batches = fetch(&caller.gateway, id, offset, 1, 0).await.ok()?.batches;
     let batch = Batch::split_from(&mut batches).ok()?;
     let records = read_records(&batch, UNPACKED_BYTES_MAX).unwrap_or_default();
     let found = records.iter().find(|record| record.offset >= offset).map(|record| record.timestamp);

@@ -20,10 +20,12 @@ use wire::{Batch, DedupeKey};
 use crate::Gateway;
 use crate::error::refuse;
 use crate::route::find_route;
+use crate::tenant::Tenant;
 
 /// A batch to be placed.
 #[derive(Debug)]
 pub struct NewAppend {
+    pub tenant: Tenant,
     pub batch: Batch,
     pub principal: PrincipalId,
     pub protocol: Protocol,
@@ -358,8 +360,8 @@ impl Lane {
                 None => DedupeKey::of_producer(&item.new.batch).unwrap_or(DedupeKey::None),
             };
             let head = AppendHead {
-                account: self.gateway.tenant.account,
-                cluster: self.gateway.tenant.cluster,
+                account: item.new.tenant.account,
+                cluster: item.new.tenant.cluster,
                 segment,
                 principal: item.new.principal,
                 protocol: item.new.protocol,

@@ -3,6 +3,8 @@
 //! Life of a batch: `kafka/produce.rs` or `http/produce.rs` validates it once; `lane.rs` keeps the order of its
 //! partition and places it with the leader, again and again if it must, never twice in the log.
 
+mod access;
+mod caller;
 mod configs;
 mod error;
 mod fetch;
@@ -12,6 +14,7 @@ mod kafka;
 mod lag;
 mod lane;
 mod map;
+mod names;
 mod route;
 mod tenant;
 mod topics;
@@ -32,6 +35,7 @@ use tokio::net::TcpListener;
 use types::limits::HEARTBEAT_MS;
 use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 
+use crate::access::Access;
 use crate::lane::LaneHandle;
 use crate::map::Map;
 use crate::map::cache::MapCache;
@@ -46,6 +50,10 @@ pub struct Settings {
     /// Where those are told to connect that speak TLS.
     pub advertise_tls: Option<Endpoint>,
     pub placement: Vec<String>,
+    /// Whether clients must log in.
+    pub is_login_required: bool,
+    /// Names that clients reach this gateway by beside those that are advertised: of load balancers, say.
+    pub host_names: Vec<String>,
     /// Where its map is cached, to start without placement.
     pub data: Option<PathBuf>,
 }
@@ -99,8 +107,11 @@ impl Metrics {
 struct Gateway {
     id: i32,
     advertise_tls: Option<Endpoint>,
-    /// The only tenant until there are identities: everyone is an admin of its `default` cluster.
+    /// Names that clients reach it by, in lower case.
+    host_names: Vec<String>,
+    /// The operator's account and its `default` cluster: that of everyone where nobody has to log in.
     tenant: Tenant,
+    access: Access,
     map: Map,
     placement: PlacementClient,
     pool: NodePool,
@@ -124,6 +135,8 @@ impl Gateway {
     /// own a gateway knows better than a map of before.
     fn gateways_for(&self, is_tls: bool) -> Vec<GatewayRecord> {
         let mut gateways = self.map.gateways();
+        // An operator's gateway on a loopback is no broker of anybody who logs in.
+        gateways.retain(|gateway| gateway.is_login_required == self.access.is_required || gateway.id == self.id);
         if !is_tls {
             return gateways;
         }
@@ -183,7 +196,13 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         listeners.https.map(|listener| tls(&PROTOCOLS).map(|tls| (listener, tls))).transpose().map_err(wrong)?;
     let placement = PlacementClient::new(&settings.placement);
     let Endpoint { host, port } = settings.advertise;
-    let wanted = RegisterGateway { host, port, az: settings.az, tls: settings.advertise_tls };
+    let wanted = RegisterGateway {
+        host,
+        port,
+        az: settings.az,
+        tls: settings.advertise_tls,
+        is_login_required: settings.is_login_required,
+    };
     let cache = settings.data.as_deref().map(MapCache::open).transpose();
     let cache = cache.map_err(|error| ApiError::new(ErrorCode::Internal, format!("the map's cache: {error}")))?;
     let registering = register(&placement, &wanted);
@@ -202,7 +221,15 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     let gateway = Arc::new(Gateway {
         id: registered.id,
         advertise_tls: wanted.tls.clone(),
+        host_names: settings
+            .host_names
+            .into_iter()
+            .chain([wanted.host.clone()])
+            .chain(wanted.tls.as_ref().map(|tls| tls.host.clone()))
+            .map(|name| name.to_lowercase())
+            .collect(),
         tenant: Tenant { account: registered.account, cluster: registered.cluster },
+        access: Access::new(settings.is_login_required),
         map: Map::default(),
         placement,
         pool: NodePool::default(),
@@ -216,6 +243,11 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         Some(map) => gateway.map.apply(map),
         None => map::read_once(&gateway).await,
     }
+    if gateway.access.is_required {
+        // A client that is refused because nobody is known yet does not come back.
+        access::read_once(&gateway).await;
+    }
+    tokio::spawn(access::follow(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
     tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
     tokio::spawn(kafka::serve(Arc::clone(&gateway), listeners.kafka, None, drain.clone()));

@@ -9,9 +9,10 @@ use types::limits::{COORDINATOR_LOGS, INTERNAL_PREFIX};
 use types::{ErrorCode, Offset, TopicPartition, TopicRecord};
 use wire::frame::Refusal;
 
+use crate::caller::Caller;
+use crate::configs as known;
 use crate::error::{from_api, refuse};
 use crate::fetch::latest;
-use crate::{Gateway, configs as known};
 
 /// Replication factor of topics that ask for none.
 pub const REPLICATION_FACTOR: i16 = 2;
@@ -24,7 +25,7 @@ const MAP_WAIT: Duration = Duration::from_secs(5);
 
 /// Checks configs and creates a topic; this gateway knows it on return.
 pub async fn create(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     name: &str,
     partitions: i32,
     replication_factor: i16,
@@ -36,7 +37,7 @@ pub async fn create(
         return Err(ApiError::new(ErrorCode::InvalidTopicName, message));
     }
     configs.iter().try_for_each(|(name, value)| known::check(name, value))?;
-    make(gateway, name, partitions, replication_factor, configs, is_dry_run).await
+    make(caller, name, partitions, replication_factor, configs, is_dry_run).await
 }
 
 /// Whether a topic is one of Weir's own.
@@ -45,7 +46,7 @@ pub fn is_internal(name: &str) -> bool {
 }
 
 async fn make(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     name: &str,
     partitions: i32,
     replication_factor: i16,
@@ -53,31 +54,31 @@ async fn make(
     is_dry_run: bool,
 ) -> Result<TopicRecord, ApiError> {
     let request = CreateTopic {
-        account: gateway.tenant.account,
-        cluster: gateway.tenant.cluster,
+        account: caller.tenant.account,
+        cluster: caller.tenant.cluster,
         name: name.to_owned(),
         partitions,
         replication_factor,
         configs,
         is_dry_run,
     };
-    let topic = gateway.placement.create_topic(&request).await?;
+    let topic = caller.gateway.placement.create_topic(&request).await?;
     if !is_dry_run {
-        gateway.map.learn_topic(topic.clone());
+        caller.gateway.map.learn_topic(topic.clone());
     }
     Ok(topic)
 }
 
 /// The topic of a name; created with one partition if there is none. Somebody else may create it meanwhile.
-pub async fn ensure(gateway: &Arc<Gateway>, name: &str) -> Result<Arc<TopicRecord>, ApiError> {
-    let mut changes = gateway.map.changes();
+pub async fn ensure(caller: &Arc<Caller>, name: &str) -> Result<Arc<TopicRecord>, ApiError> {
+    let mut changes = caller.gateway.map.changes();
     let deadline = tokio::time::Instant::now() + MAP_WAIT;
     loop {
         changes.mark_unchanged();
-        if let Some(topic) = gateway.map.topic(gateway.tenant, name) {
+        if let Some(topic) = caller.gateway.map.topic(caller.tenant, name) {
             return Ok(topic);
         }
-        match create(gateway, name, 1, REPLICATION_FACTOR, BTreeMap::new(), false).await {
+        match create(caller, name, 1, REPLICATION_FACTOR, BTreeMap::new(), false).await {
             // The map will say so in a moment.
             Err(error) if error.code == ErrorCode::TopicExists => {
                 tokio::time::timeout_at(deadline, changes.changed()).await.map_err(|_| error)?.ok();
@@ -88,15 +89,15 @@ pub async fn ensure(gateway: &Arc<Gateway>, name: &str) -> Result<Arc<TopicRecor
 }
 
 /// The topic of the coordinator logs; made at its first use. Any gateway may be the first.
-pub async fn coordinator_topic(gateway: &Arc<Gateway>) -> Result<Arc<TopicRecord>, ApiError> {
-    let mut changes = gateway.map.changes();
+pub async fn coordinator_topic(caller: &Arc<Caller>) -> Result<Arc<TopicRecord>, ApiError> {
+    let mut changes = caller.gateway.map.changes();
     let deadline = tokio::time::Instant::now() + MAP_WAIT;
     loop {
         changes.mark_unchanged();
-        if let Some(topic) = gateway.map.internal_topic(gateway.tenant, COORDINATOR_TOPIC) {
+        if let Some(topic) = caller.gateway.map.internal_topic(caller.tenant, COORDINATOR_TOPIC) {
             return Ok(topic);
         }
-        let made = make(gateway, COORDINATOR_TOPIC, COORDINATOR_LOGS, REPLICATION_FACTOR, BTreeMap::new(), false);
+        let made = make(caller, COORDINATOR_TOPIC, COORDINATOR_LOGS, REPLICATION_FACTOR, BTreeMap::new(), false);
         match made.await {
             Err(error) if error.code == ErrorCode::TopicExists => {
                 tokio::time::timeout_at(deadline, changes.changed()).await.map_err(|_| error)?.ok();
@@ -108,7 +109,7 @@ pub async fn coordinator_topic(gateway: &Arc<Gateway>) -> Result<Arc<TopicRecord
 
 /// Checks and makes changes; this gateway knows them on return. `None` takes a config away.
 pub async fn alter(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     topic: &TopicRecord,
     configs: BTreeMap<String, Option<String>>,
     partitions: Option<i32>,
@@ -120,28 +121,28 @@ pub async fn alter(
         }
     }
     let request = AlterTopic {
-        account: gateway.tenant.account,
-        cluster: gateway.tenant.cluster,
+        account: caller.tenant.account,
+        cluster: caller.tenant.cluster,
         topic: topic.id,
         configs,
         partitions,
     };
-    let topic = gateway.placement.alter_topic(&request).await?;
-    gateway.map.learn_topic(topic.clone());
+    let topic = caller.gateway.placement.alter_topic(&request).await?;
+    caller.gateway.map.learn_topic(topic.clone());
     Ok(topic)
 }
 
 /// Deletes a topic; this gateway has forgotten it on return.
-pub async fn delete(gateway: &Arc<Gateway>, topic: &TopicRecord) -> Result<(), ApiError> {
-    let request = DeleteTopic { account: gateway.tenant.account, cluster: gateway.tenant.cluster, topic: topic.id };
-    match gateway.placement.delete_topic(&request).await {
+pub async fn delete(caller: &Arc<Caller>, topic: &TopicRecord) -> Result<(), ApiError> {
+    let request = DeleteTopic { account: caller.tenant.account, cluster: caller.tenant.cluster, topic: topic.id };
+    match caller.gateway.placement.delete_topic(&request).await {
         Ok(_) => {
-            gateway.map.forget_topic(topic.id);
+            caller.gateway.map.forget_topic(topic.id);
             Ok(())
         }
         Err(error) => {
             if error.code == ErrorCode::UnknownTopic {
-                gateway.map.forget_topic(topic.id);
+                caller.gateway.map.forget_topic(topic.id);
             }
             Err(error)
         }
@@ -154,7 +155,7 @@ pub async fn delete(gateway: &Arc<Gateway>, topic: &TopicRecord) -> Result<(), A
 /// # Errors
 /// `OffsetOutOfRange` where nothing is readable up to `before` yet.
 pub async fn trim(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     topic: &TopicRecord,
     id: TopicPartition,
     before: Option<Offset>,
@@ -162,13 +163,13 @@ pub async fn trim(
     if !(0..topic.partitions).contains(&id.partition) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
-    let end = latest(gateway, id).await?.high_watermark;
+    let end = latest(&caller.gateway, id).await?.high_watermark;
     let before = before.unwrap_or(end);
     if !(0..=end).contains(&before) {
         return Err(refuse(ErrorCode::OffsetOutOfRange, format!("offset {before} is not 0 to {end}")));
     }
-    let record = gateway.placement.trim(id, &TrimPartition { before }).await.map_err(from_api)?;
+    let record = caller.gateway.placement.trim(id, &TrimPartition { before }).await.map_err(from_api)?;
     let start = record.log_start;
-    gateway.map.learn(record);
+    caller.gateway.map.learn(record);
     Ok(start)
 }

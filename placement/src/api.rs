@@ -18,11 +18,12 @@ use service::api::{
     MovePartition, ProducerIds, RegisterGateway, RegisterNode, Status, TrimPartition,
 };
 use service::http::CLUSTER_HEADER;
+use service::identities::{ChangeIdentity, NewIdentities};
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
-use crate::{Placement, backup, balance, failover, loss, members, records, retention, status, turn};
+use crate::{Placement, backup, balance, failover, identities, loss, members, records, retention, status, turn};
 
 type Shared = State<Arc<Placement>>;
 
@@ -44,7 +45,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match self.0.code {
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::TopicExists => StatusCode::CONFLICT,
+            ErrorCode::TopicExists | ErrorCode::AlreadyExists => StatusCode::CONFLICT,
             code if code.retry() == types::Retry::Yes => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -72,6 +73,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
         .route("/placement/v1/producer-ids", post(producer_ids))
+        .route("/placement/v1/identities", get(all_identities).post(change_identity))
         .layer(middleware::from_fn_with_state(Arc::clone(&placement), is_meant))
         .with_state(placement)
 }
@@ -277,6 +279,45 @@ async fn alter_topic(State(placement): Shared, Json(request): Json<AlterTopic>) 
 async fn delete_topic(State(placement): Shared, Json(request): Json<DeleteTopic>) -> Answer<Done> {
     records::delete_topic(&*placement.store, request).await?;
     Ok(Json(Done {}))
+}
+
+#[derive(Deserialize)]
+struct IdentitiesQuery {
+    generation: u32,
+    after: u64,
+    day: String,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// Waits for another revision in which identities changed, or for another day.
+async fn all_identities(State(placement): Shared, Query(query): Query<IdentitiesQuery>) -> Answer<NewIdentities> {
+    let store = &*placement.store;
+    let generation = placement.generation;
+    let mut revisions = store.revisions();
+    let deadline = tokio::time::sleep(Duration::from_millis(query.wait_ms.min(60_000)));
+    tokio::pin!(deadline);
+    let mut after = if query.generation == generation.0 { query.after } else { 0 };
+    while after > 0 && query.day == identities::first_day(service::clock::wall_ms()) {
+        revisions.mark_unchanged();
+        let changes = store.changes(after).await?;
+        if changes.keys.is_none_or(|keys| keys.iter().any(|key| identities::is_identity(key))) {
+            break;
+        }
+        after = changes.revision;
+        tokio::select! {
+            biased;
+            () = &mut deadline => return Ok(Json(NewIdentities { revision: after, generation, identities: None })),
+            _ = revisions.changed() => {}
+        }
+    }
+    let (revision, all) = identities::snapshot(&placement).await?;
+    Ok(Json(NewIdentities { revision, generation, identities: Some(all) }))
+}
+
+async fn change_identity(State(placement): Shared, Json(request): Json<ChangeIdentity>) -> Answer<impl Serialize> {
+    let (store, seal) = (&*placement.store, placement.seal.as_ref());
+    Ok(Json(identities::change(store, seal, &request, service::clock::wall_ms()).await?))
 }
 
 async fn producer_ids(State(placement): Shared) -> Answer<ProducerIds> {

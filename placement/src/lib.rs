@@ -9,6 +9,7 @@ mod backup;
 mod balance;
 mod events;
 mod failover;
+mod identities;
 mod index;
 mod loss;
 mod members;
@@ -16,6 +17,7 @@ mod records;
 mod repair;
 pub mod restore;
 mod retention;
+mod seal;
 mod status;
 pub mod store;
 mod turn;
@@ -31,6 +33,7 @@ use tokio::net::TcpListener;
 use types::{ClusterId, Generation};
 
 use crate::members::Members;
+use crate::seal::Seal;
 use crate::store::{EtcdStore, MetadataStore, RedbStore, StoreError};
 
 /// What the tasks of a placement process share.
@@ -50,6 +53,8 @@ pub(crate) struct Placement {
     pub turn: turn::Turn,
     /// A partition without an append for this long is parked.
     pub park_after: Duration,
+    /// For secrets; without one there are no access keys.
+    pub seal: Option<Seal>,
     pub health: Arc<Health>,
 }
 
@@ -70,6 +75,9 @@ impl Placement {
         true
     }
 }
+
+/// What the file of the sealing key is called.
+const SEAL_KEY: &str = "seal.key";
 
 /// Where metadata lives.
 #[derive(Debug, Clone)]
@@ -101,9 +109,21 @@ async fn open(at: &StoreAt) -> Result<Arc<dyn MetadataStore>, StoreError> {
 }
 
 /// Opens the store and serves until the drain begins; returns when ready. Partitions that nobody appends to for
-/// `park_after` are parked.
-pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, drain: Drain) -> Result<(), StoreError> {
+/// `park_after` are parked. `seal_key`: the file of the key that secrets are sealed with; a store that is a folder has its own.
+pub async fn start(
+    at: StoreAt,
+    seal_key: Option<PathBuf>,
+    park_after: Duration,
+    listener: TcpListener,
+    drain: Drain,
+) -> Result<(), StoreError> {
     let store = open(&at).await?;
+    let seal = match (&seal_key, &at) {
+        (Some(file), _) => Some(Seal::open(file, false)),
+        (None, StoreAt::Redb(dir)) => Some(Seal::open(&dir.join(SEAL_KEY), true)),
+        (None, StoreAt::Etcd(_)) => None,
+    };
+    let seal = seal.transpose().map_err(StoreError::Unavailable)?;
     let health = Health::new();
     let failovers = failover::Failovers::new(&health);
     let repairs = repair::Repairs::new(&health);
@@ -121,6 +141,7 @@ pub async fn start(at: StoreAt, park_after: Duration, listener: TcpListener, dra
         index: index::Index::default(),
         events: events::Events::default(),
         park_after,
+        seal,
         turn: turn::Turn::new(matches!(at, StoreAt::Redb(_))),
         health: Arc::clone(&health),
     });

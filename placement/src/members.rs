@@ -388,10 +388,20 @@ pub(crate) async fn register_gateway(
         }
     }
     let gateway = match known {
-        Some((known, _)) if (&known.az, &known.tls) == (&request.az, &request.tls) => known,
+        Some((known, _))
+            if (&known.az, &known.tls, known.is_login_required)
+                == (&request.az, &request.tls, request.is_login_required) =>
+        {
+            known
+        }
         // It was started otherwise than before. What comes of it matters to clients alone: the last one wins.
         Some((known, revision)) => {
-            let gateway = GatewayRecord { az: request.az.clone(), tls: request.tls.clone(), ..known };
+            let gateway = GatewayRecord {
+                az: request.az.clone(),
+                tls: request.tls.clone(),
+                is_login_required: request.is_login_required,
+                ..known
+            };
             let key = format!("{GATEWAYS}{}", gateway.id);
             let transaction = Transaction {
                 compares: vec![(key.clone(), revision)],
@@ -403,8 +413,8 @@ pub(crate) async fn register_gateway(
         }
         None => {
             let id = records::take_numbers(store, "gateway", 1).await? as i32;
-            let RegisterGateway { host, port, az, tls } = request.clone();
-            let gateway = GatewayRecord { id, host, port, az, tls };
+            let RegisterGateway { host, port, az, tls, is_login_required } = request.clone();
+            let gateway = GatewayRecord { id, host, port, az, tls, is_login_required };
             // A gateway speaks to several placement processes at once: one of them makes its record.
             let address = (format!("gateway-at/{}:{}", request.host, request.port), 0);
             let puts = vec![(format!("{GATEWAYS}{id}"), json(&gateway)), (address.0.clone(), json(&id))];

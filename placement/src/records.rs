@@ -7,6 +7,7 @@
 //! | `name/{account}/{cluster}/{name}` | the id of the topic of that name |
 //! | `partition/{topic}/{p}` | a partition |
 //! | `node/{id}`, `gateway/{id}` | a member |
+//! | `identity/…` | accounts, clusters, users, roles, access keys: `identities.rs` |
 //! | `next/{what}` | the next number to give |
 //! | `generation` | how often the metadata was restored, plus one; absent: 1 |
 

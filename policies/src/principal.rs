@@ -78,6 +78,16 @@ impl Principal {
         (self.kind == PrincipalKind::User).then(name).flatten()
     }
 
+    /// The condition keys that follow from who it is.
+    pub fn keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let always = [
+            ("aws:PrincipalArn", self.principal_arn()),
+            ("aws:PrincipalAccount", self.account()),
+            ("aws:PrincipalType", self.type_name()),
+        ];
+        always.into_iter().chain(self.username().map(|name| ("aws:username", name)))
+    }
+
     /// `aws:PrincipalArn`: of a session its role's.
     pub fn principal_arn(&self) -> &str {
         self.role_arn.as_deref().unwrap_or(&self.arn)

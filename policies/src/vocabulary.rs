@@ -8,6 +8,8 @@ pub enum ResourceType {
     Topic,
     Group,
     TransactionalId,
+    /// An account of Weir; the whole service is the operator's.
+    Account,
 }
 
 impl ResourceType {
@@ -18,6 +20,7 @@ impl ResourceType {
             Self::Topic => "topic",
             Self::Group => "group",
             Self::TransactionalId => "transactional-id",
+            Self::Account => "account",
         }
     }
 }
@@ -57,4 +60,9 @@ actions! {
     DELETE_GROUP = "kafka-cluster:DeleteGroup" on Group;
     DESCRIBE_TRANSACTIONAL_ID = "kafka-cluster:DescribeTransactionalId" on TransactionalId;
     ALTER_TRANSACTIONAL_ID = "kafka-cluster:AlterTransactionalId" on TransactionalId;
+    DESCRIBE_ACCOUNT = "account:DescribeAccount" on Account;
+    MANAGE_ACCOUNT = "account:ManageAccount" on Account;
+    CREATE_ACCOUNT = "account:CreateAccount" on Account;
+    DESCRIBE_SERVICE = "cluster:DescribeService" on Account;
+    OPERATE_SERVICE = "cluster:OperateService" on Account;
 }

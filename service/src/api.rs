@@ -90,6 +90,8 @@ pub struct RegisterGateway {
     pub az: Option<String>,
     #[serde(default)]
     pub tls: Option<Endpoint>,
+    #[serde(default)]
+    pub is_login_required: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -316,7 +318,7 @@ pub struct Done {}
 
 /// Talks to placement.
 #[derive(Debug, Clone)]
-pub struct PlacementClient(JsonClient);
+pub struct PlacementClient(pub(crate) JsonClient);
 
 const CALL: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_millis(1_500);

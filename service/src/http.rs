@@ -1,10 +1,11 @@
 //! A small JSON client and the HTTP server loop.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -153,6 +154,13 @@ impl JsonClient {
 /// load balancers keep theirs), and how long an HTTP/2 connection is silent before it is asked.
 const HEADER_WAIT: Duration = Duration::from_secs(600);
 
+/// Who is at the other end of a connection: among the extensions of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub is_tls: bool,
+}
+
 /// What HTTP clients may choose by ALPN.
 pub const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 
@@ -173,7 +181,9 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router,
             },
         };
         let _ = stream.set_nodelay(true);
-        let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
+        let (tls, watcher) = (tls.clone(), graceful.watcher());
+        let address = peer.ip();
+        let router = router.clone().layer(Extension(Peer { address, is_tls: tls.is_some() }));
         tokio::spawn(async move {
             match tls {
                 None => serve_connection(auto::Builder::new(TokioExecutor::new()), stream, router, watcher).await,

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod drain;
 pub mod health;
 pub mod http;
+pub mod identities;
 pub mod newest;
 pub mod nodes;
 pub mod random;

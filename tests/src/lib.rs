@@ -1,6 +1,8 @@
 //! The harness of the black-box suites: Weir as separate processes, real clients beside it.
 
 pub mod chaos;
+pub mod guarded;
+pub mod session;
 pub mod small_disk;
 
 use std::fs::File;

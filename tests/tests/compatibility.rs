@@ -183,6 +183,7 @@ const NOTES: &[(&str, &str)] = &[
     ("DescribeProducers", "idempotent producers as the leader remembers them"),
     ("DescribeLogDirs", "one directory; the bytes of one copy"),
     ("OffsetForLeaderEpoch", "every epoch reaches as far as readers may see: nothing that was read is ever cut off"),
+    ("SaslHandshake", "version 0 is refused: it has no place for errors"),
     ("ListPartitionReassignments", "always empty"),
     ("DescribeClientQuotas", "always empty"),
     ("DescribeAcls", "SECURITY_DISABLED: there are no ACLs"),

@@ -33,17 +33,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("wire", &["types"]),
     ("cores", &["types", "wire"]),
     ("service", &["types", "wire"]),
-    ("gateway", &["service", "types", "wire"]),
+    ("gateway", &["identity", "policies", "service", "types", "wire"]),
     ("storage-node", &["cores", "service", "types", "wire"]),
-    ("placement", &["cores", "service", "types", "wire"]),
+    ("placement", &["cores", "identity", "service", "types", "wire"]),
     ("policies", &[]),
-    ("weir", &["gateway", "placement", "policies", "service", "storage-node", "types", "wire"]),
-    ("tests", &["types", "wire"]),
+    ("identity", &[]),
+    ("weir", &["gateway", "identity", "placement", "policies", "service", "storage-node", "types", "wire"]),
+    ("tests", &["identity", "types", "wire"]),
     ("simulation", &["cores", "types", "wire"]),
 ];
 
 /// Crates without I/O, clock, randomness or async runtime.
-const PURE: &[&str] = &["types", "wire", "cores", "policies"];
+const PURE: &[&str] = &["types", "wire", "cores", "policies", "identity"];
 
 #[test]
 fn dependencies_point_down() {

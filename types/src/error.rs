@@ -132,6 +132,15 @@ error_codes! {
     OffsetMetadataTooLarge = 48, "offset_metadata_too_large", No, None;
     /// A record's timestamp is further from now than the topic allows.
     InvalidTimestamp = 49, "invalid_timestamp", No, None;
+    /// No policy allows it, or one denies it: on a topic.
+    TopicDenied = 50, "topic_denied", No, None;
+    GroupDenied = 51, "group_denied", No, None;
+    /// On the cluster, an account or the installation.
+    ClusterDenied = 52, "cluster_denied", No, None;
+    /// The caller did not prove who it is.
+    LoginRequired = 53, "login_required", No, None;
+    /// What is to be made is there already, under this name.
+    AlreadyExists = 54, "already_exists", No, None;
 }
 
 #[cfg(test)]

@@ -3,11 +3,16 @@
 //! Everything here is plain data. This crate knows no I/O, clock, randomness or async runtime.
 
 mod error;
+mod identity;
 mod ids;
 pub mod limits;
 mod metadata;
 
 pub use error::{ErrorCode, Retry, SideEffects};
+pub use identity::{
+    AccessKeyRecord, AccountRecord, ClusterRecord, Grants, KeyHolder, RoleRecord, ScramRecord, UserRecord,
+    is_valid_cluster_name, is_valid_identity_name,
+};
 pub use ids::{
     AccountId, ClusterId, Epoch, Generation, Incarnation, InvalidUuid, NodeId, Nonce, Offset, PartitionIndex,
     PrincipalId, Protocol, SegmentId, SessionId, TopicId, TopicPartition,

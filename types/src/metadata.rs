@@ -158,6 +158,9 @@ pub struct GatewayRecord {
     /// Where its clients connect that speak TLS.
     #[serde(default)]
     pub tls: Option<Endpoint>,
+    /// Its clients must log in: those of others are not sent to it, nor its own to others.
+    #[serde(default)]
+    pub is_login_required: bool,
 }
 
 /// A host's name or address, and a port.

@@ -1,18 +1,23 @@
 //! The command line: names, defaults and help. `--help` of each command has an example.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;
 
+mod identity;
 mod operate;
 mod policy;
+mod services;
 mod tls;
 
+pub use identity::{
+    AccountCommand, AccountOption, ClusterCommand, Credentials, HolderCommand, HolderOptions, KeyCommand, PolicyTarget,
+};
 pub use operate::{NodeCommand, PartitionCommand};
 pub use policy::{PolicyCommand, SimulateOptions};
+pub use services::{GatewayOptions, PlacementCommand, PlacementOptions, RestoreOptions, StorageNodeOptions, UpOptions};
 pub use tls::{CertsCommand, KafkaTarget, TlsOptions};
 
 /// Streaming as a service that anyone can run.
@@ -71,9 +76,30 @@ pub enum Command {
     /// Move partitions between storage nodes
     #[command(subcommand)]
     Partition(PartitionCommand),
-    /// Policies: check documents, decide calls offline
+    /// Policies: attach documents, ask why a call was denied; check documents, decide calls offline
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Accounts: the tenants
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Clusters of an account: each is a Kafka of its own
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Users of an account
+    #[command(subcommand)]
+    User(HolderCommand),
+    /// Roles of an account
+    #[command(subcommand)]
+    Role(HolderCommand),
+    /// Access keys of users, temporary credentials of roles
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Show whom a gateway takes you for
+    #[command(after_help = "Example:\n  weir whoami --profile orders")]
+    Whoami {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Certificates to try TLS with
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -110,197 +136,6 @@ fn plain_name(text: &str) -> Result<String, String> {
     if is_plain { Ok(text.to_owned()) } else { Err("a name is made of a-z, A-Z, 0-9, `-`, `_` and `.`".to_owned()) }
 }
 
-#[derive(Debug, Args)]
-pub struct UpOptions {
-    /// TOML file with these options as keys
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR", default_value = "./weir-data", env = "WEIR_UP_DATA")]
-    pub data: PathBuf,
-    /// Address for Kafka clients
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_UP_KAFKA")]
-    pub kafka: SocketAddr,
-    /// Address for HTTP clients
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "WEIR_UP_HTTP")]
-    pub http: SocketAddr,
-    /// Storage nodes, spread over the availability zones az-a, az-b and az-c
-    #[arg(long, value_name = "N", default_value_t = 3, env = "WEIR_UP_STORAGE_NODES",
-          value_parser = clap::value_parser!(u16).range(2..=26))]
-    pub storage_nodes: u16,
-    #[command(flatten)]
-    pub tls: TlsOptions,
-    /// Allow addresses beyond loopback although nobody is authenticated
-    #[arg(long, env = "WEIR_UP_INSECURE_BIND")]
-    pub insecure_bind: bool,
-    /// Threads for its tasks; half of the cores unless given
-    #[arg(long, value_name = "N", env = "WEIR_UP_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-}
-
-#[derive(Debug, Args)]
-pub struct PlacementOptions {
-    #[command(subcommand)]
-    pub command: Option<PlacementCommand>,
-    /// TOML file with these options as keys
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Address of the placement API
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000", env = "WEIR_PLACEMENT_LISTEN")]
-    pub listen: SocketAddr,
-    /// Where metadata lives: redb:DIR, or etcd:URL,URL for several placement processes
-    #[arg(long, value_name = "STORE", default_value = "redb:./weir-placement", env = "WEIR_PLACEMENT_STORE")]
-    pub store: String,
-    /// A partition that nobody appends to for so many seconds is parked: sealed, without a leader, until the next append
-    #[arg(long, value_name = "SECONDS", default_value_t = types::limits::PARK_AFTER_S, env = "WEIR_PLACEMENT_PARK_AFTER",
-          value_parser = clap::value_parser!(u64).range(5..))]
-    pub park_after: u64,
-    /// Allow addresses beyond loopback although nobody is authenticated
-    #[arg(long, env = "WEIR_PLACEMENT_INSECURE_BIND")]
-    pub insecure_bind: bool,
-    /// Threads for its tasks; half of the cores unless given
-    #[arg(long, value_name = "N", env = "WEIR_PLACEMENT_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PlacementCommand {
-    /// Write all metadata to a file, while placement runs
-    #[command(after_help = "Example:\n  weir placement backup weir.json")]
-    Backup {
-        /// Where to; a file that is there is replaced
-        file: PathBuf,
-        /// Placement's addresses
-        #[arg(
-            long,
-            value_name = "URL",
-            default_value = "http://127.0.0.1:7000",
-            value_delimiter = ',',
-            value_parser = http_url
-        )]
-        placement: Vec<String>,
-    },
-    /// Make metadata anew from a backup and from what the storage nodes hold, while no placement runs
-    #[command(after_help = "Example:\n  weir placement restore weir.json --store redb:/var/lib/weir/placement-new")]
-    Restore {
-        /// What `weir placement backup` wrote
-        file: PathBuf,
-        #[command(flatten)]
-        options: RestoreOptions,
-    },
-    /// Make metadata anew from what the storage nodes hold, without a backup
-    #[command(
-        after_help = "Example:\n  weir placement rebuild --store redb:./placement-new --node 10.0.0.1:7100 --node 10.0.0.2:7100"
-    )]
-    Rebuild {
-        #[command(flatten)]
-        options: RestoreOptions,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct RestoreOptions {
-    /// Where the new metadata goes: redb:DIR, or etcd:URL,URL; it must be empty
-    #[arg(long, value_name = "STORE")]
-    pub store: String,
-    /// A storage node's data path, more than once; `restore` asks those in the backup in any case
-    #[arg(long, value_name = "HOST:PORT")]
-    pub node: Vec<String>,
-    /// A storage node that is gone for good, more than once: what only it had is lost
-    #[arg(long, value_name = "NAME")]
-    pub without: Vec<String>,
-    /// Go on although offsets are on no storage node that answered: they become gaps
-    #[arg(long)]
-    pub accept_loss: bool,
-    /// Only tell what would be restored: no storage node is fenced, nothing is written
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How results are printed
-    #[arg(long, value_enum, default_value = "table")]
-    pub output: Output,
-}
-
-#[derive(Debug, Args)]
-pub struct StorageNodeOptions {
-    /// TOML file with these options as keys
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Availability zone of this node
-    #[arg(long, value_name = "NAME", value_parser = plain_name, env = "WEIR_STORAGE_NODE_AZ")]
-    pub az: String,
-    /// What listings call this node; the zone and the port unless given
-    #[arg(long, value_name = "NAME", value_parser = plain_name, env = "WEIR_STORAGE_NODE_NAME")]
-    pub name: Option<String>,
-    /// Where its journal and segments are
-    #[arg(long, value_name = "DIR", default_value = "./weir-storage-node", env = "WEIR_STORAGE_NODE_DATA")]
-    pub data: PathBuf,
-    /// Address of the data path
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7100", env = "WEIR_STORAGE_NODE_LISTEN")]
-    pub listen: SocketAddr,
-    /// Address of health and metrics
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7101", env = "WEIR_STORAGE_NODE_ADMIN")]
-    pub admin: SocketAddr,
-    /// Where others reach the data path; the listen address unless given
-    #[arg(long, value_name = "HOST:PORT", env = "WEIR_STORAGE_NODE_ADVERTISE")]
-    pub advertise: Option<String>,
-    /// Placement's addresses
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:7000",
-        value_delimiter = ',',
-        value_parser = http_url,
-        env = "WEIR_STORAGE_NODE_PLACEMENT"
-    )]
-    pub placement: Vec<String>,
-    /// Allow addresses beyond loopback although nobody is authenticated
-    #[arg(long, env = "WEIR_STORAGE_NODE_INSECURE_BIND")]
-    pub insecure_bind: bool,
-    /// Threads for its tasks; half of the cores unless given
-    #[arg(long, value_name = "N", env = "WEIR_STORAGE_NODE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-}
-
-#[derive(Debug, Args)]
-pub struct GatewayOptions {
-    /// TOML file with these options as keys
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Availability zone of this gateway; shown to clients as its rack
-    #[arg(long, value_name = "NAME", env = "WEIR_GATEWAY_AZ")]
-    pub az: Option<String>,
-    /// Where its map is cached, so that it starts without placement; nothing is unless given
-    #[arg(long, value_name = "DIR", env = "WEIR_GATEWAY_DATA")]
-    pub data: Option<PathBuf>,
-    /// Address for Kafka clients
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9092", env = "WEIR_GATEWAY_KAFKA")]
-    pub kafka: SocketAddr,
-    /// Where Kafka clients are told to connect; the Kafka address unless given
-    #[arg(long, value_name = "HOST:PORT", env = "WEIR_GATEWAY_ADVERTISE_KAFKA")]
-    pub advertise_kafka: Option<String>,
-    /// Address for HTTP clients
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "WEIR_GATEWAY_HTTP")]
-    pub http: SocketAddr,
-    /// Placement's addresses
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:7000",
-        value_delimiter = ',',
-        value_parser = http_url,
-        env = "WEIR_GATEWAY_PLACEMENT"
-    )]
-    pub placement: Vec<String>,
-    #[command(flatten)]
-    pub tls: TlsOptions,
-    /// Allow addresses beyond loopback although nobody is authenticated
-    #[arg(long, env = "WEIR_GATEWAY_INSECURE_BIND")]
-    pub insecure_bind: bool,
-    /// Threads for its tasks; half of the cores unless given
-    #[arg(long, value_name = "N", env = "WEIR_GATEWAY_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-}
-
 /// Which gateway a command speaks to, and how it prints.
 #[derive(Debug, Args)]
 pub struct Target {
@@ -310,6 +145,8 @@ pub struct Target {
     /// Trust what these certificates (PEM) signed, instead of what this machine trusts; for https
     #[arg(long, value_name = "FILE", env = "WEIR_CA")]
     pub ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub credentials: Credentials,
     /// How results are printed
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,

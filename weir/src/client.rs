@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,11 +16,14 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
 use crate::cli::Target;
+use crate::credentials::Credentials;
 use crate::output::Failure;
 
 /// Speaks to one gateway.
 pub struct Client {
     server: String,
+    credentials: Option<Credentials>,
+    in_cluster: Option<String>,
     client: Hyper<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -51,7 +54,9 @@ impl Client {
         };
         let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
         let client = Hyper::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { server: target.server.trim_end_matches('/').to_owned(), client })
+        let server = target.server.trim_end_matches('/').to_owned();
+        let credentials = Credentials::find(&target.credentials)?;
+        Ok(Self { server, credentials, in_cluster: target.credentials.cluster.clone(), client })
     }
 
     pub async fn call(
@@ -61,9 +66,19 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.server));
+        let uri: Uri = format!("{}{path}", self.server).parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        let mut headers = headers.to_vec();
+        headers.extend(self.in_cluster.as_deref().map(|name| ("weir-cluster-name", name)));
+        let signed = match &self.credentials {
+            Some(credentials) => credentials.sign(method.as_str(), &uri, &headers, &body)?,
+            None => Vec::new(),
+        };
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            request = request.header(name, value);
+        }
+        for (name, value) in signed {
+            request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).map_err(|error| Failure::usage(error.to_string()))?;
         let unreachable =

@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod credentials;
 mod kafka_client;
 mod output;
 mod services;
@@ -87,7 +88,13 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Status { target } => commands::operate::status(target).await,
         Command::Node(command) => commands::operate::node(command).await,
         Command::Partition(command) => commands::operate::partition(command).await,
-        Command::Policy(command) => commands::policy::run(command),
+        Command::Policy(command) => commands::policy::run(command).await,
+        Command::Account(command) => commands::identity::accounts(command).await,
+        Command::Cluster(command) => commands::identity::clusters(command).await,
+        Command::User(command) => commands::identity::holders("users", command).await,
+        Command::Role(command) => commands::identity::holders("roles", command).await,
+        Command::Key(command) => commands::identity::keys(command).await,
+        Command::Whoami { target } => commands::identity::whoami(&target).await,
         Command::Certs(CertsCommand::Dev { dir, host }) => certs::dev(&dir, &host),
         Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::run(&command),

@@ -32,6 +32,17 @@ pub fn check_bind(addresses: &[SocketAddr], is_allowed: bool) -> Result<(), Fail
     Ok(())
 }
 
+/// The same for a gateway's listeners: where clients must log in they may be reached from everywhere.
+pub fn check_gateway_bind(addresses: &[SocketAddr], is_login_required: bool, is_allowed: bool) -> Result<(), Failure> {
+    if !is_login_required {
+        return check_bind(addresses, is_allowed);
+    }
+    for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(%address, "reachable from other machines without TLS: what is sent there can be read on its way");
+    }
+    Ok(())
+}
+
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| Failure::failed(format!("{address}: {error}")))
 }
@@ -68,7 +79,7 @@ pub async fn placement(options: PlacementOptions) -> Result<(), Failure> {
     let store = store_at(&options.store)?;
     let listener = bind(options.listen).await?;
     let (handle, drain) = drain::channel();
-    placement::start(store, Duration::from_secs(options.park_after), listener, drain)
+    placement::start(store, options.seal_key, Duration::from_secs(options.park_after), listener, drain)
         .await
         .map_err(|error| Failure::failed(error.to_string()))?;
     println!("placement is ready");
@@ -111,10 +122,11 @@ fn is_loopback(endpoint: &Endpoint) -> bool {
     endpoint.host == "localhost" || endpoint.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Binds what the options of TLS name. Beyond loopback clients must be known by their certificates.
+/// Binds what the options of TLS name. Beyond loopback clients must log in, or be known by their certificates.
 pub async fn bind_tls(
     options: &TlsOptions,
     files: Option<TlsFiles>,
+    is_login_required: bool,
     is_allowed: bool,
 ) -> Result<(Option<TcpListener>, Option<TcpListener>), Failure> {
     let addresses: Vec<SocketAddr> = options.kafka_tls.into_iter().chain(options.https).collect();
@@ -123,7 +135,7 @@ pub async fn bind_tls(
             "--kafka-tls and --https need --tls-cert and --tls-key; `weir certs dev` makes some",
         ));
     }
-    if files.as_ref().is_none_or(|files| files.client_ca.is_none()) {
+    if !is_login_required && files.as_ref().is_none_or(|files| files.client_ca.is_none()) {
         check_bind(&addresses, is_allowed)?;
     }
     let listener = async |address: Option<SocketAddr>| match address {
@@ -134,7 +146,8 @@ pub async fn bind_tls(
 }
 
 pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
-    check_bind(&[options.kafka, options.http], options.insecure_bind)?;
+    let is_login_required = options.login.require_login;
+    check_gateway_bind(&[options.kafka, options.http], is_login_required, options.insecure_bind)?;
     let is_named = options.advertise_kafka.is_some();
     let advertise = endpoint(&options.advertise_kafka.unwrap_or_else(|| options.kafka.to_string()))?;
     let advertise_tls = options.tls.advertise_kafka_tls.clone().or(options.tls.kafka_tls.map(|tls| tls.to_string()));
@@ -145,13 +158,15 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         return Err(Failure::usage(message));
     }
     let tls = options.tls.files();
-    let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), options.insecure_bind).await?;
+    let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), is_login_required, options.insecure_bind).await?;
     let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);
     let settings = gateway::Settings {
         az: options.az,
         advertise,
         advertise_tls: advertise_tls.filter(|_| kafka_tls.is_some()).as_deref().map(endpoint).transpose()?,
         placement: options.placement,
+        is_login_required,
+        host_names: options.login.host_name,
         data: options.data,
     };
     let (handle, drain) = drain::channel();

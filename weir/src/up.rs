@@ -12,12 +12,13 @@ use types::Endpoint;
 use crate::certs;
 use crate::cli::UpOptions;
 use crate::output::Failure;
-use crate::services::{bind, bind_tls, check_bind, endpoint, until_ended};
+use crate::services::{bind, bind_tls, check_gateway_bind, endpoint, until_ended};
 
 const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
 
 pub async fn run(options: UpOptions) -> Result<(), Failure> {
-    check_bind(&[options.kafka, options.http], options.insecure_bind)?;
+    let is_login_required = options.login.require_login;
+    check_gateway_bind(&[options.kafka, options.http], is_login_required, options.insecure_bind)?;
     let tls = match options.tls.files() {
         None if options.tls.is_used() => Some(TlsFiles {
             client_ca: options.tls.tls_client_ca.clone(),
@@ -25,7 +26,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         }),
         files => files,
     };
-    let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), options.insecure_bind).await?;
+    let (kafka_tls, https) = bind_tls(&options.tls, tls.clone(), is_login_required, options.insecure_bind).await?;
     let (kafka, http) = (bind(options.kafka).await?, bind(options.http).await?);
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (handle, drain) = drain::channel();
@@ -34,6 +35,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
     let placement = vec![format!("http://{}", listener.local_addr()?)];
     let started = placement::start(
         StoreAt::Redb(options.data.join("placement")),
+        None,
         Duration::from_secs(types::limits::PARK_AFTER_S),
         listener,
         drain.clone(),
@@ -74,6 +76,8 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         advertise: at(advertised),
         advertise_tls: tls_addresses[0].map(|address| named.unwrap_or_else(|| at(address))),
         placement,
+        is_login_required,
+        host_names: options.login.host_name.clone(),
         // All of it starts together.
         data: None,
     };

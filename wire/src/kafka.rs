@@ -15,6 +15,7 @@ mod header;
 mod meta;
 mod offsets;
 mod produce;
+mod sasl;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use header::*;
 pub use meta::*;
 pub use offsets::*;
 pub use produce::*;
+pub use sasl::*;
 
 /// The version of a message and whether its encoding is flexible (KIP-482).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
+use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
+use policies::vocabulary::{ALTER_GROUP, DELETE_GROUP, DESCRIBE_CLUSTER, DESCRIBE_GROUP, DESCRIBE_TOPIC, READ_DATA};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service::clock;
@@ -15,28 +16,34 @@ use wire::groups::{
 };
 
 use super::problem::Problem;
-use super::topics::find;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::refuse;
 use crate::fetch::{first_since, latest};
 use crate::groups::{self, ask, unexpected};
 use crate::lag::{self, Lag};
 
-pub async fn list(State(gateway): State<Arc<Gateway>>) -> Result<Json<Value>, Problem> {
-    let groups = groups::list(&gateway).await?;
+pub async fn list(Extension(caller): Extension<Arc<Caller>>) -> Result<Json<Value>, Problem> {
+    let mut groups = groups::list(&caller).await?;
+    let sees_all = caller.sees(DESCRIBE_CLUSTER, "");
+    groups.retain(|listed| sees_all || caller.sees(DESCRIBE_GROUP, &listed.group));
     let group = |listed: &wire::groups::Listed| json!({ "group": listed.group, "state": listed.state, "protocol_type": listed.protocol_type });
     Ok(Json(json!({ "groups": groups.iter().map(group).collect::<Vec<_>>() })))
 }
 
-pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(group): Path<String>) -> Result<Json<Value>, Problem> {
-    let described = match ask(&gateway, GroupRequest::Describe { group: group.clone() }).await? {
+pub async fn describe(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path(group): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    caller.group(DESCRIBE_GROUP, &group)?;
+    let described = match ask(&caller, GroupRequest::Describe { group: group.clone() }).await? {
         GroupReply::Described { described } => described,
         GroupReply::Refused { code: ErrorCode::GroupNotFound } => {
             return Err(refuse(ErrorCode::GroupNotFound, format!("there is no group `{group}`")).into());
         }
         other => return Err(unexpected(&other).into()),
     };
-    let lags = lag::of_group(&gateway, &group).await?;
+    let mut lags = lag::of_group(&caller, &group).await?;
+    lags.retain(|lag| caller.sees(DESCRIBE_TOPIC, &lag.topic.name));
     Ok(Json(json!({
         "group": group,
         "state": described.state,
@@ -75,8 +82,12 @@ fn offset(lag: &Lag) -> Value {
     })
 }
 
-pub async fn delete(State(gateway): State<Arc<Gateway>>, Path(group): Path<String>) -> Result<StatusCode, Problem> {
-    match ask(&gateway, GroupRequest::Delete { group: group.clone() }).await? {
+pub async fn delete(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path(group): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.group(DELETE_GROUP, &group)?;
+    match ask(&caller, GroupRequest::Delete { group: group.clone() }).await? {
         GroupReply::Done {} => Ok(StatusCode::NO_CONTENT),
         GroupReply::Refused { code } => Err(refuse(code, why(code, &group)).into()),
         other => Err(unexpected(&other).into()),
@@ -109,12 +120,13 @@ pub struct Reset {
 }
 
 pub async fn reset(
-    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path(group): Path<String>,
     body: Result<Json<Reset>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(reset) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
-    let topic = find(&gateway, &reset.topic)?;
+    caller.group(ALTER_GROUP, &group)?;
+    let topic = caller.topic(READ_DATA, &reset.topic)?;
     let partitions = reset.partitions.unwrap_or_else(|| (0..topic.partitions).collect());
     let mut offsets = Vec::with_capacity(partitions.len());
     for partition in partitions {
@@ -125,7 +137,7 @@ pub async fn reset(
         let id = TopicPartition { topic: topic.id, partition };
         offsets.push(CommittedOffset {
             partition: id,
-            offset: place(&gateway, id, &reset.to).await?,
+            offset: place(&caller, id, &reset.to).await?,
             leader_epoch: -1,
             metadata: String::new(),
             at_ms: clock::wall_ms(),
@@ -138,7 +150,7 @@ pub async fn reset(
     if !reset.dry_run {
         let name = MemberName::default();
         let commit = CommitOffsets { group: group.clone(), name, generation: -1, offsets };
-        match ask(&gateway, GroupRequest::Commit { commit: Box::new(commit) }).await? {
+        match ask(&caller, GroupRequest::Commit { commit: Box::new(commit) }).await? {
             GroupReply::Done {} => {}
             GroupReply::Refused { code: code @ ErrorCode::UnknownMember } => {
                 return Err(refuse(ErrorCode::GroupNotEmpty, why(code, &group)).into());
@@ -150,13 +162,15 @@ pub async fn reset(
 }
 
 /// An offset between the log's ends.
-async fn place(gateway: &Arc<Gateway>, id: TopicPartition, to: &str) -> Result<i64, Problem> {
-    let ends = latest(gateway, id).await?;
+async fn place(caller: &Arc<Caller>, id: TopicPartition, to: &str) -> Result<i64, Problem> {
+    let ends = latest(&caller.gateway, id).await?;
     let since = to.strip_prefix('@').map(str::parse::<i64>);
     let offset = match (to, since) {
         ("earliest", _) => ends.log_start,
         ("latest", _) => ends.high_watermark,
-        (_, Some(Ok(since_ms))) => first_since(gateway, id, since_ms).await?.map_or(ends.high_watermark, |f| f.offset),
+        (_, Some(Ok(since_ms))) => {
+            first_since(&caller.gateway, id, since_ms).await?.map_or(ends.high_watermark, |f| f.offset)
+        }
         _ => match to.parse::<i64>() {
             Ok(offset) => offset.clamp(ends.log_start, ends.high_watermark),
             Err(_) => {

@@ -17,6 +17,7 @@ use types::ErrorCode;
 use types::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_MS_MAX};
 use wire::frame::Refusal;
 
+use super::login;
 use super::problem::Problem;
 use crate::Gateway;
 use crate::error::refuse;
@@ -26,23 +27,33 @@ const TEXT_BYTES_MAX: usize = 4096;
 
 pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     gateway.metrics.http_requests.add(1);
-    let (parts, body) = request.into_parts();
-    let body = match take_body(&parts.headers, parts.version, body).await {
-        Ok(body) => body,
+    let (mut parts, body) = request.into_parts();
+    let taken = async {
+        let proof = login::begin(&gateway, &parts)?;
+        let body = take_body(&parts.headers, parts.version, body).await?;
+        let caller = login::finish(&gateway, &parts, proof, &body)?;
+        Ok((body, caller))
+    };
+    let (body, caller) = match taken.await {
+        Ok(taken) => taken,
         Err(refusal) => {
             let mut response = Problem(refusal).into_response();
             // What is left of the body is not read.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            if response.status() == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(login::CHALLENGE));
+            }
             if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
                 response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             return response;
         }
     };
-    as_problem(next.run(Request::from_parts(parts, body)).await).await
+    parts.extensions.insert(caller);
+    as_problem(next.run(Request::from_parts(parts, Body::from(body))).await).await
 }
 
-async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Result<Body, Refusal> {
+async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Result<Bytes, Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
     if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         let message = format!("content encoding `{encoding}` is not understood: send the body as it is");
@@ -86,7 +97,7 @@ async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Res
         Ok(if chunks > 1 { whole.freeze() } else { first })
     };
     match tokio::time::timeout(Duration::from_millis(HTTP_BODY_MS_MAX), reading).await {
-        Ok(bytes) => bytes.map(Body::from),
+        Ok(bytes) => bytes,
         Err(_) => Err(refuse(ErrorCode::BodyTimedOut, format!("the body did not come within {HTTP_BODY_MS_MAX} ms"))),
     }
 }

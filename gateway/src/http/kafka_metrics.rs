@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::Extension;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use policies::vocabulary::DESCRIBE_CLUSTER;
 use tokio::sync::Semaphore;
 use types::TopicPartition;
 use wire::groups::{GroupReply, GroupRequest};
 
 use super::problem::Problem;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::fetch::latest;
 use crate::groups::{ask, list};
 use crate::lag;
@@ -23,13 +24,14 @@ use crate::map::shown_order;
 /// Partitions and groups that are asked after at a time.
 const AT_ONCE: usize = 32;
 
-pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoResponse, Problem> {
+pub async fn metrics(Extension(caller): Extension<Arc<Caller>>) -> Result<impl IntoResponse, Problem> {
+    caller.cluster(DESCRIBE_CLUSTER)?;
     let mut page = Page::default();
-    let gateways = gateway.map.gateways();
+    let gateways = caller.gateway.map.gateways();
     page.add("kafka_brokers", "Number of brokers: the gateways that are alive.", &[], gateways.len() as f64);
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = tokio::task::JoinSet::new();
-    for topic in gateway.map.topics(gateway.tenant) {
+    for topic in caller.gateway.map.topics(caller.tenant) {
         let labels = [("topic", topic.name.as_str())];
         page.add("kafka_topic_partitions", "Number of partitions of the topic.", &labels, f64::from(topic.partitions));
         for partition in 0..topic.partitions {
@@ -44,10 +46,10 @@ pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoRes
             page.add("kafka_topic_partition_in_sync_replica", "In-sync replicas as shown.", &labels, shown as f64);
             page.add("kafka_topic_partition_leader_is_preferred", "1: the leader is the preferred one.", &labels, 1.0);
             page.add("kafka_topic_partition_under_replicated_partition", "1: it has too few replicas.", &labels, 0.0);
-            let (gateway, permits, name) = (Arc::clone(&gateway), Arc::clone(&permits), topic.name.clone());
+            let (caller, permits, name) = (Arc::clone(&caller), Arc::clone(&permits), topic.name.clone());
             asking.spawn(async move {
                 let _permit = permits.acquire().await;
-                (name, partition, latest(&gateway, id).await)
+                (name, partition, latest(&caller.gateway, id).await)
             });
         }
     }
@@ -60,21 +62,21 @@ pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoRes
         page.add("kafka_topic_partition_current_offset", "The end of what readers may see.", &labels, end);
         page.add("kafka_topic_partition_oldest_offset", "The first offset that is there.", &labels, start);
     }
-    groups(&gateway, &mut page).await?;
+    groups(&caller, &mut page).await?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], page.finish()))
 }
 
-async fn groups(gateway: &Arc<Gateway>, page: &mut Page) -> Result<(), Problem> {
-    for group in list(gateway).await? {
+async fn groups(caller: &Arc<Caller>, page: &mut Page) -> Result<(), Problem> {
+    for group in list(caller).await? {
         let name = group.group.as_str();
         if let GroupReply::Described { described } =
-            ask(gateway, GroupRequest::Describe { group: group.group.clone() }).await?
+            ask(caller, GroupRequest::Describe { group: group.group.clone() }).await?
         {
             let members = described.members.len() as f64;
             page.add("kafka_consumergroup_members", "Members of the group.", &[("consumergroup", name)], members);
         }
         let mut sums: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-        for lag in lag::of_group(gateway, name).await? {
+        for lag in lag::of_group(caller, name).await? {
             let (topic, number) = (lag.topic.name.as_str(), lag.committed.partition.partition.to_string());
             let labels = [("consumergroup", name), ("partition", number.as_str()), ("topic", topic)];
             let committed = lag.committed.offset;

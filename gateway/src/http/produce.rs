@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes as Body;
-use axum::extract::{Path, Query, RawQuery, State};
+use axum::extract::{Path, Query, RawQuery};
 use axum::http::{HeaderMap, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use policies::vocabulary::{CREATE_TOPIC, WRITE_DATA};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -20,7 +22,7 @@ use wire::records::{BatchBuilder, NewRecord as BatchRecord};
 
 use super::problem::{Problem, problem};
 use super::record::{self, NewRecord};
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::configs::{KEYLESS, bytes_max, check_times, is_compacted, is_log_append_time};
 use crate::error::refuse;
 use crate::lane::{self, NewAppend};
@@ -43,7 +45,7 @@ pub struct Params {
 const BATCH_TARGET_BYTES: usize = 1_000_000;
 
 pub async fn produce(
-    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path(topic): Path<String>,
     Query(params): Query<Params>,
     RawQuery(query): RawQuery,
@@ -52,14 +54,14 @@ pub async fn produce(
     body: Body,
 ) -> Response {
     let key = params.key.is_some().then(|| raw_key(query.as_deref().unwrap_or_default())).flatten();
-    match try_produce(&gateway, &topic, &params, key, version, &headers, &body).await {
+    match try_produce(&caller, &topic, &params, key, version, &headers, &body).await {
         Ok(response) => response,
         Err(refusal) => Problem(refusal).into_response(),
     }
 }
 
 async fn try_produce(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     topic: &str,
     params: &Params,
     key: Option<Bytes>,
@@ -75,9 +77,16 @@ async fn try_produce(
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (mut records, is_ndjson) = parse_body(content_type, key, body)?;
     records.iter_mut().for_each(|record| record.partition = record.partition.or(params.partition));
-    let topic = ensure(gateway, topic).await.map_err(crate::error::from_api)?;
+    caller.may_topic(WRITE_DATA, topic)?;
+    let topic = match caller.find(topic) {
+        Ok(known) => known,
+        Err(_) => {
+            caller.may_topic(CREATE_TOPIC, topic)?;
+            ensure(caller, topic).await.map_err(crate::error::from_api)?
+        }
+    };
     let protocol = if version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
-    let results = place(gateway, &topic, records, codec, protocol).await;
+    let results = place(caller, &topic, records, codec, protocol).await;
     Ok(respond(results, is_ndjson))
 }
 
@@ -142,14 +151,14 @@ type Placed = Result<(i32, i64, i64), Refusal>;
 
 /// Builds batches by partition, places them, and gives each record's outcome in the order of the records.
 async fn place(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     topic: &TopicRecord,
     records: Vec<NewRecord>,
     codec: Codec,
     protocol: Protocol,
 ) -> Vec<Placed> {
     let now = clock::wall_ms();
-    let sticky = (gateway.next_sticky() % i64::from(topic.partitions)) as i32;
+    let sticky = (caller.gateway.next_sticky() % i64::from(topic.partitions)) as i32;
     let bytes_max = bytes_max(topic);
     let mut results: Vec<Option<Placed>> = (0..records.len()).map(|_| None).collect();
     let mut by_partition: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
@@ -205,8 +214,14 @@ async fn place(
                 Ok(batch) => {
                     let id = TopicPartition { topic: topic.id, partition };
                     let log_append_time = is_log_append_time(topic);
-                    let new = NewAppend { batch, principal: PrincipalId(0), protocol, log_append_time };
-                    Ok(lane::append(gateway, id, new))
+                    let new = NewAppend {
+                        tenant: caller.tenant,
+                        batch,
+                        principal: PrincipalId(0),
+                        protocol,
+                        log_append_time,
+                    };
+                    Ok(lane::append(&caller.gateway, id, new))
                 }
                 Err(error) => Err(refuse(ErrorCode::InvalidRecord, error.to_string())),
             };

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::Extension;
+use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use policies::vocabulary::READ_DATA;
 use serde::Deserialize;
 use serde_json::json;
 use types::limits::{FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX, UNPACKED_BYTES_MAX};
@@ -16,7 +18,7 @@ use wire::records::{Record, read_records};
 
 use super::problem::{Problem, problem};
 use super::record;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::refuse;
 use crate::fetch::{Fetched, earliest, fetch, first_since, latest};
 
@@ -41,7 +43,7 @@ pub struct Params {
 const PAGE_BYTES: usize = 1024 * 1024;
 
 pub async fn read(
-    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path((topic, partition)): Path<(String, i32)>,
     Query(params): Query<Params>,
     headers: HeaderMap,
@@ -50,7 +52,7 @@ pub async fn read(
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|accept| accept.contains("application/x-ndjson"));
-    match try_read(&gateway, &topic, partition, &params).await {
+    match try_read(&caller, &topic, partition, &params).await {
         Ok(page) => page.respond(partition, is_ndjson),
         Err(refusal) => Problem(refusal).into_response(),
     }
@@ -65,11 +67,8 @@ struct Page {
     refusal: Option<Refusal>,
 }
 
-async fn try_read(gateway: &Arc<Gateway>, topic: &str, partition: i32, params: &Params) -> Result<Page, Refusal> {
-    let record = gateway
-        .map
-        .topic(gateway.tenant, topic)
-        .ok_or_else(|| refuse(ErrorCode::UnknownTopic, format!("topic `{topic}` does not exist")))?;
+async fn try_read(caller: &Arc<Caller>, topic: &str, partition: i32, params: &Params) -> Result<Page, Refusal> {
+    let record = caller.topic(READ_DATA, topic)?;
     if !(0..record.partitions).contains(&partition) {
         let message = format!("topic `{topic}` has partitions 0 to {}", record.partitions - 1);
         return Err(refuse(ErrorCode::UnknownPartition, message));
@@ -83,21 +82,24 @@ async fn try_read(gateway: &Arc<Gateway>, topic: &str, partition: i32, params: &
     }
     let id = TopicPartition { topic: record.id, partition };
     let offset = match params.offset.as_deref().unwrap_or("latest") {
-        "earliest" => earliest(gateway, id).await?.0,
-        "latest" => latest(gateway, id).await?.high_watermark,
-        text if text.starts_with('@') => match first_since(gateway, id, time(&text[1..])?).await? {
+        "earliest" => earliest(&caller.gateway, id).await?.0,
+        "latest" => latest(&caller.gateway, id).await?.high_watermark,
+        text if text.starts_with('@') => match first_since(&caller.gateway, id, time(&text[1..])?).await? {
             Some(found) => found.offset,
-            None => latest(gateway, id).await?.high_watermark,
+            None => latest(&caller.gateway, id).await?.high_watermark,
         },
         text => text.parse().ok().filter(|offset| *offset >= 0).ok_or_else(|| {
             refuse(ErrorCode::InvalidRequest, format!("`offset` is earliest, latest, a number or @TIME, not `{text}`"))
         })?,
     };
     let bytes_max = params.max_bytes.unwrap_or(PAGE_BYTES).clamp(1, HTTP_BODY_BYTES_MAX) as u32;
-    match fetch(gateway, id, offset, bytes_max, wait_ms).await {
-        Ok(fetched) => page(gateway, &fetched, offset, params.max_records.unwrap_or(usize::MAX)),
+    let fetched = fetch(&caller.gateway, id, offset, bytes_max, wait_ms).await;
+    // It may have waited for long: what the caller may not read any more it is not given.
+    caller.may_topic(READ_DATA, topic)?;
+    match fetched {
+        Ok(fetched) => page(caller, &fetched, offset, params.max_records.unwrap_or(usize::MAX)),
         Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
-            let bounds = latest(gateway, id).await?;
+            let bounds = latest(&caller.gateway, id).await?;
             let (high_watermark, log_start) = (bounds.high_watermark, bounds.log_start);
             Ok(Page { records: Vec::new(), next_offset: offset, high_watermark, log_start, refusal: Some(refusal) })
         }
@@ -119,8 +121,8 @@ fn time(text: &str) -> Result<i64, Refusal> {
     })
 }
 
-fn page(gateway: &Gateway, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
-    gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
+fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
+    caller.gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
     let damaged = |error: String| refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
     let mut bytes: Bytes = fetched.batches.clone();
     let mut records = Vec::new();

@@ -3,23 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
+use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use policies::vocabulary::{ALTER_TOPIC, ALTER_TOPIC_CONFIG, CREATE_TOPIC, DELETE_TOPIC, DESCRIBE_TOPIC};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{ErrorCode, TopicPartition, TopicRecord};
 
 use super::problem::Problem;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::refuse;
 use crate::fetch::{latest, local_bytes};
 use crate::topics;
 
-pub async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
-    let topics: Vec<Value> = gateway.map.topics(gateway.tenant).iter().map(|topic| summary(topic)).collect();
+pub async fn list(Extension(caller): Extension<Arc<Caller>>) -> Json<Value> {
+    let topics: Vec<Value> = caller.topics(DESCRIBE_TOPIC).iter().map(|topic| summary(topic)).collect();
     Json(json!({ "topics": topics }))
 }
 
@@ -51,22 +52,21 @@ fn one() -> i32 {
 }
 
 pub async fn create(
-    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Arc<Caller>>,
     body: Result<Json<NewTopic>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let Json(new) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    caller.may_topic(CREATE_TOPIC, &new.name)?;
     let topic =
-        topics::create(&gateway, &new.name, new.partitions, topics::REPLICATION_FACTOR, new.configs, false).await?;
+        topics::create(&caller, &new.name, new.partitions, topics::REPLICATION_FACTOR, new.configs, false).await?;
     Ok((StatusCode::CREATED, Json(summary(&topic))).into_response())
 }
 
-pub(super) fn find(gateway: &Gateway, name: &str) -> Result<Arc<TopicRecord>, Problem> {
-    let unknown = || refuse(ErrorCode::UnknownTopic, format!("topic `{name}` does not exist"));
-    Ok(gateway.map.topic(gateway.tenant, name).ok_or_else(unknown)?)
-}
-
-pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
-    let topic = find(&gateway, &name)?;
+pub async fn describe(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let topic = caller.topic(DESCRIBE_TOPIC, &name)?;
     let mut partitions = Vec::new();
     // Many at a time: each asks the leader, and a topic may have thousands.
     let mut asked = tokio::task::JoinSet::new();
@@ -76,9 +76,9 @@ pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(name): Path<Stri
         {
             partitions.push(described);
         }
-        let gateway = Arc::clone(&gateway);
+        let caller = Arc::clone(&caller);
         let id = TopicPartition { topic: topic.id, partition };
-        asked.spawn(async move { (partition, describe_partition(&gateway, id).await) });
+        asked.spawn(async move { (partition, describe_partition(&caller, id).await) });
     }
     while let Some(Ok(described)) = asked.join_next().await {
         partitions.push(described);
@@ -90,14 +90,16 @@ pub async fn describe(State(gateway): State<Arc<Gateway>>, Path(name): Path<Stri
     Ok(Json(answer))
 }
 
-async fn describe_partition(gateway: &Arc<Gateway>, id: TopicPartition) -> Value {
-    let end = latest(gateway, id).await;
-    let local_bytes = local_bytes(gateway, id).await.ok();
-    let record = gateway.map.partition(id);
+async fn describe_partition(caller: &Arc<Caller>, id: TopicPartition) -> Value {
+    let end = latest(&caller.gateway, id).await;
+    let local_bytes = local_bytes(&caller.gateway, id).await.ok();
+    let record = caller.gateway.map.partition(id);
     let open = record.as_deref().and_then(|record| record.open());
-    let name_of = |node| gateway.map.node(node).map(|node| node.name);
+    let name_of = |node| caller.gateway.map.node(node).map(|node| node.name);
     let replicas: Vec<Value> = open
-        .map(|open| open.replicas.iter().filter_map(|replica| gateway.map.node(replica.node)).collect::<Vec<_>>())
+        .map(|open| {
+            open.replicas.iter().filter_map(|replica| caller.gateway.map.node(replica.node)).collect::<Vec<_>>()
+        })
         .unwrap_or_default()
         .into_iter()
         .map(|node| json!({"node": node.name, "az": node.az}))
@@ -133,18 +135,27 @@ pub struct Changes {
 }
 
 pub async fn alter(
-    State(gateway): State<Arc<Gateway>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path(name): Path<String>,
     body: Result<Json<Changes>, JsonRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Json(changes) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
-    let topic = find(&gateway, &name)?;
-    let topic = topics::alter(&gateway, &topic, changes.configs, changes.partitions).await?;
+    if !changes.configs.is_empty() {
+        caller.may_topic(ALTER_TOPIC_CONFIG, &name)?;
+    }
+    if changes.partitions.is_some() || changes.configs.is_empty() {
+        caller.may_topic(ALTER_TOPIC, &name)?;
+    }
+    let topic = caller.find(&name)?;
+    let topic = topics::alter(&caller, &topic, changes.configs, changes.partitions).await?;
     Ok(Json(summary(&topic)))
 }
 
-pub async fn delete(State(gateway): State<Arc<Gateway>>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let topic = find(&gateway, &name)?;
-    topics::delete(&gateway, &topic).await?;
+pub async fn delete(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let topic = caller.topic(DELETE_TOPIC, &name)?;
+    topics::delete(&caller, &topic).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,32 +3,33 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_TOPIC_CONFIG;
 use types::ErrorCode;
 use wire::frame::Refusal;
 use wire::kafka::{AlterConfigsRequest, AlterConfigsResource, AlterConfigsResponse};
 
 use super::describe_configs::TOPIC;
 use super::incremental_alter_configs::answer;
+use crate::caller::Caller;
+use crate::configs;
 use crate::error::{from_api, refuse};
 use crate::topics::alter;
-use crate::{Gateway, configs};
 
-pub async fn handle(gateway: Arc<Gateway>, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub async fn handle(caller: Arc<Caller>, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let (kind, name) = (resource.resource_type, resource.resource_name.clone());
-        let result = change(&gateway, resource, request.validate_only).await;
+        let result = change(&caller, resource, request.validate_only).await;
         responses.push(answer(kind, name, result));
     }
     AlterConfigsResponse { throttle_ms: 0, responses }
 }
 
-async fn change(gateway: &Arc<Gateway>, resource: AlterConfigsResource, is_dry_run: bool) -> Result<(), Refusal> {
+async fn change(caller: &Arc<Caller>, resource: AlterConfigsResource, is_dry_run: bool) -> Result<(), Refusal> {
     if resource.resource_type != TOPIC {
         return Err(refuse(ErrorCode::InvalidRequest, "only configs of topics can be changed"));
     }
-    let topic = gateway.map.topic(gateway.tenant, &resource.resource_name);
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+    let topic = caller.topic(ALTER_TOPIC_CONFIG, &resource.resource_name)?;
     let mut after: BTreeMap<String, Option<String>> = topic.configs.keys().map(|name| (name.clone(), None)).collect();
     for config in resource.configs {
         if let Some(value) = &config.value {
@@ -37,7 +38,7 @@ async fn change(gateway: &Arc<Gateway>, resource: AlterConfigsResource, is_dry_r
         after.insert(config.name, config.value);
     }
     if !is_dry_run {
-        alter(gateway, &topic, after, None).await.map_err(from_api)?;
+        alter(caller, &topic, after, None).await.map_err(from_api)?;
     }
     Ok(())
 }

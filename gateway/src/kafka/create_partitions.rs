@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_TOPIC;
 use types::ErrorCode;
 use wire::frame::Refusal;
 use wire::kafka::{CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsResult, CreatePartitionsTopic};
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::{from_api, kafka_code, refuse};
 use crate::topics::alter;
 
-pub async fn handle(gateway: Arc<Gateway>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub async fn handle(caller: Arc<Caller>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let (error, error_message) = match grow(&gateway, &topic, request.validate_only).await {
+        let (error, error_message) = match grow(&caller, &topic, request.validate_only).await {
             Ok(()) => (0, None),
             Err(refusal) => (kafka_code(refusal.code), Some(refusal.message)),
         };
@@ -23,15 +24,14 @@ pub async fn handle(gateway: Arc<Gateway>, request: CreatePartitionsRequest) -> 
     CreatePartitionsResponse { throttle_ms: 0, results }
 }
 
-async fn grow(gateway: &Arc<Gateway>, wanted: &CreatePartitionsTopic, is_dry_run: bool) -> Result<(), Refusal> {
-    let topic = gateway.map.topic(gateway.tenant, &wanted.name);
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+async fn grow(caller: &Arc<Caller>, wanted: &CreatePartitionsTopic, is_dry_run: bool) -> Result<(), Refusal> {
+    let topic = caller.topic(ALTER_TOPIC, &wanted.name)?;
     if wanted.count <= topic.partitions {
         let message = format!("the topic has {} partitions already; there can only be more", topic.partitions);
         return Err(refuse(ErrorCode::InvalidPartitions, message));
     }
     if !is_dry_run {
-        alter(gateway, &topic, BTreeMap::new(), Some(wanted.count)).await.map_err(from_api)?;
+        alter(caller, &topic, BTreeMap::new(), Some(wanted.count)).await.map_err(from_api)?;
     }
     Ok(())
 }

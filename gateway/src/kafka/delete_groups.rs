@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::DELETE_GROUP;
 use wire::groups::{GroupReply, GroupRequest};
 use wire::kafka::{DeleteGroupsRequest, DeleteGroupsResponse, DeletedGroup};
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
-pub async fn handle(gateway: Arc<Gateway>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub async fn handle(caller: Arc<Caller>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
-        let error = match ask(&gateway, GroupRequest::Delete { group: group_id.clone() }).await {
+        if let Err(refusal) = caller.group(DELETE_GROUP, &group_id) {
+            results.push(DeletedGroup { group_id, error: kafka_code(refusal.code) });
+            continue;
+        }
+        let error = match ask(&caller, GroupRequest::Delete { group: group_id.clone() }).await {
             Ok(GroupReply::Done {}) => 0,
             other => super::group_code(refused(other)),
         };

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use types::{Offset, TopicPartition, TopicRecord};
+use policies::vocabulary::DELETE_TOPIC;
+use types::{Offset, TopicPartition};
 use wire::kafka::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
     DeleteRecordsTopicResult, KafkaError,
 };
 
-use crate::Gateway;
+use crate::caller::{Caller, Found};
 use crate::configs::is_deleting;
 use crate::error::kafka_code;
 use crate::topics::trim;
@@ -20,16 +21,16 @@ const ALL: Offset = -1;
 /// The longest that a request waits.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-pub async fn handle(gateway: Arc<Gateway>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+pub async fn handle(caller: Arc<Caller>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).min(TIMEOUT);
     let deadline = tokio::time::Instant::now() + timeout;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(DELETE_TOPIC, &topic.name);
         let deleting = topic.partitions.into_iter().map(|wanted| {
-            let (gateway, record) = (Arc::clone(&gateway), record.clone());
+            let (caller, record) = (Arc::clone(&caller), record.clone());
             let index = wanted.index;
-            (index, tokio::spawn(async move { delete(&gateway, record.as_deref(), &wanted).await }))
+            (index, tokio::spawn(async move { delete(&caller, record.as_ref(), &wanted).await }))
         });
         let mut partitions = Vec::new();
         for (index, deleted) in deleting.collect::<Vec<_>>() {
@@ -47,17 +48,13 @@ pub async fn handle(gateway: Arc<Gateway>, request: DeleteRecordsRequest) -> Del
 }
 
 /// The log start, or Kafka's error.
-async fn delete(
-    gateway: &Arc<Gateway>,
-    topic: Option<&TopicRecord>,
-    wanted: &DeleteRecordsPartition,
-) -> Result<Offset, i16> {
-    let topic = topic.ok_or(KafkaError::UnknownTopicOrPartition as i16)?;
+async fn delete(caller: &Arc<Caller>, topic: Found<'_>, wanted: &DeleteRecordsPartition) -> Result<Offset, i16> {
+    let topic = topic.map_err(|refusal| kafka_code(refusal.code))?;
     if !is_deleting(topic) {
         // The last record of each key is there for good.
         return Err(KafkaError::PolicyViolation as i16);
     }
     let before = (wanted.offset != ALL).then_some(wanted.offset);
-    let trimmed = trim(gateway, topic, TopicPartition { topic: topic.id, partition: wanted.index }, before).await;
+    let trimmed = trim(caller, topic, TopicPartition { topic: topic.id, partition: wanted.index }, before).await;
     trimmed.map_err(|refusal| kafka_code(refusal.code))
 }

@@ -2,45 +2,43 @@
 
 use std::sync::Arc;
 
-use types::TopicRecord;
+use policies::vocabulary::DELETE_TOPIC;
+use types::{ErrorCode, TopicId};
 use wire::kafka::{DeleteTopicsRequest, DeleteTopicsResponse, DeletedName, DeletedTopic, KafkaError};
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::topics::delete;
 
-pub async fn handle(gateway: Arc<Gateway>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub async fn handle(caller: Arc<Caller>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let mut responses = Vec::new();
     for name in request.names {
-        let topic = gateway.map.topic(gateway.tenant, &name);
-        responses.push(
-            answer(
-                &gateway,
-                topic.as_deref(),
-                DeletedTopic {
-                    name: DeletedName(Some(name)),
-                    error: KafkaError::UnknownTopicOrPartition as i16,
-                    ..DeletedTopic::default()
-                },
-            )
-            .await,
-        );
+        responses.push(delete_one(&caller, Some(name), TopicId::default()).await);
     }
     for state in request.topics {
-        let (topic, error) = match &state.name {
-            Some(name) => (gateway.map.topic(gateway.tenant, name), KafkaError::UnknownTopicOrPartition),
-            None => (gateway.map.topic_by_id(gateway.tenant, state.topic_id), KafkaError::UnknownTopicId),
-        };
-        let name = DeletedName(state.name);
-        let unknown = DeletedTopic { name, topic_id: state.topic_id, error: error as i16, error_message: None };
-        responses.push(answer(&gateway, topic.as_deref(), unknown).await);
+        responses.push(delete_one(&caller, state.name, state.topic_id).await);
     }
     DeleteTopicsResponse { throttle_ms: 0, responses }
 }
 
-async fn answer(gateway: &Arc<Gateway>, topic: Option<&TopicRecord>, unknown: DeletedTopic) -> DeletedTopic {
-    let Some(topic) = topic else { return unknown };
-    let (error, error_message) = match delete(gateway, topic).await {
+/// By name if there is one, else by id.
+async fn delete_one(caller: &Arc<Caller>, name: Option<String>, id: TopicId) -> DeletedTopic {
+    let found = match &name {
+        Some(name) => caller.topic(DELETE_TOPIC, name),
+        None => caller.topic_by_id(DELETE_TOPIC, id),
+    };
+    let is_by_id = name.is_none();
+    let topic = match found {
+        Ok(topic) => topic,
+        Err(refusal) => {
+            let error = match refusal.code {
+                ErrorCode::UnknownTopic if is_by_id => KafkaError::UnknownTopicId as i16,
+                code => kafka_code(code),
+            };
+            return DeletedTopic { name: DeletedName(name), topic_id: id, error, error_message: Some(refusal.message) };
+        }
+    };
+    let (error, error_message) = match delete(caller, &topic).await {
         Ok(()) => (0, None),
         Err(error) => (kafka_code(error.code), Some(error.message)),
     };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use wire::kafka::{DescribeClusterRequest, DescribeClusterResponse, DescribedBroker, KafkaError};
 
 use super::Client;
-use crate::Gateway;
+use crate::caller::Caller;
 
 /// `endpoint_type`: brokers; controllers (2) have no listener of their own here.
 const BROKERS: i8 = 1;
 
-pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub async fn handle(caller: Arc<Caller>, client: Client, request: DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != BROKERS {
         return DescribeClusterResponse {
             error: KafkaError::InvalidRequest as i16,
@@ -19,7 +19,7 @@ pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeClus
             ..DescribeClusterResponse::default()
         };
     }
-    let gateways = gateway.gateways_for(client.is_tls);
+    let gateways = caller.gateways(client.is_tls);
     let brokers = gateways.iter().map(|known| DescribedBroker {
         id: known.id,
         host: known.host.clone(),
@@ -28,8 +28,8 @@ pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeClus
         is_fenced: false,
     });
     DescribeClusterResponse {
-        cluster_id: gateway.tenant.cluster.to_string(),
-        controller_id: gateways.first().map_or(gateway.id, |first| first.id),
+        cluster_id: caller.tenant.cluster.to_string(),
+        controller_id: gateways.first().map_or(caller.gateway.id, |first| first.id),
         brokers: brokers.collect(),
         ..DescribeClusterResponse::default()
     }

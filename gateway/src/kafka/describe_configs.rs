@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::{DESCRIBE_CLUSTER_CONFIG, DESCRIBE_TOPIC_CONFIG};
 use types::TopicRecord;
 use wire::kafka::{
     ConfigSynonym, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse, DescribeConfigsResult,
     DescribedConfig, KafkaError,
 };
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::configs::{BROKER_CONFIGS, Known, TOPIC_CONFIGS};
+use crate::error::kafka_code;
 
 pub const TOPIC: i8 = 2;
 pub const BROKER: i8 = 4;
@@ -19,13 +21,13 @@ const OF_TOPIC: i8 = 1;
 const OF_BROKER: i8 = 4;
 const DEFAULT: i8 = 5;
 
-pub async fn handle(gateway: Arc<Gateway>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub async fn handle(caller: Arc<Caller>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let with_synonyms = request.include_synonyms;
-    let results = request.resources.into_iter().map(|resource| describe(&gateway, resource, with_synonyms));
+    let results = request.resources.into_iter().map(|resource| describe(&caller, resource, with_synonyms));
     DescribeConfigsResponse { throttle_ms: 0, results: results.collect() }
 }
 
-fn describe(gateway: &Gateway, resource: DescribeConfigsResource, with_synonyms: bool) -> DescribeConfigsResult {
+fn describe(caller: &Caller, resource: DescribeConfigsResource, with_synonyms: bool) -> DescribeConfigsResult {
     let DescribeConfigsResource { resource_type, resource_name, keys } = resource;
     let is_wanted = |name: &str| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == name));
     let result = |error: i16, error_message: Option<&str>, configs: Vec<DescribedConfig>| DescribeConfigsResult {
@@ -36,14 +38,17 @@ fn describe(gateway: &Gateway, resource: DescribeConfigsResource, with_synonyms:
         configs,
     };
     match resource_type {
-        TOPIC => match gateway.map.topic(gateway.tenant, &resource_name) {
-            Some(topic) => {
+        TOPIC => match caller.topic(DESCRIBE_TOPIC_CONFIG, &resource_name) {
+            Ok(topic) => {
                 let configs = TOPIC_CONFIGS.iter().filter(|known| is_wanted(known.name));
                 result(0, None, configs.map(|known| of_topic(&topic, known, with_synonyms)).collect())
             }
-            None => result(KafkaError::UnknownTopicOrPartition as i16, Some("the topic does not exist"), Vec::new()),
+            Err(refusal) => result(kafka_code(refusal.code), Some(&refusal.message), Vec::new()),
         },
         BROKER => {
+            if let Err(refusal) = caller.cluster(DESCRIBE_CLUSTER_CONFIG) {
+                return result(kafka_code(refusal.code), Some(&refusal.message), Vec::new());
+            }
             let configs = BROKER_CONFIGS.iter().filter(|(name, ..)| is_wanted(name));
             let shown = configs.map(|(name, kind, value)| DescribedConfig {
                 name: (*name).to_owned(),

@@ -2,23 +2,28 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::DESCRIBE_GROUP;
 use types::ErrorCode;
 use wire::groups::{DescribedMember, GroupReply, GroupRequest};
 use wire::kafka::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
-pub async fn handle(gateway: Arc<Gateway>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub async fn handle(caller: Arc<Caller>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        groups.push(describe(&gateway, group).await);
+        groups.push(describe(&caller, group).await);
     }
     DescribeGroupsResponse { throttle_ms: 0, groups }
 }
 
-async fn describe(gateway: &Arc<Gateway>, group: String) -> DescribedGroup {
-    let code = match ask(gateway, GroupRequest::Describe { group: group.clone() }).await {
+async fn describe(caller: &Arc<Caller>, group: String) -> DescribedGroup {
+    if let Err(refusal) = caller.group(DESCRIBE_GROUP, &group) {
+        return DescribedGroup { error: kafka_code(refusal.code), group_id: group, ..DescribedGroup::default() };
+    }
+    let code = match ask(caller, GroupRequest::Describe { group: group.clone() }).await {
         Ok(GroupReply::Described { described }) => {
             return DescribedGroup {
                 group_id: group,

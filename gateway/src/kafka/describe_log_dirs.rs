@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use policies::vocabulary::DESCRIBE_CLUSTER;
 use tokio::sync::Semaphore;
 use types::{TopicPartition, TopicRecord};
 use wire::kafka::{
@@ -11,7 +12,7 @@ use wire::kafka::{
 };
 
 use super::Client;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::fetch::local_bytes;
 use crate::map::shown_order;
 
@@ -20,17 +21,27 @@ const LOG_DIR: &str = "/weir";
 /// Partitions that are asked after at a time.
 const AT_ONCE: usize = 32;
 
-pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub async fn handle(caller: Arc<Caller>, client: Client, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
     let wanted: Vec<(Arc<TopicRecord>, Vec<i32>)> = match request.topics {
-        None => gateway.map.topics(gateway.tenant).into_iter().map(|topic| (Arc::clone(&topic), all(&topic))).collect(),
+        None => caller
+            .gateway
+            .map
+            .topics(caller.tenant)
+            .into_iter()
+            .map(|topic| (Arc::clone(&topic), all(&topic)))
+            .collect(),
         Some(topics) => {
             let known = topics
                 .into_iter()
-                .filter_map(|topic| Some((gateway.map.topic(gateway.tenant, &topic.name)?, topic.partitions)));
+                .filter_map(|topic| Some((caller.gateway.map.topic(caller.tenant, &topic.name)?, topic.partitions)));
             known.collect()
         }
     };
-    let gateways = gateway.gateways_for(client.is_tls);
+    // As at Kafka: whoever may not describe the cluster sees nothing, and no error.
+    if !caller.sees(DESCRIBE_CLUSTER, "") {
+        return DescribeLogDirsResponse::default();
+    }
+    let gateways = caller.gateways(client.is_tls);
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut topics = Vec::with_capacity(wanted.len());
     for (topic, partitions) in wanted {
@@ -39,14 +50,14 @@ pub async fn handle(gateway: Arc<Gateway>, client: Client, request: DescribeLogD
         let partitions: BTreeSet<i32> = partitions.into_iter().filter(|i| (0..topic.partitions).contains(i)).collect();
         for index in partitions {
             let id = TopicPartition { topic: topic.id, partition: index };
-            if shown_order(&gateways, id).first().is_some_and(|shown| *shown != gateway.id) {
+            if shown_order(&gateways, id).first().is_some_and(|shown| *shown != caller.gateway.id) {
                 continue;
             }
-            let (gateway, permits) = (Arc::clone(&gateway), Arc::clone(&permits));
+            let (caller, permits) = (Arc::clone(&caller), Arc::clone(&permits));
             asking.spawn(async move {
                 let _permit = permits.acquire().await;
                 // Of one that does not answer just now nothing is known.
-                let bytes = local_bytes(&gateway, id).await.unwrap_or(0) as i64;
+                let bytes = local_bytes(&caller.gateway, id).await.unwrap_or(0) as i64;
                 LogDirsPartition { index, bytes, ..LogDirsPartition::default() }
             });
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use types::{ErrorCode, TopicPartition, TopicRecord};
+use policies::vocabulary::READ_DATA;
+use types::{ErrorCode, TopicPartition};
 use wire::dedupe::ProducerEntry;
 use wire::frame::Refusal;
 use wire::kafka::{
@@ -10,17 +11,17 @@ use wire::kafka::{
     DescribedProducersTopic,
 };
 
-use crate::Gateway;
+use crate::caller::{Caller, Found};
 use crate::error::{kafka_code, refuse};
 use crate::fetch::producers;
 
-pub async fn handle(gateway: Arc<Gateway>, request: DescribeProducersRequest) -> DescribeProducersResponse {
+pub async fn handle(caller: Arc<Caller>, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(READ_DATA, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for index in topic.partitions {
-            partitions.push(match describe(&gateway, record.as_deref(), index).await {
+            partitions.push(match describe(&caller, record.as_ref(), index).await {
                 Ok(producers) => DescribedProducersPartition {
                     index,
                     producers: producers.iter().map(shown).collect(),
@@ -39,16 +40,12 @@ pub async fn handle(gateway: Arc<Gateway>, request: DescribeProducersRequest) ->
     DescribeProducersResponse { throttle_ms: 0, topics }
 }
 
-async fn describe(
-    gateway: &Arc<Gateway>,
-    topic: Option<&TopicRecord>,
-    index: i32,
-) -> Result<Vec<ProducerEntry>, Refusal> {
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+async fn describe(caller: &Arc<Caller>, topic: Found<'_>, index: i32) -> Result<Vec<ProducerEntry>, Refusal> {
+    let topic = topic.map_err(Clone::clone)?;
     if !(0..topic.partitions).contains(&index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
-    producers(gateway, TopicPartition { topic: topic.id, partition: index }).await
+    producers(&caller.gateway, TopicPartition { topic: topic.id, partition: index }).await
 }
 
 fn shown(entry: &ProducerEntry) -> ActiveProducer {

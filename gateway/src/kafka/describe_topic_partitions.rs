@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::DESCRIBE_TOPIC;
 use wire::kafka::{
-    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribedPartition, DescribedTopic, KafkaError,
-    TopicCursor,
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribedPartition, DescribedTopic, TopicCursor,
 };
 
 use super::Client;
 use super::metadata::show;
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 
 /// Partitions of a page at most, whatever is asked for (`max.request.partition.size.limit`).
 const PARTITIONS_MAX: i32 = 2_000;
 
 pub async fn handle(
-    gateway: Arc<Gateway>,
+    caller: Arc<Caller>,
     client: Client,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let mut names: Vec<String> = if request.topics.is_empty() {
-        gateway.map.topics(gateway.tenant).iter().map(|topic| topic.name.clone()).collect()
+        caller.topics(DESCRIBE_TOPIC).iter().map(|topic| topic.name.clone()).collect()
     } else {
         request.topics.into_iter().map(|topic| topic.name).collect()
     };
@@ -35,12 +36,15 @@ pub async fn handle(
             response.next = Some(TopicCursor { topic: name, partition: first as i32 });
             return response;
         }
-        let Some(topic) = gateway.map.topic(gateway.tenant, &name) else {
-            let error = KafkaError::UnknownTopicOrPartition as i16;
-            response.topics.push(DescribedTopic { error, name: Some(name), ..DescribedTopic::default() });
-            continue;
+        let topic = match caller.topic(DESCRIBE_TOPIC, &name) {
+            Ok(topic) => topic,
+            Err(refusal) => {
+                let error = kafka_code(refusal.code);
+                response.topics.push(DescribedTopic { error, name: Some(name), ..DescribedTopic::default() });
+                continue;
+            }
         };
-        let shown = show(&gateway, &client, &topic);
+        let shown = show(&caller, &client, &topic);
         let count = shown.partitions.len();
         let page = shown.partitions.into_iter().skip(first).take(left).map(|partition| DescribedPartition {
             error: partition.error,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use policies::vocabulary::READ_DATA;
 use service::clock;
 use types::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
 use types::{ErrorCode, TopicPartition};
@@ -15,7 +16,7 @@ use wire::kafka::{
     FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse, KafkaError,
 };
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::{kafka_code, refuse};
 use crate::fetch::{Fetched, fetch};
 
@@ -24,7 +25,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Waits between two looks at many partitions at once, in ms.
 const LOOK_AGAIN_MS: u64 = 10;
 
-pub async fn handle(gateway: Arc<Gateway>, request: FetchRequest) -> FetchResponse {
+pub async fn handle(caller: Arc<Caller>, request: FetchRequest) -> FetchResponse {
     if request.session_id != 0 && request.session_epoch > 0 {
         // We never gave one: the client begins anew with all of its partitions.
         return FetchResponse { error: KafkaError::FetchSessionIdNotFound as i16, ..FetchResponse::default() };
@@ -39,13 +40,13 @@ pub async fn handle(gateway: Arc<Gateway>, request: FetchRequest) -> FetchRespon
         let left = deadline.saturating_sub(clock::monotonic_ms());
         // One partition waits where its data is; several are looked at together.
         let wait = if asked == 1 && min_bytes > 0 { left } else { 0 };
-        let topics = read_all(&gateway, &request, bytes_max, wait).await;
+        let topics = read_all(&caller, &request, bytes_max, wait).await;
         let partitions = topics.iter().flat_map(|topic| &topic.partitions);
         let bytes: usize = partitions.clone().filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
         let is_enough = bytes >= min_bytes || partitions.clone().any(|p| p.error != 0);
         let left = deadline.saturating_sub(clock::monotonic_ms());
         if is_enough || left == 0 || asked == 0 {
-            gateway.metrics.fetched_bytes.add(bytes as u64);
+            caller.gateway.metrics.fetched_bytes.add(bytes as u64);
             return FetchResponse { topics, ..FetchResponse::default() };
         }
         tokio::time::sleep(std::time::Duration::from_millis(LOOK_AGAIN_MS.min(left))).await;
@@ -53,7 +54,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: FetchRequest) -> FetchRespon
 }
 
 async fn read_all(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     request: &FetchRequest,
     bytes_max: usize,
     wait_ms: u64,
@@ -61,18 +62,18 @@ async fn read_all(
     let mut left = bytes_max;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(READ_DATA, &topic.name);
         let reading = topic.partitions.iter().map(|partition| {
-            let gateway = Arc::clone(gateway);
-            let id = record.as_ref().map(|record| (record.id, record.partitions));
+            let caller = Arc::clone(caller);
+            let id = record.as_ref().map(|record| (record.id, record.partitions)).map_err(Clone::clone);
             let (index, offset) = (partition.index, partition.fetch_offset);
             let bytes = (partition.max_bytes.max(1) as usize).min(left.max(1)) as u32;
             tokio::spawn(async move {
-                let (topic, count) = id.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+                let (topic, count) = id?;
                 if !(0..count).contains(&index) {
                     return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
                 }
-                fetch(&gateway, TopicPartition { topic, partition: index }, offset, bytes, wait_ms).await
+                fetch(&caller.gateway, TopicPartition { topic, partition: index }, offset, bytes, wait_ms).await
             })
         });
         let reading: Vec<_> = reading.collect();
@@ -88,6 +89,14 @@ async fn read_all(
             let answer = answer(partition, result, left, bytes_max);
             left = left.saturating_sub(answer.records.as_ref().map_or(0, Bytes::len));
             partitions.push(answer);
+        }
+        // It may have waited for long: what the caller may not read any more it is not given.
+        if wait_ms > 0
+            && record.is_ok()
+            && let Err(refusal) = caller.may_topic(READ_DATA, &topic.name)
+        {
+            let refused = topic.partitions.iter().map(|asked| answer(asked, Err(refusal.clone()), left, bytes_max));
+            partitions = refused.collect();
         }
         topics.push(FetchTopicResponse { name: topic.name.clone(), partitions });
     }

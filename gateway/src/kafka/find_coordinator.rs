@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::DESCRIBE_GROUP;
 use wire::kafka::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, KafkaError};
 
 use super::Client;
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::map::shown_coordinator;
 
 /// `key_type` of groups; of transactional ids it is 1.
@@ -16,12 +18,12 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
 pub async fn handle(
-    gateway: Arc<Gateway>,
+    caller: Arc<Caller>,
     version: i16,
     client: Client,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let find = |key: String| find(&gateway, &client, request.key_type, key);
+    let find = |key: String| find(&caller, &client, request.key_type, key);
     if version >= 4 {
         let coordinators = request.keys.into_iter().map(find).collect();
         return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
@@ -30,7 +32,7 @@ pub async fn handle(
     FindCoordinatorResponse { error, error_message, node_id, host, port, ..FindCoordinatorResponse::default() }
 }
 
-fn find(gateway: &Gateway, client: &Client, key_type: i8, key: String) -> Coordinator {
+fn find(caller: &Caller, client: &Client, key_type: i8, key: String) -> Coordinator {
     let refuse = |error: KafkaError, message: &str| Coordinator {
         key: key.clone(),
         error: error as i16,
@@ -49,7 +51,15 @@ fn find(gateway: &Gateway, client: &Client, key_type: i8, key: String) -> Coordi
     if key.is_empty() {
         return refuse(KafkaError::InvalidGroupId, "a group has a name");
     }
-    let gateways = gateway.gateways_for(client.is_tls);
+    if let Err(refusal) = caller.group(DESCRIBE_GROUP, &key) {
+        return Coordinator {
+            key,
+            error: kafka_code(refusal.code),
+            error_message: Some(refusal.message),
+            ..Coordinator::default()
+        };
+    }
+    let gateways = caller.gateways(client.is_tls);
     let shown = shown_coordinator(&gateways, &key);
     match gateways.iter().find(|known| Some(known.id) == shown) {
         Some(known) => Coordinator {

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_GROUP;
 use wire::groups::{GroupReply, GroupRequest, MemberName};
 use wire::kafka::{HeartbeatRequest, HeartbeatResponse, KafkaError};
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
-pub async fn handle(gateway: Arc<Gateway>, request: HeartbeatRequest) -> HeartbeatResponse {
+pub async fn handle(caller: Arc<Caller>, request: HeartbeatRequest) -> HeartbeatResponse {
+    if let Err(refusal) = caller.group(ALTER_GROUP, &request.group_id) {
+        return HeartbeatResponse { throttle_ms: 0, error: kafka_code(refusal.code) };
+    }
     let name = MemberName { member: request.member_id, instance: request.group_instance_id };
     let beat = GroupRequest::Heartbeat { group: request.group_id, name, generation: request.generation_id };
-    let error = match ask(&gateway, beat).await {
+    let error = match ask(&caller, beat).await {
         Ok(GroupReply::Done {}) => 0,
         other => super::group_code(refused(other)),
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_TOPIC_CONFIG;
 use types::ErrorCode;
 use wire::frame::Refusal;
 use wire::kafka::{
@@ -10,16 +11,16 @@ use wire::kafka::{
 };
 
 use super::describe_configs::TOPIC;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::configs::{self, Change};
 use crate::error::{from_api, kafka_code, refuse};
 use crate::topics::alter;
 
-pub async fn handle(gateway: Arc<Gateway>, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
+pub async fn handle(caller: Arc<Caller>, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
         let (kind, name) = (resource.resource_type, resource.resource_name.clone());
-        let result = change(&gateway, resource, request.validate_only).await;
+        let result = change(&caller, resource, request.validate_only).await;
         responses.push(answer(kind, name, result));
     }
     IncrementalAlterConfigsResponse { throttle_ms: 0, responses }
@@ -33,16 +34,15 @@ pub fn answer(resource_type: i8, resource_name: String, result: Result<(), Refus
     AlteredResource { error, error_message, resource_type, resource_name }
 }
 
-async fn change(gateway: &Arc<Gateway>, resource: IncrementalResource, is_dry_run: bool) -> Result<(), Refusal> {
+async fn change(caller: &Arc<Caller>, resource: IncrementalResource, is_dry_run: bool) -> Result<(), Refusal> {
     if resource.resource_type != TOPIC {
         return Err(refuse(ErrorCode::InvalidRequest, "only configs of topics can be changed"));
     }
-    let topic = gateway.map.topic(gateway.tenant, &resource.resource_name);
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+    let topic = caller.topic(ALTER_TOPIC_CONFIG, &resource.resource_name)?;
     let changes = resource.configs.into_iter().map(one).collect::<Result<Vec<_>, Refusal>>()?;
     let after = configs::change(&topic.configs, changes).map_err(from_api)?;
     if !is_dry_run {
-        alter(gateway, &topic, after, None).await.map_err(from_api)?;
+        alter(caller, &topic, after, None).await.map_err(from_api)?;
     }
     Ok(())
 }

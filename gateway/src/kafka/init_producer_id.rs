@@ -5,17 +5,21 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::WRITE_DATA_IDEMPOTENTLY;
 use wire::kafka::{InitProducerIdRequest, InitProducerIdResponse, KafkaError};
 
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::kafka_code;
 
-pub async fn handle(gateway: Arc<Gateway>, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub async fn handle(caller: Arc<Caller>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
         let error = KafkaError::TransactionalIdAuthorizationFailed as i16;
         return InitProducerIdResponse { error, ..InitProducerIdResponse::default() };
     }
-    match gateway.producer_id().await {
+    if let Err(refusal) = caller.cluster(WRITE_DATA_IDEMPOTENTLY) {
+        return InitProducerIdResponse { error: kafka_code(refusal.code), ..InitProducerIdResponse::default() };
+    }
+    match caller.gateway.producer_id().await {
         Ok(producer_id) => InitProducerIdResponse { producer_id, ..InitProducerIdResponse::default() },
         Err(error) => InitProducerIdResponse { error: kafka_code(error.code), ..InitProducerIdResponse::default() },
     }

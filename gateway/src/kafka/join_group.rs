@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_GROUP;
 use wire::groups::{GroupReply, GroupRequest, JoinGroup, MemberName, NamedBytes};
 use wire::kafka::{JoinGroupMember, JoinGroupRequest, JoinGroupResponse, KafkaError};
 
 use super::Client;
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
 /// From which version on a new member is told its id first (KIP-394), and a leader that nothing changed (KIP-814).
 const KNOWN_ID_SINCE: i16 = 4;
 const SKIP_SINCE: i16 = 9;
 
-pub async fn handle(
-    gateway: Arc<Gateway>,
-    version: i16,
-    client: Client,
-    request: JoinGroupRequest,
-) -> JoinGroupResponse {
+pub async fn handle(caller: Arc<Caller>, version: i16, client: Client, request: JoinGroupRequest) -> JoinGroupResponse {
     let member_id = request.member_id.clone();
+    let nothing = || JoinGroupResponse { protocol_name: Some(String::new()), ..JoinGroupResponse::default() };
+    if let Err(refusal) = caller.group(ALTER_GROUP, &request.group_id) {
+        return JoinGroupResponse { error: kafka_code(refusal.code), member_id, ..nothing() };
+    }
     let rebalance_timeout_ms =
         if request.rebalance_timeout_ms < 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let protocols = request.protocols.into_iter();
@@ -35,8 +36,7 @@ pub async fn handle(
         needs_known_id: version >= KNOWN_ID_SINCE,
         may_skip_assignment: version >= SKIP_SINCE,
     };
-    let nothing = || JoinGroupResponse { protocol_name: Some(String::new()), ..JoinGroupResponse::default() };
-    match ask(&gateway, GroupRequest::Join { join: Box::new(join) }).await {
+    match ask(&caller, GroupRequest::Join { join: Box::new(join) }).await {
         Ok(GroupReply::Joined { joined }) => {
             let members = joined.members.into_iter().map(|member| JoinGroupMember {
                 member_id: member.name.member,

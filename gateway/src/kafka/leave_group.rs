@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_GROUP;
 use wire::groups::{GroupReply, GroupRequest, MemberName};
 use wire::kafka::{LeaveGroupRequest, LeaveGroupResponse, LeftMember};
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
 const MANY_SINCE: i16 = 3;
 
-pub async fn handle(gateway: Arc<Gateway>, version: i16, request: LeaveGroupRequest) -> LeaveGroupResponse {
+pub async fn handle(caller: Arc<Caller>, version: i16, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    if let Err(refusal) = caller.group(ALTER_GROUP, &request.group_id) {
+        return LeaveGroupResponse { error: kafka_code(refusal.code), ..LeaveGroupResponse::default() };
+    }
     let names = if version >= MANY_SINCE {
         let members = request.members.into_iter();
         members.map(|member| MemberName { member: member.member_id, instance: member.group_instance_id }).collect()
@@ -18,7 +23,7 @@ pub async fn handle(gateway: Arc<Gateway>, version: i16, request: LeaveGroupRequ
         vec![MemberName { member: request.member_id, instance: None }]
     };
     let code = |code: Option<types::ErrorCode>| code.map_or(0, super::group_code);
-    match ask(&gateway, GroupRequest::Leave { group: request.group_id, names }).await {
+    match ask(&caller, GroupRequest::Leave { group: request.group_id, names }).await {
         Ok(GroupReply::Left { members }) if version >= MANY_SINCE => {
             let members = members.into_iter().map(|left| LeftMember {
                 member_id: left.name.member,

@@ -3,24 +3,25 @@
 
 use std::sync::Arc;
 
-use types::{ErrorCode, TopicPartition, TopicRecord};
+use policies::vocabulary::DESCRIBE_TOPIC;
+use types::{ErrorCode, TopicPartition};
 use wire::frame::Refusal;
 use wire::kafka::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition,
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
 
-use crate::Gateway;
+use crate::caller::{Caller, Found};
 use crate::error::{kafka_code, refuse};
 use crate::fetch::{earliest, first_since, latest, newest};
 
-pub async fn handle(gateway: Arc<Gateway>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub async fn handle(caller: Arc<Caller>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(DESCRIBE_TOPIC, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            let answer = match offset(&gateway, record.as_deref(), &partition).await {
+            let answer = match offset(&caller, record.as_ref(), &partition).await {
                 Ok(found) => ListOffsetsPartitionResponse { index: partition.index, ..found },
                 Err(refusal) => ListOffsetsPartitionResponse {
                     index: partition.index,
@@ -36,11 +37,11 @@ pub async fn handle(gateway: Arc<Gateway>, request: ListOffsetsRequest) -> ListO
 }
 
 async fn offset(
-    gateway: &Arc<Gateway>,
-    topic: Option<&TopicRecord>,
+    caller: &Arc<Caller>,
+    topic: Found<'_>,
     partition: &ListOffsetsPartition,
 ) -> Result<ListOffsetsPartitionResponse, Refusal> {
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+    let topic = topic.map_err(Clone::clone)?;
     if !(0..topic.partitions).contains(&partition.index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
@@ -48,18 +49,18 @@ async fn offset(
     let mut answer = ListOffsetsPartitionResponse::default();
     match partition.timestamp {
         LATEST_TIMESTAMP => {
-            let end = latest(gateway, id).await?;
+            let end = latest(&caller.gateway, id).await?;
             (answer.offset, answer.leader_epoch) = (end.high_watermark, end.leader_epoch);
         }
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
-            (answer.offset, answer.leader_epoch) = earliest(gateway, id).await?;
+            (answer.offset, answer.leader_epoch) = earliest(&caller.gateway, id).await?;
         }
         // Nothing is in tiered storage: offset -1, as Kafka says it.
         LATEST_TIERED_TIMESTAMP => {}
         since_ms if since_ms >= 0 || since_ms == MAX_TIMESTAMP => {
             let found = match since_ms {
-                MAX_TIMESTAMP => newest(gateway, id).await?,
-                _ => first_since(gateway, id, since_ms).await?,
+                MAX_TIMESTAMP => newest(&caller.gateway, id).await?,
+                _ => first_since(&caller.gateway, id, since_ms).await?,
             };
             if let Some(found) = found {
                 answer.offset = found.offset;

@@ -6,32 +6,33 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::{CREATE_TOPIC, DESCRIBE_TOPIC};
 use types::{ErrorCode, TopicId, TopicPartition, TopicRecord};
 use wire::kafka::{
     KafkaError, MetadataBroker, MetadataPartition, MetadataRequest, MetadataResponse, MetadataTopic, NullableSince12,
 };
 
 use super::Client;
-use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::map::shown_order;
 use crate::topics::{REPLICATION_FACTOR, create};
 
-pub async fn handle(gateway: Arc<Gateway>, version: i16, client: Client, request: MetadataRequest) -> MetadataResponse {
+pub async fn handle(caller: Arc<Caller>, version: i16, client: Client, request: MetadataRequest) -> MetadataResponse {
     let mut topics = Vec::new();
     match request.topics {
         // In version 0 an empty list means all of them.
         Some(wanted) if version > 0 || !wanted.is_empty() => {
             for wanted in wanted {
                 topics.push(match wanted.name.0 {
-                    Some(name) => by_name(&gateway, &client, name, request.allow_auto_topic_creation).await,
-                    None => by_id(&gateway, &client, wanted.topic_id),
+                    Some(name) => by_name(&caller, &client, name, request.allow_auto_topic_creation).await,
+                    None => by_id(&caller, &client, wanted.topic_id),
                 });
             }
         }
-        _ => topics.extend(gateway.map.topics(gateway.tenant).iter().map(|topic| show(&gateway, &client, topic))),
+        _ => topics.extend(caller.topics(DESCRIBE_TOPIC).iter().map(|topic| show(&caller, &client, topic))),
     }
-    let gateways = gateway.gateways_for(client.is_tls);
+    let gateways = caller.gateways(client.is_tls);
     let brokers = gateways.iter().map(|known| MetadataBroker {
         node_id: known.id,
         host: known.host.clone(),
@@ -40,33 +41,36 @@ pub async fn handle(gateway: Arc<Gateway>, version: i16, client: Client, request
     });
     MetadataResponse {
         brokers: brokers.collect(),
-        cluster_id: Some(gateway.tenant.cluster.to_string()),
-        controller_id: gateways.first().map_or(gateway.id, |first| first.id),
+        cluster_id: Some(caller.tenant.cluster.to_string()),
+        controller_id: gateways.first().map_or(caller.gateway.id, |first| first.id),
         topics,
         ..MetadataResponse::default()
     }
 }
 
-async fn by_name(gateway: &Arc<Gateway>, client: &Client, name: String, may_create: bool) -> MetadataTopic {
-    if let Some(topic) = gateway.map.topic(gateway.tenant, &name) {
-        return show(gateway, client, &topic);
-    }
+async fn by_name(caller: &Arc<Caller>, client: &Client, name: String, may_create: bool) -> MetadataTopic {
+    let code = match caller.topic(DESCRIBE_TOPIC, &name) {
+        Ok(topic) => return show(caller, client, &topic),
+        Err(refusal) => refusal.code,
+    };
+    let may_create = may_create && code == ErrorCode::UnknownTopic && caller.may_topic(CREATE_TOPIC, &name).is_ok();
     let code = if may_create {
-        match create(gateway, &name, 1, REPLICATION_FACTOR, Default::default(), false).await {
-            Ok(topic) => return show(gateway, client, &topic),
+        match create(caller, &name, 1, REPLICATION_FACTOR, Default::default(), false).await {
+            Ok(topic) => return show(caller, client, &topic),
             Err(error) if error.code == ErrorCode::TopicExists => ErrorCode::LeaderNotAvailable,
             Err(error) => error.code,
         }
     } else {
-        ErrorCode::UnknownTopic
+        code
     };
     MetadataTopic { error: kafka_code(code), name: NullableSince12(Some(name)), ..MetadataTopic::default() }
 }
 
-fn by_id(gateway: &Gateway, client: &Client, id: TopicId) -> MetadataTopic {
-    match gateway.map.topic_by_id(gateway.tenant, id) {
-        Some(topic) => show(gateway, client, &topic),
-        None => MetadataTopic {
+fn by_id(caller: &Caller, client: &Client, id: TopicId) -> MetadataTopic {
+    // As at Kafka, an id that one may not describe is one that nobody knows.
+    match caller.topic_by_id(DESCRIBE_TOPIC, id) {
+        Ok(topic) => show(caller, client, &topic),
+        Err(_) => MetadataTopic {
             error: KafkaError::UnknownTopicId as i16,
             name: NullableSince12(Some(String::new())),
             topic_id: id,
@@ -75,8 +79,8 @@ fn by_id(gateway: &Gateway, client: &Client, id: TopicId) -> MetadataTopic {
     }
 }
 
-pub fn show(gateway: &Gateway, client: &Client, topic: &TopicRecord) -> MetadataTopic {
-    let gateways = gateway.gateways_for(client.is_tls);
+pub fn show(caller: &Caller, client: &Client, topic: &TopicRecord) -> MetadataTopic {
+    let gateways = caller.gateways(client.is_tls);
     let shown = usize::try_from(topic.replication_factor).unwrap_or(1).clamp(1, gateways.len().max(1));
     let partitions = (0..topic.partitions).map(|partition| {
         let id = TopicPartition { topic: topic.id, partition };
@@ -86,7 +90,7 @@ pub fn show(gateway: &Gateway, client: &Client, topic: &TopicRecord) -> Metadata
             error: if leader.is_some() { 0 } else { KafkaError::LeaderNotAvailable as i16 },
             partition,
             leader: leader.unwrap_or(-1),
-            leader_epoch: gateway.map.partition(id).map_or(0, |record| record.epoch.0),
+            leader_epoch: caller.gateway.map.partition(id).map_or(0, |record| record.epoch.0),
             isr: replicas.clone(),
             replicas,
             offline_replicas: Vec::new(),

@@ -3,26 +3,29 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::{ALTER_GROUP, READ_DATA};
 use service::clock;
-use types::TopicPartition;
+use types::{ErrorCode, TopicPartition};
 use wire::groups::{CommitOffsets, CommittedOffset, GroupReply, GroupRequest, MemberName};
 use wire::kafka::{
-    KafkaError, OffsetCommitPartitionResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopicResponse,
+    OffsetCommitPartitionResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopicResponse,
 };
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
-pub async fn handle(gateway: Arc<Gateway>, request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub async fn handle(caller: Arc<Caller>, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let mut offsets = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(READ_DATA, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let index = partition.index;
-            let known = record.as_ref().filter(|record| (0..record.partitions).contains(&index));
-            let error = if known.is_some() { 0 } else { KafkaError::UnknownTopicOrPartition as i16 };
+            let known = record.as_ref().ok().filter(|record| (0..record.partitions).contains(&index));
+            let unknown = || record.as_ref().err().map_or(ErrorCode::UnknownPartition, |refusal| refusal.code);
+            let error = if known.is_some() { 0 } else { kafka_code(unknown()) };
             partitions.push(OffsetCommitPartitionResponse { index, error });
             offsets.extend(known.map(|record| CommittedOffset {
                 partition: TopicPartition { topic: record.id, partition: index },
@@ -36,13 +39,21 @@ pub async fn handle(gateway: Arc<Gateway>, request: OffsetCommitRequest) -> Offs
     }
     let name = MemberName { member: request.member_id, instance: request.group_instance_id };
     let commit = CommitOffsets { group: request.group_id, name, generation: request.generation_id, offsets };
-    let error = match ask(&gateway, GroupRequest::Commit { commit: Box::new(commit) }).await {
-        Ok(GroupReply::Done {}) => 0,
-        other => super::group_code(refused(other)),
+    let may = caller.group(ALTER_GROUP, &commit.group);
+    let error = match may.map_err(|refusal| refusal.code) {
+        Err(code) => kafka_code(code),
+        Ok(()) => commit_all(&caller, commit).await,
     };
     if error != 0 {
         let all = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
         all.filter(|partition| partition.error == 0).for_each(|partition| partition.error = error);
     }
     OffsetCommitResponse { throttle_ms: 0, topics }
+}
+
+async fn commit_all(caller: &Arc<Caller>, commit: CommitOffsets) -> i16 {
+    match ask(caller, GroupRequest::Commit { commit: Box::new(commit) }).await {
+        Ok(GroupReply::Done {}) => 0,
+        other => super::group_code(refused(other)),
+    }
 }

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use types::{TopicId, TopicPartition};
+use policies::vocabulary::{DESCRIBE_GROUP, DESCRIBE_TOPIC};
+use types::{ErrorCode, TopicId, TopicPartition};
 use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
 use wire::kafka::{
     OffsetFetchGroupResponse, OffsetFetchPartitionResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic,
     OffsetFetchTopicResponse,
 };
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 use crate::map::Map;
 use crate::tenant::Tenant;
@@ -20,35 +22,39 @@ const MANY_SINCE: i16 = 8;
 /// How far a map may be behind what another gateway committed.
 const MAP_WAIT: Duration = Duration::from_secs(1);
 
-pub async fn handle(gateway: Arc<Gateway>, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
+pub async fn handle(caller: Arc<Caller>, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if version < MANY_SINCE {
-        let (topics, error) = of_group(&gateway, request.group_id, request.topics).await;
+        let (topics, error) = of_group(&caller, request.group_id, request.topics).await;
         return OffsetFetchResponse { topics, error, ..OffsetFetchResponse::default() };
     }
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        let (topics, error) = of_group(&gateway, group.group_id.clone(), group.topics).await;
+        let (topics, error) = of_group(&caller, group.group_id.clone(), group.topics).await;
         groups.push(OffsetFetchGroupResponse { group_id: group.group_id, topics, error });
     }
     OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }
 }
 
 async fn of_group(
-    gateway: &Arc<Gateway>,
+    caller: &Arc<Caller>,
     group: String,
     wanted: Option<Vec<OffsetFetchTopic>>,
 ) -> (Vec<OffsetFetchTopicResponse>, i16) {
-    let (offsets, error) = match ask(gateway, GroupRequest::Offsets { group }).await {
+    if let Err(refusal) = caller.group(DESCRIBE_GROUP, &group) {
+        let error = kafka_code(refusal.code);
+        return (wanted.into_iter().flatten().map(|topic| of_topic(caller, topic, &[], error)).collect(), error);
+    }
+    let (offsets, error) = match ask(caller, GroupRequest::Offsets { group }).await {
         Ok(GroupReply::Offsets { offsets }) => (offsets, 0),
         other => (Vec::new(), super::group_code(refused(other))),
     };
     if let Some(wanted) = &wanted {
-        wait_for_topics(&gateway.map, gateway.tenant, wanted, &offsets).await;
+        wait_for_topics(&caller.gateway.map, caller.tenant, wanted, &offsets).await;
     }
     match wanted {
         // Below version 2 there is no other place for an error.
-        Some(wanted) => (wanted.into_iter().map(|topic| of_topic(gateway, topic, &offsets, error)).collect(), error),
-        None => (all(gateway, offsets), error),
+        Some(wanted) => (wanted.into_iter().map(|topic| of_topic(caller, topic, &offsets, error)).collect(), error),
+        None => (all(caller, offsets), error),
     }
 }
 
@@ -72,12 +78,18 @@ async fn wait_for_topics(map: &Map, tenant: Tenant, wanted: &[OffsetFetchTopic],
 }
 
 fn of_topic(
-    gateway: &Gateway,
+    caller: &Caller,
     topic: OffsetFetchTopic,
     offsets: &[CommittedOffset],
     error: i16,
 ) -> OffsetFetchTopicResponse {
-    let id = gateway.map.topic(gateway.tenant, &topic.name).map(|record| record.id);
+    let found = caller.topic(DESCRIBE_TOPIC, &topic.name);
+    let error = match &found {
+        Err(refusal) if refusal.code == ErrorCode::TopicDenied => kafka_code(refusal.code),
+        // Of a topic that is not there nothing is committed.
+        _ => error,
+    };
+    let id = found.ok().map(|record| record.id);
     let by_partition: HashMap<TopicPartition, &CommittedOffset> =
         offsets.iter().map(|offset| (offset.partition, offset)).collect();
     let partition = |index: i32| {
@@ -90,13 +102,13 @@ fn of_topic(
 }
 
 /// All that was committed of topics that exist.
-fn all(gateway: &Gateway, offsets: Vec<CommittedOffset>) -> Vec<OffsetFetchTopicResponse> {
+fn all(caller: &Caller, offsets: Vec<CommittedOffset>) -> Vec<OffsetFetchTopicResponse> {
     let mut topics: BTreeMap<TopicId, Vec<OffsetFetchPartitionResponse>> = BTreeMap::new();
     for offset in offsets {
         topics.entry(offset.partition.topic).or_default().push(shown(&offset));
     }
     let named = topics.into_iter().filter_map(|(id, partitions)| {
-        let record = gateway.map.topic_by_id(gateway.tenant, id)?;
+        let record = caller.topic_by_id(DESCRIBE_TOPIC, id).ok()?;
         Some(OffsetFetchTopicResponse { name: record.name.clone(), partitions })
     });
     named.collect()

@@ -6,25 +6,26 @@
 
 use std::sync::Arc;
 
-use types::{ErrorCode, TopicPartition, TopicRecord};
+use policies::vocabulary::DESCRIBE_TOPIC;
+use types::{ErrorCode, TopicPartition};
 use wire::frame::Refusal;
 use wire::kafka::{
     EpochPartition, EpochPartitionResult, EpochTopicResult, KafkaError, OffsetForLeaderEpochRequest,
     OffsetForLeaderEpochResponse,
 };
 
-use crate::Gateway;
+use crate::caller::{Caller, Found};
 use crate::error::{kafka_code, refuse};
 use crate::fetch::latest;
 
-pub async fn handle(gateway: Arc<Gateway>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub async fn handle(caller: Arc<Caller>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(DESCRIBE_TOPIC, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let index = partition.index;
-            partitions.push(match end(&gateway, record.as_deref(), &partition).await {
+            partitions.push(match end(&caller, record.as_ref(), &partition).await {
                 Ok(Some(end_offset)) => {
                     EpochPartitionResult { error: 0, index, leader_epoch: partition.leader_epoch, end_offset }
                 }
@@ -42,16 +43,12 @@ pub async fn handle(gateway: Arc<Gateway>, request: OffsetForLeaderEpochRequest)
     OffsetForLeaderEpochResponse { throttle_ms: 0, topics }
 }
 
-async fn end(
-    gateway: &Arc<Gateway>,
-    topic: Option<&TopicRecord>,
-    partition: &EpochPartition,
-) -> Result<Option<i64>, Refusal> {
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+async fn end(caller: &Arc<Caller>, topic: Found<'_>, partition: &EpochPartition) -> Result<Option<i64>, Refusal> {
+    let topic = topic.map_err(Clone::clone)?;
     if !(0..topic.partitions).contains(&partition.index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
-    let end = latest(gateway, TopicPartition { topic: topic.id, partition: partition.index }).await?;
+    let end = latest(&caller.gateway, TopicPartition { topic: topic.id, partition: partition.index }).await?;
     // An epoch that is not known here has begun elsewhere: the client asks again, and must not take it for a truncation.
     let newest = partition.leader_epoch.max(partition.current_leader_epoch);
     Ok((newest <= end.leader_epoch).then_some(end.high_watermark))

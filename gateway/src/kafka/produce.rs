@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use policies::vocabulary::WRITE_DATA;
 use service::clock;
 use types::limits::UNPACKED_BYTES_MAX;
 use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
@@ -16,7 +17,7 @@ use wire::kafka::{ProducePartitionResponse, ProduceRequest, ProduceResponse, Pro
 use wire::records::{check_records, read_records};
 
 use super::{Pending, Reply};
-use crate::Gateway;
+use crate::caller::{Caller, Found};
 use crate::configs::{KEYLESS, bytes_max, check_times, is_compacted, is_log_append_time};
 use crate::error::{kafka_code, refuse};
 use crate::lane::{self, NewAppend};
@@ -36,22 +37,27 @@ struct BegunPartition {
 }
 
 /// Hands every batch to its lane before it returns, so that a connection's order is kept.
-pub fn begin(gateway: Arc<Gateway>, reply: Reply, request: ProduceRequest) -> Pending {
+pub fn begin(caller: Arc<Caller>, reply: Reply, request: ProduceRequest) -> Pending {
     let acks = request.acks;
     let is_transactional = request.transactional_id.is_some();
     let mut begun = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let record = gateway.map.topic(gateway.tenant, &topic.name);
+        let record = caller.topic(WRITE_DATA, &topic.name);
         let partitions: Vec<BegunPartition> = topic
             .partitions
             .into_iter()
             .map(|partition| {
-                let log_append_time = record.as_deref().is_some_and(is_log_append_time);
-                let state = match check(record.as_deref(), acks, is_transactional, partition.index, partition.records) {
+                let log_append_time = record.as_ref().is_ok_and(|record| is_log_append_time(record));
+                let state = match check(record.as_ref(), acks, is_transactional, partition.index, partition.records) {
                     Ok((id, batch)) => {
-                        let new =
-                            NewAppend { batch, principal: PrincipalId(0), protocol: Protocol::Kafka, log_append_time };
-                        Begun::Waiting(lane::append(&gateway, id, new))
+                        let new = NewAppend {
+                            tenant: caller.tenant,
+                            batch,
+                            principal: PrincipalId(0),
+                            protocol: Protocol::Kafka,
+                            log_append_time,
+                        };
+                        Begun::Waiting(lane::append(&caller.gateway, id, new))
                     }
                     Err((refusal, records)) => Begun::Refused(refusal, records),
                 };
@@ -105,7 +111,7 @@ async fn finish(partition: BegunPartition) -> ProducePartitionResponse {
 }
 
 fn check(
-    topic: Option<&TopicRecord>,
+    topic: Found<'_>,
     acks: i16,
     is_transactional: bool,
     index: i32,
@@ -127,14 +133,14 @@ fn check(
     Ok((TopicPartition { topic: topic.id, partition: index }, batch))
 }
 
-fn check_batch(
-    topic: Option<&TopicRecord>,
+fn check_batch<'a>(
+    topic: Found<'a>,
     acks: i16,
     is_transactional: bool,
     index: i32,
     records: Option<Bytes>,
-) -> Result<(&TopicRecord, Batch), Refusal> {
-    let topic = topic.ok_or_else(|| refuse(ErrorCode::UnknownTopic, "the topic does not exist"))?;
+) -> Result<(&'a TopicRecord, Batch), Refusal> {
+    let topic = topic.map_err(Clone::clone)?;
     if !(0..topic.partitions).contains(&index) {
         let message = format!("topic `{}` has partitions 0 to {}", topic.name, topic.partitions - 1);
         return Err(refuse(ErrorCode::UnknownPartition, message));

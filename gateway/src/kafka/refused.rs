@@ -21,7 +21,7 @@ use wire::kafka::{
     LogDirsResult, MetadataResponse, MetadataTopic, OffsetCommitPartitionResponse, OffsetCommitResponse,
     OffsetCommitTopicResponse, OffsetDeleteResponse, OffsetFetchGroupResponse, OffsetFetchPartitionResponse,
     OffsetFetchResponse, OffsetFetchTopicResponse, OffsetForLeaderEpochResponse, ProducePartitionResponse,
-    ProduceResponse, ProduceTopicResponse, SyncGroupResponse,
+    ProduceResponse, ProduceTopicResponse, SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
 };
 
 use super::{Pending, Reply, answer};
@@ -103,6 +103,10 @@ pub fn refuse(reply: Reply, body: Bytes, error: KafkaError, message: &str) -> Op
             let partitions = vec![EpochPartitionResult { error, ..Default::default() }];
             let topics = vec![EpochTopicResult { name: String::new(), partitions }];
             answer(reply, ready(OffsetForLeaderEpochResponse { throttle_ms: 0, topics }))
+        }
+        ApiKey::SaslHandshake => answer(reply, ready(SaslHandshakeResponse { error, ..Default::default() })),
+        ApiKey::SaslAuthenticate => {
+            answer(reply, ready(SaslAuthenticateResponse { error, error_message, ..Default::default() }))
         }
         ApiKey::DescribeAcls => {
             answer(reply, ready(DescribeAclsResponse { error, error_message, ..Default::default() }))

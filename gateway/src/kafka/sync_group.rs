@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use policies::vocabulary::ALTER_GROUP;
 use types::ErrorCode;
 use wire::groups::{GroupReply, GroupRequest, MemberName, NamedBytes, SyncGroup};
 use wire::kafka::{KafkaError, SyncGroupRequest, SyncGroupResponse};
 
-use crate::Gateway;
+use crate::caller::Caller;
+use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
-pub async fn handle(gateway: Arc<Gateway>, request: SyncGroupRequest) -> SyncGroupResponse {
+pub async fn handle(caller: Arc<Caller>, request: SyncGroupRequest) -> SyncGroupResponse {
+    if let Err(refusal) = caller.group(ALTER_GROUP, &request.group_id) {
+        return SyncGroupResponse { error: kafka_code(refusal.code), ..SyncGroupResponse::default() };
+    }
     let assignments = request.assignments.into_iter();
     let sync = SyncGroup {
         group: request.group_id,
@@ -19,7 +24,7 @@ pub async fn handle(gateway: Arc<Gateway>, request: SyncGroupRequest) -> SyncGro
         protocol: request.protocol_name,
         assignments: assignments.map(|one| NamedBytes { name: one.member_id, bytes: one.assignment }).collect(),
     };
-    match ask(&gateway, GroupRequest::Sync { sync: Box::new(sync) }).await {
+    match ask(&caller, GroupRequest::Sync { sync: Box::new(sync) }).await {
         Ok(GroupReply::Synced { synced }) => SyncGroupResponse {
             protocol_type: Some(synced.protocol_type),
             protocol_name: Some(synced.protocol),

@@ -20,6 +20,7 @@ use wire::compression::Codec;
 use wire::records::{BatchBuilder, NewRecord};
 
 use super::*;
+use crate::access::Access;
 use crate::map::Map;
 use crate::tenant::Tenant;
 use crate::{Gateway, Metrics};
@@ -116,6 +117,8 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
     let gateway = Arc::new(Gateway {
         id: 1,
         advertise_tls: None,
+        host_names: Vec::new(),
+        access: Access::new(false),
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },
         map: Map::default(),
         placement: PlacementClient::new(&[url]),
@@ -143,7 +146,13 @@ fn place(gateway: &Arc<Gateway>, value: &str) -> oneshot::Receiver<Result<Append
     let mut builder = BatchBuilder::new();
     builder.push(NewRecord { key: None, value: Some(value.as_bytes()), timestamp: 1, headers: &[] });
     let batch = builder.finish(Codec::None).expect("a batch");
-    let new = NewAppend { batch, principal: PrincipalId(0), protocol: Protocol::Kafka, log_append_time: false };
+    let new = NewAppend {
+        tenant: gateway.tenant,
+        batch,
+        principal: PrincipalId(0),
+        protocol: Protocol::Kafka,
+        log_append_time: false,
+    };
     append(gateway, PARTITION, new)
 }
 

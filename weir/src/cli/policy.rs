@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::{PolicyTarget, Target};
 use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
@@ -26,6 +27,39 @@ pub enum PolicyCommand {
         strict: bool,
         #[arg(short, long, value_enum, default_value = "table")]
         output: Output,
+    },
+    /// Attach a policy to a user, a role or a cluster
+    ///
+    /// Whoever is attached to it decides by it within ten seconds, also on connections that are open.
+    #[command(after_help = "Examples:\n  weir policy put readers readers.json --user alice\n  \
+          weir policy put readers --delete --user alice\n  weir policy put cluster.json --for-cluster orders")]
+    Put {
+        /// Its name, of a user or role; then the document, `-` for the standard input
+        #[arg(value_name = "NAME|FILE", required = true, num_args = 1..=2)]
+        name_and_file: Vec<String>,
+        /// Take it away instead
+        #[arg(long)]
+        delete: bool,
+        #[command(flatten)]
+        to: PolicyTarget,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show the policies of a user, a role or a cluster
+    #[command(after_help = "Example:\n  weir policy list --user alice")]
+    List {
+        #[command(flatten)]
+        to: PolicyTarget,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Say why a call was denied, and what would allow it
+    #[command(after_help = "Example:\n  weir policy why 1-5f3c9a0b7d2e4c61")]
+    Why {
+        /// The id that the denial came with
+        decision: String,
+        #[command(flatten)]
+        target: Target,
     },
     /// Decide calls by policy documents, without a running system
     ///

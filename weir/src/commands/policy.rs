@@ -1,4 +1,4 @@
-//! `weir policy`: documents checked and calls decided offline.
+//! `weir policy`: documents checked and calls decided offline; what needs a gateway is in `identity.rs`.
 
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read as _, Write as _};
 use std::path::Path;
@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::identity;
 use crate::cli::{PolicyCommand, SimulateOptions};
 use crate::output::{Failure, Output, print};
 
-pub fn run(command: PolicyCommand) -> Result<(), Failure> {
+pub async fn run(command: PolicyCommand) -> Result<(), Failure> {
     match command {
         PolicyCommand::Lint { files, resource_policy, strict, output } => {
             let of = |files: Vec<_>, kind| files.into_iter().map(move |file| (file, kind));
@@ -20,6 +21,11 @@ pub fn run(command: PolicyCommand) -> Result<(), Failure> {
                 of(files, DocumentKind::Identity).chain(of(resource_policy, DocumentKind::Resource)).collect();
             lint_all(&all, strict, output)
         }
+        PolicyCommand::Put { name_and_file, delete, to, target } => {
+            identity::put_policy(&name_and_file, delete, to, target).await
+        }
+        PolicyCommand::List { to, target } => identity::list_policies(to, target).await,
+        PolicyCommand::Why { decision, target } => identity::why(&decision, &target).await,
         PolicyCommand::Simulate(options) => match &options.cases {
             Some(file) => simulate_cases(file),
             None => simulate(&options),
@@ -210,15 +216,7 @@ fn context(pairs: &[String], principal: Option<&Principal>) -> Result<Context, F
         given.insert(key.to_lowercase());
         context.add(key, value);
     }
-    let of = principal.map(|principal| {
-        let username = principal.username().map(|name| ("aws:username", name));
-        let always = [
-            ("aws:PrincipalArn", principal.principal_arn()),
-            ("aws:PrincipalAccount", principal.account()),
-            ("aws:PrincipalType", principal.type_name()),
-        ];
-        always.into_iter().chain(username)
-    });
+    let of = principal.map(Principal::keys);
     for (key, value) in of.into_iter().flatten().filter(|(key, _)| !given.contains(&key.to_lowercase())) {
         context.add(key, value);
     }

@@ -1,0 +1,224 @@
+//! Identities as a gateway holds them: looked up by key and name, with their policies parsed once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use identity::scram::Verifier;
+use policies::{Document, DocumentKind, Principal};
+use service::identities::{GatewayKey, Identities};
+use types::{AccountId, AccountRecord, ClusterRecord, Grants, KeyHolder, RoleRecord, ScramRecord, UserRecord};
+
+use crate::tenant::Tenant;
+
+/// A cluster with its resource policy.
+#[derive(Debug)]
+pub struct Cluster {
+    pub record: ClusterRecord,
+    /// `Err`: there is one, and it cannot be read; then nobody may do anything.
+    pub policy: Result<Option<Arc<Document>>, Unreadable>,
+}
+
+/// A stored policy is not valid for this build: what it denies is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl Cluster {
+    pub fn tenant(&self) -> Tenant {
+        Tenant { account: self.record.account, cluster: self.record.id }
+    }
+}
+
+/// Who somebody turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    pub account: AccountId,
+    pub who: Who,
+    /// The access key that it was proved with.
+    pub key: Option<String>,
+    /// What was stored of the password that it was proved with.
+    pub password: Option<ScramRecord>,
+    /// When the credentials end, in ms since 1970.
+    pub expires_ms: Option<i64>,
+    /// What the client calls itself, where it says so in its proof.
+    pub user_agent: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    User(String),
+    Session { role: String, session: String, policy: Option<String> },
+}
+
+impl Login {
+    /// A user, or a session of the same role whatever its name: those change with every renewal.
+    pub fn is_same_principal(&self, other: &Self) -> bool {
+        let name = |login: &Self| match &login.who {
+            Who::User(user) => (false, user.clone()),
+            Who::Session { role, .. } => (true, role.clone()),
+        };
+        self.account == other.account && name(self) == name(other)
+    }
+
+    pub fn arn(&self) -> String {
+        let account = self.account.digits();
+        match &self.who {
+            Who::User(user) => format!("arn:aws:iam::{account}:user/{user}"),
+            Who::Session { role, session, .. } => format!("arn:aws:sts::{account}:assumed-role/{role}/{session}"),
+        }
+    }
+}
+
+/// What a principal stands on at a moment.
+#[derive(Debug)]
+pub struct Standing {
+    pub principal: Principal,
+    pub identity: Vec<Arc<Document>>,
+    pub boundary: Option<Arc<Document>>,
+    pub session: Option<Arc<Document>>,
+    pub tags: Vec<(String, String)>,
+}
+
+type Name = (AccountId, String);
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub day: String,
+    pub accounts: Vec<AccountRecord>,
+    pub clusters: Vec<Arc<Cluster>>,
+    users: HashMap<Name, UserRecord>,
+    roles: HashMap<Name, RoleRecord>,
+    keys: HashMap<String, GatewayKey>,
+    /// Identity policies, boundaries and session policies by their text.
+    documents: HashMap<String, Result<Arc<Document>, Unreadable>>,
+}
+
+impl Known {
+    /// `before`: what is parsed already.
+    pub fn new(identities: Identities, before: &Self) -> Self {
+        let Identities { day, accounts, clusters, users, roles, keys } = identities;
+        let mut documents = HashMap::new();
+        let grants = users.iter().map(|user| &user.grants).chain(roles.iter().map(|role| &role.grants));
+        let texts = grants.flat_map(|grants| grants.policies.values().chain(&grants.boundary));
+        let sessions = keys.iter().filter_map(|key| match &key.record.holder {
+            KeyHolder::Session { policy, .. } => policy.as_ref(),
+            KeyHolder::User { .. } => None,
+        });
+        for text in texts.chain(sessions) {
+            if !documents.contains_key(text) {
+                let parsed = before.documents.get(text).cloned();
+                documents.insert(text.clone(), parsed.unwrap_or_else(|| parse(text, DocumentKind::Identity)));
+            }
+        }
+        let cluster = |record: ClusterRecord| {
+            let known = before.clusters.iter().find(|known| known.record == record);
+            let parse = |text: &String| parse(text, DocumentKind::Resource);
+            known.cloned().unwrap_or_else(|| {
+                let policy = record.policy.as_ref().map(parse).transpose();
+                Arc::new(Cluster { record, policy })
+            })
+        };
+        Self {
+            day,
+            accounts,
+            clusters: clusters.into_iter().map(cluster).collect(),
+            users: users.into_iter().map(|user| ((user.account, user.name.clone()), user)).collect(),
+            roles: roles.into_iter().map(|role| ((role.account, role.name.clone()), role)).collect(),
+            keys: keys.into_iter().map(|key| (key.record.id.clone(), key)).collect(),
+            documents,
+        }
+    }
+
+    pub fn account(&self, id: AccountId) -> Option<&AccountRecord> {
+        self.accounts.iter().find(|account| account.id == id)
+    }
+
+    pub fn cluster(&self, account: AccountId, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.iter().find(|cluster| cluster.record.account == account && cluster.record.name == name)
+    }
+
+    pub fn clusters_of(&self, account: AccountId) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.iter().filter(move |cluster| cluster.record.account == account)
+    }
+
+    pub fn cluster_of(&self, tenant: Tenant) -> Option<&Arc<Cluster>> {
+        self.clusters.iter().find(|cluster| cluster.tenant() == tenant)
+    }
+
+    pub fn key(&self, id: &str) -> Option<&GatewayKey> {
+        self.keys.get(id)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &GatewayKey> {
+        self.keys.values()
+    }
+
+    pub fn user(&self, account: AccountId, name: &str) -> Option<&UserRecord> {
+        self.users.get(&(account, name.to_owned()))
+    }
+
+    pub fn users(&self) -> impl Iterator<Item = &UserRecord> {
+        self.users.values()
+    }
+
+    pub fn role(&self, account: AccountId, name: &str) -> Option<&RoleRecord> {
+        self.roles.get(&(account, name.to_owned()))
+    }
+
+    pub fn roles(&self) -> impl Iterator<Item = &RoleRecord> {
+        self.roles.values()
+    }
+
+    /// What a principal may be decided by now; `None` if it may do nothing any more: the user or role is gone, the key was
+    /// revoked, the credentials have ended, or what is stored of it cannot be read.
+    pub fn standing(&self, login: &Login, now_ms: i64) -> Option<Standing> {
+        if login.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
+            return None;
+        }
+        if login.key.as_deref().is_some_and(|key| self.key(key).is_none_or(|key| key.record.account != login.account)) {
+            return None;
+        }
+        let (grants, session): (&Grants, _) = match &login.who {
+            Who::User(name) => {
+                let user = self.user(login.account, name)?;
+                // A password that was changed since is a key that was revoked.
+                if login.password.is_some() && login.password != user.scram {
+                    return None;
+                }
+                (&user.grants, None)
+            }
+            Who::Session { role, policy, .. } => (&self.role(login.account, role)?.grants, policy.as_ref()),
+        };
+        let document = |text: &String| self.documents.get(text).cloned().unwrap_or(Err(Unreadable));
+        let standing = Standing {
+            principal: Principal::parse(&login.arn()).ok()?,
+            identity: grants.policies.values().map(document).collect::<Result<_, _>>().ok()?,
+            boundary: grants.boundary.as_ref().map(document).transpose().ok()?,
+            session: session.map(document).transpose().ok()?,
+            tags: grants.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        };
+        Some(standing)
+    }
+}
+
+fn parse(text: &str, kind: DocumentKind) -> Result<Arc<Document>, Unreadable> {
+    Document::parse(text, kind).map(Arc::new).map_err(|error| {
+        tracing::error!(%error, "a stored policy cannot be read: whom it belongs to may do nothing");
+        Unreadable
+    })
+}
+
+/// The verifier of a stored password; `None` if what is stored is none.
+pub fn verifier(record: &ScramRecord) -> Option<Verifier> {
+    Some(Verifier {
+        salt: unhex(&record.salt)?,
+        iterations: record.iterations,
+        stored_key: unhex(&record.stored_key)?.try_into().ok()?,
+        server_key: unhex(&record.server_key)?.try_into().ok()?,
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = |at: usize| text.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+    (0..text.len()).step_by(2).map(digits).collect()
+}

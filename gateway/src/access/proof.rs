@@ -1,0 +1,133 @@
+//! From a proof to who gave it: keys and verifiers are looked up here, signatures are checked in the `identity` crate.
+
+use identity::Refused;
+use identity::msk;
+use identity::request::{Authorization, Request};
+use identity::scram::{First, Verifier};
+use identity::sigv4::{Scope, SigningKey, hex, sha256};
+use service::identities::{GatewayKey, derived_name};
+use types::{AccountId, KeyHolder};
+
+use super::known::{Known, Login, Who, verifier};
+
+/// Why a caller was not let in: for the log. Callers are told one text for all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    Proof(Refused),
+    UnknownKey(String),
+    /// The key is not derived for this day or region.
+    NotDerived(String),
+    /// A session token is missing, wrong, or goes with a key that has none.
+    SessionToken,
+    Expired,
+    UnknownUser(String),
+    Scram(identity::scram::Failure),
+    /// Credentials would be readable on their way.
+    NotPrivate,
+    /// A cluster that is not the account's, or several to choose from.
+    Cluster(String),
+    /// No policy lets it connect.
+    Connect(String),
+    /// Another principal than the connection began with.
+    OtherPrincipal,
+    /// Less time is left than clients can renew in.
+    SessionTooShort,
+    Malformed(&'static str),
+    /// It came twice.
+    Replayed,
+}
+
+impl From<Refused> for Reason {
+    fn from(refused: Refused) -> Self {
+        Self::Proof(refused)
+    }
+}
+
+/// A key for those that are not known: wrong as soon as it is asked, as long as it takes with another.
+fn nobodys_key(scope: &Scope) -> SigningKey {
+    SigningKey::derive("nobody", scope)
+}
+
+/// The key of a proof's scope, or why there is none.
+fn signing_key<'a>(known: &'a Known, scope: &Scope) -> (SigningKey, Result<&'a GatewayKey, Reason>) {
+    let Some(key) = known.key(&scope.key_id) else {
+        return (nobodys_key(scope), Err(Reason::UnknownKey(scope.key_id.clone())));
+    };
+    let name = derived_name(&scope.date, &scope.region);
+    match key.derived.get(&name).and_then(|derived| SigningKey::from_hex(&derived.0)) {
+        Some(signing) => (signing, Ok(key)),
+        None => (nobodys_key(scope), Err(Reason::NotDerived(name))),
+    }
+}
+
+fn login(key: &GatewayKey, token: Option<&str>, user_agent: Option<String>, now_s: i64) -> Result<Login, Reason> {
+    let (who, expires_ms) = match &key.record.holder {
+        KeyHolder::User { user } if token.is_none() => (Who::User(user.clone()), None),
+        KeyHolder::User { .. } => return Err(Reason::SessionToken),
+        KeyHolder::Session { role, session, expires_ms, policy, token_sha256 } => {
+            let given = token.map(|token| hex(&sha256(token.as_bytes())));
+            if given.as_ref() != Some(token_sha256) {
+                return Err(Reason::SessionToken);
+            }
+            if *expires_ms <= now_s * 1_000 {
+                return Err(Reason::Expired);
+            }
+            let (role, session, policy) = (role.clone(), session.clone(), policy.clone());
+            (Who::Session { role, session, policy }, Some(*expires_ms))
+        }
+    };
+    Ok(Login {
+        account: key.record.account,
+        who,
+        key: Some(key.record.id.clone()),
+        password: None,
+        expires_ms,
+        user_agent,
+    })
+}
+
+/// Who signed the payload of `AWS_MSK_IAM`, or the token of a signer.
+pub fn of_msk(known: &Known, signed: msk::Signed, now_s: i64) -> Result<Login, Reason> {
+    let (proof, signature) = signed;
+    let (signing, key) = signing_key(known, &proof.scope);
+    let checked = proof.check(&signature, &signing, now_s);
+    let key = key?;
+    checked?;
+    login(key, proof.token.as_deref(), proof.user_agent, now_s)
+}
+
+/// Who signed an HTTP request.
+pub fn of_request(
+    known: &Known,
+    authorization: &Authorization,
+    request: &Request<'_>,
+    now_s: i64,
+) -> Result<Login, Reason> {
+    let (signing, key) = signing_key(known, &authorization.scope);
+    let checked = authorization.check(request, &signing, now_s);
+    let key = key?;
+    checked?;
+    let header = |wanted: &str| request.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    login(key, header("x-amz-security-token"), header("user-agent").map(str::to_owned), now_s)
+}
+
+/// The user of a SCRAM name, `ACCOUNT/NAME`, or a user of the account whose cluster the client connects to.
+pub fn scram_user(name: &str, account: AccountId) -> (AccountId, &str) {
+    let split = name.split_once('/').filter(|(digits, _)| digits.len() == 12);
+    let explicit = split.and_then(|(digits, user)| Some((AccountId(digits.parse().ok()?), user)));
+    explicit.unwrap_or((account, name))
+}
+
+/// What a SCRAM exchange goes on with; also for users that do not exist, who fail at its end.
+pub fn scram_verifier(known: &Known, first: &First, account: AccountId, nobody: &[u8]) -> (Verifier, Option<Login>) {
+    let (account, user) = scram_user(&first.user, account);
+    let stored = known.user(account, user).and_then(|user| user.scram.clone());
+    match stored.as_ref().and_then(verifier) {
+        Some(verifier) => {
+            let who = Who::User(user.to_owned());
+            let login = Login { account, who, key: None, password: stored, expires_ms: None, user_agent: None };
+            (verifier, Some(login))
+        }
+        None => (Verifier::of_nobody(nobody, &first.user), None),
+    }
+}

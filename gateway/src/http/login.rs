@@ -1,0 +1,159 @@
+//! Who sends a request: by AWS Signature Version 4, or by a bearer token.
+
+use std::sync::Arc;
+
+use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
+use bytes::Bytes;
+use identity::request::{Authorization, Request};
+use identity::sigv4::{hex, sha256};
+use service::http::Peer;
+use service::random;
+use types::ErrorCode;
+use wire::frame::Refusal;
+
+use crate::Gateway;
+use crate::access::known::Login;
+use crate::access::proof::{Reason, of_request};
+use crate::access::sasl::of_token;
+use crate::access::{Origin, now_s};
+use crate::caller::Caller;
+use crate::error::refuse;
+use crate::kafka::login::{admit, admit_to};
+
+/// What a client that is not known is told to send.
+pub const CHALLENGE: &str = "AWS4-HMAC-SHA256, Bearer";
+/// Names the cluster that a request is about, where neither the host name nor the account does.
+const CLUSTER: &str = "weir-cluster-name";
+
+/// What a request says of its sender, before its body is there.
+pub enum Proof {
+    /// Nothing, where nothing is asked.
+    None,
+    Signed(Box<Authorization>),
+    Token(Box<Login>),
+}
+
+/// Reads what is said of the sender; what can be refused without the body is.
+///
+/// # Errors
+/// `LoginRequired`.
+pub fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
+    let origin = origin(parts);
+    let mut values = parts.headers.get_all(AUTHORIZATION).iter();
+    let proof = match (values.next(), values.next()) {
+        (None, _) if gateway.access.is_required => {
+            let message = "this needs credentials: a request signed with AWS Signature Version 4, or a bearer token";
+            return Err(refuse(ErrorCode::LoginRequired, message));
+        }
+        (None, _) => return Ok(Proof::None),
+        (Some(_), Some(_)) => Err(Reason::Malformed("authorization")),
+        (Some(value), None) => value.to_str().map_err(|_| Reason::Malformed("authorization")).and_then(|value| {
+            if let Some(signed) = Authorization::parse(value) {
+                return Ok(Proof::Signed(Box::new(signed?)));
+            }
+            let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+            if !scheme.eq_ignore_ascii_case("bearer") {
+                return Err(Reason::Malformed("authorization"));
+            }
+            if !origin.is_private() {
+                return Err(Reason::NotPrivate);
+            }
+            of_token(&gateway.access, token.trim(), now_s()).map(|login| Proof::Token(Box::new(login)))
+        }),
+    };
+    proof.map_err(|reason| unknown(origin, &reason))
+}
+
+/// The caller, now that the body is there.
+///
+/// # Errors
+/// `LoginRequired`.
+pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes) -> Result<Arc<Caller>, Refusal> {
+    let origin = origin(parts);
+    let login = match proof {
+        Proof::None => return Ok(Caller::anonymous(gateway)),
+        Proof::Token(login) => Ok(*login),
+        Proof::Signed(authorization) => signed(gateway, parts, &authorization, body),
+    };
+    let name = parts.headers.get(CLUSTER).and_then(|value| value.to_str().ok());
+    let caller = login.and_then(|login| match name {
+        Some(name) => admit_by_name(gateway, login, name, origin),
+        None => admit(gateway, login, host(parts).as_deref(), origin),
+    });
+    caller.map_err(|reason| unknown(origin, &reason))
+}
+
+fn origin(parts: &Parts) -> Origin {
+    let unknown = Peer { address: std::net::Ipv4Addr::UNSPECIFIED.into(), is_tls: false };
+    let Peer { address, is_tls } = parts.extensions.get::<Peer>().copied().unwrap_or(unknown);
+    Origin { address, is_tls }
+}
+
+/// One text for whatever was wrong; the log has why.
+fn unknown(origin: Origin, reason: &Reason) -> Refusal {
+    let id = format!("{:032x}", random::wide());
+    tracing::warn!(id, address = %origin.address, ?reason, "an HTTP client was not let in");
+    let message = match reason {
+        Reason::Cluster(why) => format!("[{id}]: which cluster is meant is not clear: {why}; `{CLUSTER}` names one"),
+        _ => format!("[{id}]: Access denied"),
+    };
+    refuse(ErrorCode::LoginRequired, message)
+}
+
+/// The name alone, without the port.
+fn host(parts: &Parts) -> Option<String> {
+    let authority = authority(parts)?;
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => &authority,
+    };
+    Some(name.to_owned())
+}
+
+fn authority(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    header.or_else(|| parts.uri.authority().map(ToString::to_string))
+}
+
+fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body: &Bytes) -> Result<Login, Reason> {
+    let mut headers = text_headers(&parts.headers);
+    // HTTP/2 has the name of the host elsewhere; clients sign it as `host`.
+    let by_authority = parts.uri.authority().map(ToString::to_string);
+    if let Some(authority) = &by_authority {
+        match headers.iter().find(|(name, _)| *name == "host") {
+            Some((_, host)) if host != authority => return Err(Reason::Malformed("host")),
+            Some(_) => {}
+            None => headers.push(("host", authority)),
+        }
+    }
+    let body_sha256 = hex(&sha256(body));
+    let request = Request {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &headers,
+        body_sha256: &body_sha256,
+    };
+    let login = of_request(&gateway.access.known(), authorization, &request, now_s())?;
+    // Reading twice is harmless, and two reads of the same second are signed alike.
+    let changes = !matches!(parts.method, Method::GET | Method::HEAD);
+    if changes && !gateway.access.is_first_use(&authorization.signature, now_s()) {
+        return Err(Reason::Replayed);
+    }
+    Ok(login)
+}
+
+/// Headers that are text; of the others none is signed by any client.
+fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+}
+
+/// A cluster of the caller's own account, by its name.
+fn admit_by_name(gateway: &Arc<Gateway>, login: Login, name: &str, origin: Origin) -> Result<Arc<Caller>, Reason> {
+    let known = gateway.access.known();
+    let cluster = known.cluster(login.account, name);
+    let tenant = cluster.ok_or_else(|| Reason::Cluster(format!("the account has no cluster `{name}`")))?.tenant();
+    admit_to(gateway, login, tenant, origin)
+}

@@ -1,0 +1,202 @@
+//! SaslHandshake (key 17) and SaslAuthenticate (key 36): who is at the other end of a connection, and until when.
+//!
+//! Where clients must log in nothing but ApiVersions is answered before they have (KIP-43, KIP-152); whoever has logged in may
+//! do so again on the same connection, as the same principal (KIP-368).
+
+use std::future::ready;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use policies::vocabulary::CONNECT;
+use service::{clock, random};
+use wire::codec::DecodeError;
+use wire::kafka::{
+    ApiKey, KafkaError, Message, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse,
+};
+
+use super::{Pending, Reply, answer, refused};
+use crate::Gateway;
+use crate::access::known::Login;
+use crate::access::permit::Permit;
+use crate::access::proof::Reason;
+use crate::access::sasl::{Mechanism, Place, Progress, Step, step};
+use crate::access::{Origin, now_s};
+use crate::caller::Caller;
+use crate::tenant::Tenant;
+
+/// Mechanisms that a client may ask for in vain before it is closed.
+const UNKNOWN_MAX: u8 = 3;
+/// Less than so much time is none: clients would renew before every request, or never come to it.
+const SESSION_MS_MIN: i64 = 15_000;
+
+/// The logins of one connection.
+pub(super) struct Gate {
+    gateway: Arc<Gateway>,
+    origin: Origin,
+    /// The name that the client asked for by SNI.
+    server_name: Option<String>,
+    caller: Option<Arc<Caller>>,
+    progress: Option<Progress>,
+    unknown: u8,
+}
+
+/// What to do with a request.
+pub(super) enum Turn {
+    Begin(Arc<Caller>),
+    Answer(Pending),
+    AnswerAndClose(Pending),
+    Close(&'static str),
+}
+
+impl Gate {
+    pub fn new(gateway: &Arc<Gateway>, origin: Origin, server_name: Option<String>) -> Self {
+        let caller = (!gateway.access.is_required).then(|| Caller::anonymous(gateway));
+        Self { gateway: Arc::clone(gateway), origin, server_name, caller, progress: None, unknown: 0 }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.origin.is_tls
+    }
+
+    /// Whether it still has to say who it is.
+    pub fn is_closed(&self) -> bool {
+        self.caller.is_none()
+    }
+
+    /// When the credentials of its caller end, in ms since 1970.
+    pub fn expires_ms(&self) -> Option<i64> {
+        self.caller.as_ref()?.permit()?.login.expires_ms
+    }
+
+    /// Whether its caller was somebody and is nobody any more.
+    pub fn is_gone(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.is_gone())
+    }
+
+    /// # Errors
+    /// A message of a login that cannot be read.
+    pub fn take(&mut self, reply: Reply, body: &Bytes) -> Result<Turn, DecodeError> {
+        let refuse = |error, message: &str| match refused::refuse(reply, body.clone(), error, message) {
+            Some(pending) => Turn::AnswerAndClose(pending),
+            None => Turn::Close("a request in the midst of a login"),
+        };
+        Ok(match (reply.offered.key, self.progress.take()) {
+            (ApiKey::SaslHandshake, None) => self.handshake(reply, &Message::decode(body.clone(), reply.version)?),
+            (ApiKey::SaslAuthenticate, Some(progress)) => {
+                self.authenticate(reply, progress, &Message::decode(body.clone(), reply.version)?)
+            }
+            (ApiKey::SaslAuthenticate, None) => refuse(KafkaError::IllegalSaslState, "SaslHandshake comes first"),
+            (_, Some(_)) => refuse(KafkaError::IllegalSaslState, "a login is under way"),
+            (key, None) => match &self.caller {
+                // Its table of versions; the caller does not matter.
+                None if key == ApiKey::ApiVersions => Turn::Begin(Caller::anonymous(&self.gateway)),
+                None => Turn::Close("a request of a client that did not log in"),
+                Some(caller) if caller.is_gone() => Turn::Close("a request after the end of its credentials"),
+                Some(caller) => Turn::Begin(Arc::clone(caller)),
+            },
+        })
+    }
+
+    fn handshake(&mut self, reply: Reply, request: &SaslHandshakeRequest) -> Turn {
+        let mechanisms = Mechanism::ALL.map(|known| known.name().to_owned()).to_vec();
+        let say = |error: KafkaError| {
+            let error = error as i16;
+            answer(reply, ready(SaslHandshakeResponse { error, mechanisms }))
+        };
+        // After version 0 tokens would follow without a header, and without a place for errors.
+        if reply.version == 0 {
+            return Turn::AnswerAndClose(say(KafkaError::UnsupportedVersion));
+        }
+        match Mechanism::of_name(&request.mechanism) {
+            Some(mechanism) => {
+                self.progress = Some(Progress::Chosen(mechanism));
+                Turn::Answer(say(KafkaError::None))
+            }
+            None => {
+                self.unknown += 1;
+                let answer = say(KafkaError::UnsupportedSaslMechanism);
+                // Some clients go on with the next that they know.
+                if self.unknown < UNKNOWN_MAX { Turn::Answer(answer) } else { Turn::AnswerAndClose(answer) }
+            }
+        }
+    }
+
+    fn authenticate(&mut self, reply: Reply, progress: Progress, request: &SaslAuthenticateRequest) -> Turn {
+        let ok = |auth_bytes: Vec<u8>, session_lifetime_ms: i64| {
+            let auth_bytes = auth_bytes.into();
+            let response = SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() };
+            Turn::Answer(answer(reply, ready(response)))
+        };
+        let host = self.server_name.clone();
+        let account = self.gateway.account_of_host(host.as_deref());
+        let is_ours = |name: &str| self.gateway.is_own_name(name, self.origin);
+        let place = Place { origin: self.origin, account, is_ours: &is_ours, now_s: now_s() };
+        let stepped = step(&self.gateway.access, progress, &request.auth_bytes, &place);
+        let taken = stepped.and_then(|step| match step {
+            Step::Next(answer, progress) => Ok((answer, Some(progress), 0)),
+            Step::Done(answer, login) => self.enter(*login).map(|lifetime_ms| (answer, None, lifetime_ms)),
+        });
+        match taken {
+            Ok((answer, progress, lifetime_ms)) => {
+                self.progress = progress;
+                ok(answer, lifetime_ms)
+            }
+            Err(reason) => {
+                let id = format!("{:032x}", random::wide());
+                tracing::warn!(id, address = %self.origin.address, ?reason, "a Kafka client was not let in");
+                let message = match reason {
+                    Reason::SessionTooShort => "Session too short".to_owned(),
+                    Reason::OtherPrincipal => "Cannot change principals during re-authentication".to_owned(),
+                    // As MSK says it: never why.
+                    _ => format!("[{id}]: Access denied"),
+                };
+                let error = KafkaError::SaslAuthenticationFailed as i16;
+                let response = SaslAuthenticateResponse { error, error_message: Some(message), ..Default::default() };
+                Turn::AnswerAndClose(answer(reply, ready(response)))
+            }
+        }
+    }
+
+    /// Lets the caller in; for how long, in ms, or 0 where it does not end.
+    fn enter(&mut self, login: Login) -> Result<i64, Reason> {
+        let before = self.caller.as_ref().and_then(|caller| caller.permit());
+        if before.is_some_and(|before| !before.login.is_same_principal(&login)) {
+            return Err(Reason::OtherPrincipal);
+        }
+        let lifetime_ms = match login.expires_ms.map(|expires_ms| expires_ms - clock::wall_ms()) {
+            Some(left_ms) if left_ms < SESSION_MS_MIN => return Err(Reason::SessionTooShort),
+            left_ms => left_ms.unwrap_or(0),
+        };
+        self.caller = Some(admit(&self.gateway, login, self.server_name.as_deref(), self.origin)?);
+        Ok(lifetime_ms)
+    }
+}
+
+/// The caller that a login makes: in which cluster, and whether it may connect to it.
+///
+/// # Errors
+/// There is no such cluster, or several; or no policy lets it connect.
+pub fn admit(
+    gateway: &Arc<Gateway>,
+    login: Login,
+    cluster: Option<&str>,
+    origin: Origin,
+) -> Result<Arc<Caller>, Reason> {
+    let tenant = gateway.tenant_of(&login, cluster)?;
+    admit_to(gateway, login, tenant, origin)
+}
+
+/// The same for a cluster that is known already.
+///
+/// # Errors
+/// No policy lets it connect.
+pub fn admit_to(gateway: &Arc<Gateway>, login: Login, tenant: Tenant, origin: Origin) -> Result<Arc<Caller>, Reason> {
+    let arn = login.arn();
+    let permit = Permit::new(&gateway.access, gateway.id, login, tenant, origin).ok_or(Reason::Expired)?;
+    let caller = Caller::of(gateway, tenant, permit);
+    match caller.cluster(CONNECT) {
+        Ok(()) => Ok(caller),
+        Err(refusal) => Err(Reason::Connect(format!("{arn}: {}", refusal.message))),
+    }
+}

@@ -1,0 +1,113 @@
+//! Host names: which cluster one means, and what a cluster's clients are told.
+//!
+//! Where gateways advertise a template such as `{cluster}.{region}.example`, each cluster has a name of its own.
+
+use types::{AccountId, ClusterRecord, GatewayRecord};
+
+use crate::Gateway;
+use crate::access::Origin;
+use crate::access::known::{Known, Login};
+use crate::access::proof::Reason;
+use crate::tenant::Tenant;
+
+/// The name of a cluster by a template; a name without braces is everybody's.
+pub fn of_cluster(template: &str, cluster: &ClusterRecord) -> String {
+    if !template.contains('{') {
+        return template.to_owned();
+    }
+    template
+        .replace("{cluster}", &cluster.name)
+        .replace("{region}", &cluster.region)
+        .replace("{account}", &cluster.account.digits())
+        .replace("{uuid}", &cluster.uuid)
+        .to_lowercase()
+}
+
+/// Gateways as one cluster's clients are told of them.
+pub fn of_gateways(gateways: &mut [GatewayRecord], cluster: Option<&ClusterRecord>) {
+    for gateway in gateways {
+        if let Some(cluster) = cluster {
+            gateway.host = of_cluster(&gateway.host, cluster);
+        }
+    }
+}
+
+fn plain(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_lowercase()
+}
+
+impl Gateway {
+    /// Clusters whose own name this is, of whatever account.
+    fn named_by<'a>(&'a self, known: &'a Known, host: &str) -> impl Iterator<Item = Tenant> + 'a {
+        let host = plain(host);
+        let templates = self.host_names.iter().filter(|name| name.contains('{'));
+        templates.flat_map(move |template| {
+            let host = host.clone();
+            let is_it = move |cluster: &ClusterRecord| of_cluster(template, cluster) == host;
+            known.clusters.iter().filter(move |cluster| is_it(&cluster.record)).map(|cluster| cluster.tenant())
+        })
+    }
+
+    /// Whether clients reach this gateway by this name. By its loopback they do if they are on this machine.
+    pub fn is_own_name(&self, host: &str, origin: Origin) -> bool {
+        let host = plain(host);
+        let is_loopback = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) && origin.address.is_loopback();
+        is_loopback || self.host_names.contains(&host) || self.named_by(&self.access.known(), &host).next().is_some()
+    }
+
+    /// The account whose cluster is meant by a host name; the operator's if none is.
+    pub fn account_of_host(&self, host: Option<&str>) -> AccountId {
+        let known = self.access.known();
+        let mut named = host.into_iter().flat_map(|host| self.named_by(&known, host));
+        named.next().map_or(self.tenant.account, |tenant| tenant.account)
+    }
+
+    /// The cluster that a login speaks to: the one that the host name, or the name of a cluster, means; else the only one of
+    /// its account.
+    ///
+    /// # Errors
+    /// There is none, or several.
+    pub fn tenant_of(&self, login: &Login, name: Option<&str>) -> Result<Tenant, Reason> {
+        let known = self.access.known();
+        if let Some(name) = name {
+            let named: Vec<Tenant> = self.named_by(&known, name).collect();
+            let own = named.iter().find(|tenant| tenant.account == login.account);
+            match (own, &named[..]) {
+                (Some(own), _) => return Ok(*own),
+                (None, [other]) => return Ok(*other),
+                (None, [_, _, ..]) => return Err(Reason::Cluster(format!("`{name}` is the name of several"))),
+                (None, []) => {}
+            }
+        }
+        let mut of_account = known.clusters_of(login.account);
+        match (of_account.next(), of_account.next()) {
+            (Some(only), None) => Ok(only.tenant()),
+            (None, _) => Err(Reason::Cluster("the account has none".to_owned())),
+            (Some(_), Some(_)) => {
+                Err(Reason::Cluster("the account has several: connect by the cluster's own host name".to_owned()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::ClusterId;
+
+    use super::*;
+
+    #[test]
+    fn each_cluster_has_its_name_by_a_template() {
+        let cluster = ClusterRecord {
+            account: AccountId(7),
+            name: "Orders".into(),
+            id: ClusterId(1),
+            uuid: "u-1".into(),
+            region: "eu-west-1".into(),
+            policy: None,
+        };
+        assert_eq!(of_cluster("{cluster}.{region}.example", &cluster), "orders.eu-west-1.example");
+        assert_eq!(of_cluster("gw-{uuid}-{account}.example", &cluster), "gw-u-1-000000000007.example");
+        assert_eq!(of_cluster("GW.example", &cluster), "GW.example");
+    }
+}

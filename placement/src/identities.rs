@@ -1,0 +1,529 @@
+//! Accounts, clusters, users, roles and access keys: how they change, and what gateways are told of them.
+//!
+//! All of them lie under `identity/`, so that one read of the store has them as they were at one revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use identity::sigv4::{Scope, SigningKey, hex, sha256};
+use serde::{Deserialize, Serialize};
+use service::api::ApiError;
+use service::identities::{
+    ChangeIdentity, CreatedKey, DerivedKey, GatewayKey, Holder, Identities, IdentityChange, IdentityChanged, NewKey,
+    derived_name,
+};
+use service::{clock, random};
+use types::{
+    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, ErrorCode, Grants, KeyHolder, RoleRecord,
+    UserRecord, is_valid_cluster_name, is_valid_identity_name,
+};
+
+use crate::records::{self, DefaultCluster, json, name_key, parse};
+use crate::seal::Seal;
+use crate::store::{Entry, MetadataStore, Outcome, StoreError, Transaction};
+
+/// Everything in here.
+pub const IDENTITIES: &str = "identity/";
+const ACCOUNTS: &str = "identity/account/";
+const CLUSTERS: &str = "identity/cluster/";
+const USERS: &str = "identity/user/";
+const ROLES: &str = "identity/role/";
+const KEYS: &str = "identity/key/";
+
+/// What the cluster that is there from the start is called, and where it is said to be.
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_REGION: &str = "us-east-1";
+/// Documents of one user or role, and access keys of one user.
+const POLICIES_MAX: usize = 20;
+const KEYS_PER_USER_MAX: usize = 10;
+/// How long temporary credentials last, in seconds; as at AWS STS.
+const DURATION_S: std::ops::RangeInclusive<u32> = 900..=43_200;
+/// IAM has 10,240 characters for all policies of a user, and 20,480 for a resource policy.
+const DOCUMENT_BYTES_MAX: usize = 20_480;
+/// The service of all keys.
+const SERVICE: &str = identity::request::SERVICE;
+const DAY_S: i64 = 86_400;
+
+/// An access key with its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct SealedKey {
+    record: AccessKeyRecord,
+    sealed: String,
+}
+
+fn cluster_key(account: AccountId, name: &str) -> String {
+    format!("{CLUSTERS}{}/{name}", account.digits())
+}
+
+fn holder_key(account: AccountId, holder: &Holder) -> String {
+    match holder {
+        Holder::User(name) => format!("{USERS}{}/{name}", account.digits()),
+        Holder::Role(name) => format!("{ROLES}{}/{name}", account.digits()),
+    }
+}
+
+fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, message)
+}
+
+fn absent(what: &str, name: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no {what} `{name}`"))
+}
+
+fn default_record(default: &DefaultCluster) -> ClusterRecord {
+    ClusterRecord {
+        account: default.account,
+        name: DEFAULT_NAME.to_owned(),
+        id: default.cluster,
+        uuid: default.cluster.to_string(),
+        region: DEFAULT_REGION.to_owned(),
+        policy: None,
+    }
+}
+
+/// Days that keys are derived for: clients' clocks differ, and what was signed yesterday is valid for minutes.
+fn days(now_ms: i64) -> [String; 3] {
+    let today_s = now_ms / 1_000;
+    [today_s - DAY_S, today_s, today_s + DAY_S].map(identity::sigv4::day)
+}
+
+/// The first day that keys are derived for now.
+pub fn first_day(now_ms: i64) -> String {
+    let [first, ..] = days(now_ms);
+    first
+}
+
+/// All identities, and the revision at which they were so.
+pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) -> Result<(u64, Identities), StoreError> {
+    let default = records::default_cluster(store).await?;
+    let (revision, rows) = store.range(IDENTITIES).await?;
+    let mut all = Identities { day: first_day(now_ms), ..Identities::default() };
+    let mut keys: Vec<SealedKey> = Vec::new();
+    for (key, entry) in &rows {
+        match key.as_str() {
+            key if key.starts_with(ACCOUNTS) => all.accounts.push(parse(entry)?),
+            key if key.starts_with(CLUSTERS) => all.clusters.push(parse(entry)?),
+            key if key.starts_with(USERS) => all.users.push(parse(entry)?),
+            key if key.starts_with(ROLES) => all.roles.push(parse(entry)?),
+            key if key.starts_with(KEYS) => keys.push(parse(entry)?),
+            _ => {}
+        }
+    }
+    if !all.clusters.iter().any(|cluster| cluster.id == default.cluster) {
+        all.clusters.push(default_record(&default));
+    }
+    if !all.accounts.iter().any(|account| account.id == default.account) {
+        all.accounts.push(AccountRecord { id: default.account, name: "operator".to_owned() });
+    }
+    let mut regions: BTreeMap<AccountId, BTreeSet<&str>> = BTreeMap::new();
+    for cluster in &all.clusters {
+        regions.entry(cluster.account).or_default().insert(&cluster.region);
+    }
+    // Whoever operates all accounts may sign for any of their regions.
+    let everywhere: BTreeSet<&str> = regions.values().flatten().copied().collect();
+    let days = days(now_ms);
+    let derive = |key: SealedKey| {
+        let SealedKey { record, sealed } = key;
+        let Some(secret) = seal.and_then(|seal| seal.open_sealed(&record.id, &sealed)) else {
+            tracing::error!(
+                key = record.id,
+                "the secret of an access key cannot be unsealed: is this the right sealing key?"
+            );
+            return None;
+        };
+        let none = BTreeSet::new();
+        let of_account = regions.get(&record.account).unwrap_or(&none);
+        let regions = if record.account == default.account { &everywhere } else { of_account };
+        let places = days.iter().flat_map(|day| regions.iter().map(move |region| (day, *region)));
+        let derived = places.map(|(day, region)| {
+            let scope = Scope {
+                key_id: record.id.clone(),
+                date: day.clone(),
+                region: region.to_owned(),
+                service: SERVICE.to_owned(),
+            };
+            (derived_name(day, region), DerivedKey(SigningKey::derive(&secret, &scope).to_hex()))
+        });
+        Some(GatewayKey { derived: derived.collect(), record })
+    };
+    let is_expired =
+        |key: &SealedKey| matches!(key.record.holder, KeyHolder::Session { expires_ms, .. } if expires_ms <= now_ms);
+    all.keys = keys.into_iter().filter(|key| !is_expired(key)).filter_map(derive).collect();
+    Ok((revision, all))
+}
+
+/// Makes one change.
+///
+/// # Errors
+/// What cannot be changed, and why.
+pub async fn change(
+    store: &dyn MetadataStore,
+    seal: Option<&Seal>,
+    request: &ChangeIdentity,
+    now_ms: i64,
+) -> Result<IdentityChanged, ApiError> {
+    loop {
+        let (transaction, changed) = plan(store, seal, request, now_ms).await?;
+        // Another change came first: look again.
+        if let Outcome::Committed { revision } = store.transact(transaction).await? {
+            return Ok(IdentityChanged { revision, ..changed });
+        }
+    }
+}
+
+type Plan = (Transaction, IdentityChanged);
+
+async fn plan(
+    store: &dyn MetadataStore,
+    seal: Option<&Seal>,
+    request: &ChangeIdentity,
+    now_ms: i64,
+) -> Result<Plan, ApiError> {
+    let account = request.account;
+    if !matches!(request.change, IdentityChange::CreateAccount { .. }) {
+        check_account(store, account).await?;
+    }
+    match &request.change {
+        IdentityChange::CreateAccount { id, name } => create_account(store, *id, name).await,
+        IdentityChange::CreateCluster { name, uuid, region } => {
+            create_cluster(store, account, name, uuid.as_deref(), region).await
+        }
+        IdentityChange::DeleteCluster { name } => delete_cluster(store, account, name).await,
+        IdentityChange::SetClusterPolicy { name, document } => {
+            let (mut cluster, entry) = find_cluster(store, account, name).await?;
+            check_document(document.as_deref())?;
+            cluster.policy.clone_from(document);
+            Ok(put(cluster_key(account, name), entry.map_or(0, |entry| entry.revision), &cluster))
+        }
+        IdentityChange::CreateUser { name } => {
+            let user = UserRecord { account, name: name.clone(), grants: Grants::default(), scram: None };
+            create(holder_key(account, &Holder::User(name.clone())), "user", name, store, &user).await
+        }
+        IdentityChange::CreateRole { name } => {
+            let role = RoleRecord { account, name: name.clone(), grants: Grants::default() };
+            create(holder_key(account, &Holder::Role(name.clone())), "role", name, store, &role).await
+        }
+        IdentityChange::DeleteUser { name } => delete_holder(store, account, Holder::User(name.clone())).await,
+        IdentityChange::DeleteRole { name } => delete_holder(store, account, Holder::Role(name.clone())).await,
+        IdentityChange::SetPassword { name, scram } => {
+            let key = holder_key(account, &Holder::User(name.clone()));
+            let entry = store.get(&key).await?.ok_or_else(|| absent("user", name))?;
+            let mut user: UserRecord = parse(&entry)?;
+            user.scram.clone_from(scram);
+            Ok(put(key, entry.revision, &user))
+        }
+        IdentityChange::SetTags { holder, tags } => {
+            set_grants(store, account, holder, |grants| {
+                grants.tags.clone_from(tags);
+                if tags.len() > 50 { Err(invalid("a user or role has 50 tags at most")) } else { Ok(()) }
+            })
+            .await
+        }
+        IdentityChange::SetPolicy { holder, policy, document } => {
+            check_name(policy, "policy")?;
+            check_document(document.as_deref())?;
+            set_grants(store, account, holder, |grants| {
+                match document {
+                    Some(document) => drop(grants.policies.insert(policy.clone(), document.clone())),
+                    None => drop(grants.policies.remove(policy).ok_or_else(|| absent("policy", policy))?),
+                }
+                let is_full = grants.policies.len() > POLICIES_MAX;
+                if is_full {
+                    Err(invalid(format!("a user or role has {POLICIES_MAX} policies at most")))
+                } else {
+                    Ok(())
+                }
+            })
+            .await
+        }
+        IdentityChange::SetBoundary { holder, document } => {
+            check_document(document.as_deref())?;
+            set_grants(store, account, holder, |grants| {
+                grants.boundary.clone_from(document);
+                Ok(())
+            })
+            .await
+        }
+        IdentityChange::CreateKey { key } => create_key(store, seal, account, key, now_ms).await,
+        IdentityChange::RevokeKey { id } => {
+            let key = format!("{KEYS}{id}");
+            let entry = store.get(&key).await?.ok_or_else(|| absent("access key", id))?;
+            let found: SealedKey = parse(&entry)?;
+            if found.record.account != account {
+                return Err(absent("access key", id));
+            }
+            Ok(delete(vec![(key, entry.revision)]))
+        }
+    }
+}
+
+fn put<T: Serialize>(key: String, revision: u64, value: &T) -> Plan {
+    let compares = vec![(key.clone(), revision)];
+    let transaction = Transaction { compares, puts: vec![(key, json(value))], ..Transaction::default() };
+    (transaction, IdentityChanged::default())
+}
+
+fn delete(keys: Vec<(String, u64)>) -> Plan {
+    let deletes = keys.iter().map(|(key, _)| key.clone()).collect();
+    (Transaction { compares: keys, deletes, ..Transaction::default() }, IdentityChanged::default())
+}
+
+fn check_name(name: &str, what: &str) -> Result<(), ApiError> {
+    let rule = "1 to 64 of A-Z a-z 0-9 + = , . @ _ -";
+    if is_valid_identity_name(name) { Ok(()) } else { Err(invalid(format!("`{name}` is no name of a {what}: {rule}"))) }
+}
+
+fn check_document(document: Option<&str>) -> Result<(), ApiError> {
+    let is_long = document.is_some_and(|document| document.len() > DOCUMENT_BYTES_MAX);
+    if is_long { Err(invalid(format!("a policy has {DOCUMENT_BYTES_MAX} bytes at most"))) } else { Ok(()) }
+}
+
+async fn check_account(store: &dyn MetadataStore, account: AccountId) -> Result<(), ApiError> {
+    let is_default = records::default_cluster(store).await?.account == account;
+    let is_there = is_default || store.get(&format!("{ACCOUNTS}{}", account.digits())).await?.is_some();
+    if is_there { Ok(()) } else { Err(absent("account", &account.digits())) }
+}
+
+async fn create<T: Serialize>(
+    key: String,
+    what: &str,
+    name: &str,
+    store: &dyn MetadataStore,
+    value: &T,
+) -> Result<Plan, ApiError> {
+    check_name(name, what)?;
+    if store.get(&key).await?.is_some() {
+        return Err(ApiError::new(ErrorCode::AlreadyExists, format!("{what} `{name}` is there already")));
+    }
+    Ok(put(key, 0, value))
+}
+
+async fn create_account(store: &dyn MetadataStore, id: Option<AccountId>, name: &str) -> Result<Plan, ApiError> {
+    check_name(name, "account")?;
+    let taken: BTreeSet<AccountId> = accounts(store).await?;
+    let id = match id {
+        Some(id) if id.0 >= 1_000_000_000_000 => return Err(invalid("an account has twelve digits")),
+        Some(id) if taken.contains(&id) => {
+            return Err(ApiError::new(ErrorCode::AlreadyExists, format!("account {} is there already", id.digits())));
+        }
+        Some(id) => id,
+        None => AccountId(taken.last().map_or(1, |last| last.0 + 1)),
+    };
+    let (transaction, changed) =
+        put(format!("{ACCOUNTS}{}", id.digits()), 0, &AccountRecord { id, name: name.to_owned() });
+    Ok((transaction, IdentityChanged { account: Some(id), ..changed }))
+}
+
+async fn accounts(store: &dyn MetadataStore) -> Result<BTreeSet<AccountId>, ApiError> {
+    let mut taken = BTreeSet::from([records::default_cluster(store).await?.account]);
+    for (_, entry) in store.range(ACCOUNTS).await?.1 {
+        taken.insert(parse::<AccountRecord>(&entry)?.id);
+    }
+    Ok(taken)
+}
+
+async fn find_cluster(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    name: &str,
+) -> Result<(ClusterRecord, Option<Entry>), ApiError> {
+    if let Some(entry) = store.get(&cluster_key(account, name)).await? {
+        return Ok((parse(&entry)?, Some(entry)));
+    }
+    let default = records::default_cluster(store).await?;
+    let is_default = default.account == account && name == DEFAULT_NAME;
+    if is_default { Ok((default_record(&default), None)) } else { Err(absent("cluster", name)) }
+}
+
+async fn create_cluster(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    name: &str,
+    uuid: Option<&str>,
+    region: &str,
+) -> Result<Plan, ApiError> {
+    if !is_valid_cluster_name(name) {
+        return Err(invalid(format!("`{name}` is no name of a cluster: 1 to 64 letters, digits and hyphens")));
+    }
+    let is_part = |text: &str| {
+        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if !is_part(region) || uuid.is_some_and(|uuid| !is_part(uuid)) {
+        return Err(invalid(
+            "a region and the UUID of a cluster are letters, digits and hyphens: they are parts of its ARN",
+        ));
+    }
+    if find_cluster(store, account, name).await.is_ok() {
+        return Err(ApiError::new(ErrorCode::AlreadyExists, format!("cluster `{name}` is there already")));
+    }
+    let id = ClusterId(random::wide());
+    let cluster = ClusterRecord {
+        account,
+        name: name.to_owned(),
+        id,
+        uuid: uuid.map_or_else(|| id.to_string(), str::to_owned),
+        region: region.to_owned(),
+        policy: None,
+    };
+    let (transaction, changed) = put(cluster_key(account, name), 0, &cluster);
+    Ok((transaction, IdentityChanged { cluster: Some(id), ..changed }))
+}
+
+async fn delete_cluster(store: &dyn MetadataStore, account: AccountId, name: &str) -> Result<Plan, ApiError> {
+    let (cluster, entry) = find_cluster(store, account, name).await?;
+    let default = records::default_cluster(store).await?.cluster;
+    let entry = entry.filter(|_| cluster.id != default);
+    let entry = entry.ok_or_else(|| invalid("the cluster that is there from the start cannot be deleted"))?;
+    let names = store.range(&name_key(account, cluster.id, "")).await?.1;
+    if !names.is_empty() {
+        let message = format!("cluster `{name}` has topics, or the offsets of groups: delete them first");
+        return Err(invalid(message));
+    }
+    Ok(delete(vec![(cluster_key(account, name), entry.revision)]))
+}
+
+async fn delete_holder(store: &dyn MetadataStore, account: AccountId, holder: Holder) -> Result<Plan, ApiError> {
+    let key = holder_key(account, &holder);
+    let (what, name) = match &holder {
+        Holder::User(name) => ("user", name),
+        Holder::Role(name) => ("role", name),
+    };
+    let entry = store.get(&key).await?.ok_or_else(|| absent(what, name))?;
+    let mut keys = vec![(key, entry.revision)];
+    keys.extend(keys_of(store, account, &holder).await?.into_iter().map(|(key, revision, _)| (key, revision)));
+    Ok(delete(keys))
+}
+
+/// Access keys of a user, or sessions of a role.
+async fn keys_of(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    holder: &Holder,
+) -> Result<Vec<(String, u64, AccessKeyRecord)>, ApiError> {
+    let mut found = Vec::new();
+    for (key, entry) in store.range(KEYS).await?.1 {
+        let SealedKey { record, .. } = parse(&entry)?;
+        let is_of = match (&record.holder, holder) {
+            (KeyHolder::User { user }, Holder::User(name)) => user == name,
+            (KeyHolder::Session { role, .. }, Holder::Role(name)) => role == name,
+            _ => false,
+        };
+        if is_of && record.account == account {
+            found.push((key, entry.revision, record));
+        }
+    }
+    Ok(found)
+}
+
+async fn set_grants(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    holder: &Holder,
+    change: impl FnOnce(&mut Grants) -> Result<(), ApiError>,
+) -> Result<Plan, ApiError> {
+    let key = holder_key(account, holder);
+    let entry = store.get(&key).await?;
+    match holder {
+        Holder::User(name) => {
+            let entry = entry.ok_or_else(|| absent("user", name))?;
+            let mut user: UserRecord = parse(&entry)?;
+            change(&mut user.grants)?;
+            Ok(put(key, entry.revision, &user))
+        }
+        Holder::Role(name) => {
+            let entry = entry.ok_or_else(|| absent("role", name))?;
+            let mut role: RoleRecord = parse(&entry)?;
+            change(&mut role.grants)?;
+            Ok(put(key, entry.revision, &role))
+        }
+    }
+}
+
+/// So many letters and digits, at random.
+fn random_text(alphabet: &[u8], length: usize) -> String {
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
+        // What is over the last whole round of the alphabet would favour its first letters.
+        let fair = u8::MAX - u8::MAX % alphabet.len() as u8;
+        let bytes = random::wide().to_be_bytes();
+        let more = bytes
+            .into_iter()
+            .filter(|byte| *byte < fair)
+            .map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()]));
+        text.extend(more.take(length - text.len()));
+    }
+    text
+}
+
+const BASE32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const BASE62: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+async fn create_key(
+    store: &dyn MetadataStore,
+    seal: Option<&Seal>,
+    account: AccountId,
+    new: &NewKey,
+    now_ms: i64,
+) -> Result<Plan, ApiError> {
+    let seal = seal.ok_or_else(|| {
+        invalid("placement has no key to seal secrets with: start it with --seal-key FILE, the same for each of its processes")
+    })?;
+    let holder = match new {
+        NewKey::User { user } => Holder::User(user.clone()),
+        NewKey::Session { role, .. } => Holder::Role(role.clone()),
+    };
+    let holder_key = holder_key(account, &holder);
+    let what = if matches!(holder, Holder::User(_)) { "user" } else { "role" };
+    let (Holder::User(name) | Holder::Role(name)) = &holder;
+    let entry = store.get(&holder_key).await?.ok_or_else(|| absent(what, name))?;
+    let known = keys_of(store, account, &holder).await?;
+    let (prefix, token, kind) = match new {
+        NewKey::User { user } => {
+            if known.len() >= KEYS_PER_USER_MAX {
+                return Err(invalid(format!(
+                    "user `{user}` has {KEYS_PER_USER_MAX} access keys already: revoke one first"
+                )));
+            }
+            ("AKIA", None, KeyHolder::User { user: user.clone() })
+        }
+        NewKey::Session { role, session, duration_s, policy } => {
+            check_name(session, "session")?;
+            check_document(policy.as_deref())?;
+            if !DURATION_S.contains(duration_s) {
+                let (least, most) = (DURATION_S.start(), DURATION_S.end());
+                return Err(invalid(format!("temporary credentials last {least} to {most} seconds, not {duration_s}")));
+            }
+            let token = random_text(BASE62, 64);
+            let token_sha256 = hex(&sha256(token.as_bytes()));
+            let expires_ms = now_ms + i64::from(*duration_s) * 1_000;
+            let (role, session, policy) = (role.clone(), session.clone(), policy.clone());
+            ("ASIA", Some(token), KeyHolder::Session { role, session, expires_ms, policy, token_sha256 })
+        }
+    };
+    let (id, secret) = (format!("{prefix}{}", random_text(BASE32, 16)), random_text(BASE62, 40));
+    let sealed = seal.seal(&id, &secret).ok_or_else(|| ApiError::new(ErrorCode::Internal, "sealing failed"))?;
+    let expires_ms = match &kind {
+        KeyHolder::Session { expires_ms, .. } => Some(*expires_ms),
+        KeyHolder::User { .. } => None,
+    };
+    let record = AccessKeyRecord { id: id.clone(), account, holder: kind, created_ms: now_ms };
+    let key = format!("{KEYS}{id}");
+    // Whose sessions have run out, or who is deleted meanwhile: the holder is written again, so that one of both looks again.
+    let is_over = |record: &AccessKeyRecord| matches!(record.holder, KeyHolder::Session { expires_ms, .. } if expires_ms <= now_ms);
+    let transaction = Transaction {
+        compares: vec![(holder_key.clone(), entry.revision), (key.clone(), 0)],
+        puts: vec![(holder_key, entry.value), (key, json(&SealedKey { record, sealed }))],
+        deletes: known.into_iter().filter(|(_, _, record)| is_over(record)).map(|(key, ..)| key).collect(),
+    };
+    let created = CreatedKey { id, secret, session_token: token, expires_ms };
+    Ok((transaction, IdentityChanged { key: Some(created), ..IdentityChanged::default() }))
+}
+
+/// Whether a key of the store is one of identities.
+pub fn is_identity(key: &str) -> bool {
+    key.starts_with(IDENTITIES)
+}
+
+/// As of now, for the API.
+pub(crate) async fn snapshot(placement: &crate::Placement) -> Result<(u64, Identities), StoreError> {
+    all(&*placement.store, placement.seal.as_ref(), clock::wall_ms()).await
+}
