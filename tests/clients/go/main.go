@@ -1,7 +1,7 @@
 // A ledger kept by a client of Kafka that nobody here wrote: what was acknowledged is read, in order, whatever fails
 // meanwhile.
 //
-// Usage: clients CLIENT BOOTSTRAP TOPIC GROUP
+// Usage: clients CLIENT BOOTSTRAP TOPIC GROUP, or as login.go has it
 //
 // CLIENT is franz-go, sarama, sarama-newest or kafka-go. Makes the topic, with six partitions; writes numbered records of
 // eight keys, and reads them in a group of two that commits. Says `ready` once both members have read something. Goes on
@@ -87,6 +87,10 @@ func waitUntil(what string, limit time.Duration, holds func() bool) {
 }
 
 func main() {
+	if len(os.Args) == 6 && strings.HasPrefix(os.Args[1], "login-") {
+		login(os.Args[1], os.Args[2:])
+		return
+	}
 	if len(os.Args) != 5 {
 		fail("usage: clients CLIENT BOOTSTRAP TOPIC GROUP")
 	}
