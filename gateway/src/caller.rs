@@ -81,6 +81,11 @@ impl Caller {
         self.check(action, is_quiet, || Some(known.cluster_of(self.tenant)?.record.arn(action.resource.name(), name)))
     }
 
+    /// Whether topics are made by writing to them: in the `default` cluster, not in those that were created.
+    pub fn makes_topics_by_itself(&self) -> bool {
+        self.tenant == self.gateway.tenant
+    }
+
     /// Whether it may do this to its cluster.
     ///
     /// # Errors

@@ -307,9 +307,14 @@ fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Tu
         let error = DecodeError::Value { what: "api version", value: i64::from(header.version) };
         return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).map(Turn::Answer).ok_or(error);
     }
-    let caller = match gate.take(reply, &body)? {
-        Turn::Begin(caller) => caller,
-        other => return Ok(other),
+    let caller = match gate.take(reply, &body) {
+        Ok(Turn::Begin(caller)) => caller,
+        Ok(other) => return Ok(other),
+        Err(error) => {
+            let message = format!("the request cannot be read: {error}");
+            let answer = refused::refuse(reply, body, KafkaError::InvalidRequest, &message);
+            return answer.map(Turn::AnswerAndClose).ok_or(error);
+        }
     };
     let denied = needs(reply.offered.key).and_then(|action| caller.cluster(action).err());
     let begun = match denied {

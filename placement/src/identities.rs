@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use identity::sigv4::{Scope, SigningKey, hex, sha256};
 use serde::{Deserialize, Serialize};
-use service::api::ApiError;
+use service::api::{ApiError, DeleteTopic};
 use service::identities::{
     ChangeIdentity, CreatedKey, DerivedKey, GatewayKey, Holder, Identities, IdentityChange, IdentityChanged, NewKey,
     derived_name,
 };
 use service::{clock, random};
+use types::limits::INTERNAL_PREFIX;
 use types::{
     AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, ErrorCode, Grants, KeyHolder, RoleRecord,
     UserRecord, is_valid_cluster_name, is_valid_identity_name,
@@ -373,10 +374,18 @@ async fn delete_cluster(store: &dyn MetadataStore, account: AccountId, name: &st
     let default = records::default_cluster(store).await?.cluster;
     let entry = entry.filter(|_| cluster.id != default);
     let entry = entry.ok_or_else(|| invalid("the cluster that is there from the start cannot be deleted"))?;
-    let names = store.range(&name_key(account, cluster.id, "")).await?.1;
-    if !names.is_empty() {
-        let message = format!("cluster `{name}` has topics, or the offsets of groups: delete them first");
-        return Err(invalid(message));
+    let prefix = name_key(account, cluster.id, "");
+    let names = store.range(&prefix).await?.1;
+    let (internal, own): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|(key, _)| key[prefix.len()..].starts_with(INTERNAL_PREFIX));
+    if !own.is_empty() {
+        return Err(invalid(format!("cluster `{name}` has {} topics: delete them first", own.len())));
+    }
+    // What its groups had committed goes with it.
+    for (_, entry) in internal {
+        let topic = parse(&entry)?;
+        let request = DeleteTopic { account, cluster: cluster.id, topic };
+        records::delete_topic(store, request).await?;
     }
     Ok(delete(vec![(cluster_key(account, name), entry.revision)]))
 }

@@ -119,8 +119,9 @@ fn passwords_log_in_by_scram_and_end_when_they_change() {
     let scratch = Scratch::new("identity-scram");
     let guarded = Guarded::start(scratch.path());
     guarded.make_account(ACCOUNT, "orders", "abcd-1");
-    guarded.make_user(ACCOUNT, "app", &app_policy(ACCOUNT, "orders", "abcd-1"));
+    let key = guarded.make_user(ACCOUNT, "app", &app_policy(ACCOUNT, "orders", "abcd-1"));
     let user = format!("{ACCOUNT}/app");
+    assert!(guarded.weir_as(&key, &["topic", "create", "app-1"]).status.success());
     guarded.set_password(ACCOUNT, "app", PASSWORD);
     succeed(&mut guarded.kcat(&user, PASSWORD, &["-P", "-t", "app-1"]), b"one\n");
     let read = ["-C", "-t", "app-1", "-e", "-q", "-o", "beginning"];
@@ -157,6 +158,7 @@ fn policies_and_keys_are_revoked_on_open_connections() {
     let key = guarded.make_user(ACCOUNT, "app", &policy);
     guarded.set_password(ACCOUNT, "app", PASSWORD);
     let user = format!("{ACCOUNT}/app");
+    assert!(guarded.weir_as(&key, &["topic", "create", "app"]).status.success());
     succeed(&mut guarded.kcat(&user, PASSWORD, &["-P", "-t", "app"]), b"one\n");
     // One connection reads all the time.
     let mut reader = guarded.reader(&user, PASSWORD, "app");
@@ -203,6 +205,9 @@ fn signed_requests_are_taken_once_and_only_as_they_were_signed() {
     let guarded = Guarded::start(scratch.path());
     guarded.make_account(ACCOUNT, "orders", "abcd-1");
     let key = guarded.make_user(ACCOUNT, "app", &app_policy(ACCOUNT, "orders", "abcd-1"));
+    // In a cluster that was created no topic is made by writing to it.
+    assert_eq!(guarded.produce_as(&key, "app", "x\n").status.code(), Some(5));
+    assert!(guarded.weir_as(&key, &["topic", "create", "app"]).status.success());
     let url = format!("{}/v1/topics/app/records", guarded.http);
     let body = r#"{"records":[{"value":"v"}]}"#;
     let user = format!("{}:{}", key.id, key.secret);
@@ -254,6 +259,17 @@ fn tenants_see_nothing_of_each_other() {
         let output = guarded.weir_as(key, &reset);
         assert!(output.status.success(), "{}", output_text(&output));
     }
+    // A cluster with topics stays; without them it goes, and what its groups had committed with it.
+    guarded.make_account("333333333333", "brief", "abcd-3");
+    let brief = guarded.make_user("333333333333", "admin", &all);
+    assert!(guarded.weir_as(&brief, &["topic", "create", "t"]).status.success());
+    let output = guarded.weir_as(&brief, &["group", "reset", "g", "--topic", "t", "--to", "latest"]);
+    assert!(output.status.success(), "{}", output_text(&output));
+    let gone = ["cluster", "delete", "brief"];
+    assert_eq!(guarded.weir_as(&brief, &gone).status.code(), Some(2));
+    assert!(guarded.weir_as(&brief, &["topic", "delete", "t"]).status.success());
+    guarded.operate(&[&gone[..], &["--account", "333333333333"]].concat(), b"");
+    assert_eq!(guarded.weir_as(&brief, &["topic", "list"]).status.code(), Some(4));
     for (key, other) in [(&keys[0], accounts[1].0), (&keys[1], accounts[0].0)] {
         let read = output_text(&guarded.weir_as(key, &["consume", "shared-name", "-o", "beginning", "-e"]));
         assert!(read.contains("of ") && !read.contains(other), "{read}");

@@ -15,6 +15,10 @@ use crate::tenant::Tenant;
 const CACHED_MS: u64 = 1_000;
 /// Decisions that are kept of one caller.
 const CACHE_MAX: usize = 1_024;
+/// An ARN has at most so many bytes: nothing that is called more has a name that anybody gave it.
+const RESOURCE_BYTES_MAX: usize = 2_048;
+/// So many characters of what a client calls itself are told to policies.
+const USER_AGENT_MAX: usize = 256;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ impl Permit {
         context.add("aws:SourceIp", origin.address.to_canonical().to_string());
         context.add("aws:SecureTransport", origin.is_tls.to_string());
         if let Some(user_agent) = &login.user_agent {
-            context.add("aws:UserAgent", user_agent.as_str());
+            context.add("aws:UserAgent", user_agent.chars().take(USER_AGENT_MAX).collect::<String>());
         }
         let state = State { known, basis: Some(basis), cache: HashMap::new(), cached_since_ms: 0 };
         Some(Self { login, tenant, gateway, context, state: Mutex::new(state) })
@@ -119,6 +123,10 @@ impl Permit {
         resource: String,
         is_quiet: bool,
     ) -> Result<(), Refusal> {
+        // What is decided is kept, here and among the denials.
+        if resource.len() > RESOURCE_BYTES_MAX {
+            return Err(Refusal::Unseen);
+        }
         let now_ms = clock::monotonic_ms();
         let mut state = self.refreshed(access);
         if self.has_expired() {

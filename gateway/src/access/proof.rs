@@ -35,6 +35,8 @@ pub enum Reason {
     Malformed(&'static str),
     /// It came twice.
     Replayed,
+    /// More came than can be told from replays.
+    TooMany,
 }
 
 impl From<Refused> for Reason {

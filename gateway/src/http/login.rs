@@ -17,7 +17,7 @@ use crate::Gateway;
 use crate::access::known::Login;
 use crate::access::proof::{Reason, of_request};
 use crate::access::sasl::of_token;
-use crate::access::{Origin, now_s};
+use crate::access::{Origin, Use, now_s};
 use crate::caller::Caller;
 use crate::error::refuse;
 use crate::kafka::login::{admit, admit_to};
@@ -95,6 +95,9 @@ fn origin(parts: &Parts) -> Origin {
 fn unknown(origin: Origin, reason: &Reason) -> Refusal {
     let id = format!("{:032x}", random::wide());
     tracing::warn!(id, address = %origin.address, ?reason, "an HTTP client was not let in");
+    if *reason == Reason::TooMany {
+        return refuse(ErrorCode::Overloaded, "too many signed requests for their replays to be told");
+    }
     let message = match reason {
         Reason::Cluster(why) => format!("[{id}]: which cluster is meant is not clear: {why}; `{CLUSTER}` names one"),
         _ => format!("[{id}]: Access denied"),
@@ -139,10 +142,11 @@ fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body:
     let login = of_request(&gateway.access.known(), authorization, &request, now_s())?;
     // Reading twice is harmless, and two reads of the same second are signed alike.
     let changes = !matches!(parts.method, Method::GET | Method::HEAD);
-    if changes && !gateway.access.is_first_use(&authorization.signature, now_s()) {
-        return Err(Reason::Replayed);
+    match changes.then(|| gateway.access.note_use(&authorization.signature, now_s())) {
+        None | Some(Use::First) => Ok(login),
+        Some(Use::Again) => Err(Reason::Replayed),
+        Some(Use::TooMany) => Err(Reason::TooMany),
     }
-    Ok(login)
 }
 
 /// Headers that are text; of the others none is signed by any client.

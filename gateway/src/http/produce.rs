@@ -80,7 +80,10 @@ async fn try_produce(
     caller.may_topic(WRITE_DATA, topic)?;
     let topic = match caller.find(topic) {
         Ok(known) => known,
-        Err(_) => {
+        Err(unknown) => {
+            if !caller.makes_topics_by_itself() {
+                return Err(unknown);
+            }
             caller.may_topic(CREATE_TOPIC, topic)?;
             ensure(caller, topic).await.map_err(crate::error::from_api)?
         }

@@ -86,7 +86,10 @@ impl Gate {
             (ApiKey::SaslAuthenticate, Some(progress)) => {
                 self.authenticate(reply, progress, &Message::decode(body.clone(), reply.version)?)
             }
-            (ApiKey::SaslAuthenticate, None) => refuse(KafkaError::IllegalSaslState, "SaslHandshake comes first"),
+            (ApiKey::SaslAuthenticate, None) => {
+                let _: SaslAuthenticateRequest = Message::decode(body.clone(), reply.version)?;
+                refuse(KafkaError::IllegalSaslState, "SaslHandshake comes first")
+            }
             (_, Some(_)) => refuse(KafkaError::IllegalSaslState, "a login is under way"),
             (key, None) => match &self.caller {
                 // Its table of versions; the caller does not matter.

@@ -53,7 +53,10 @@ async fn by_name(caller: &Arc<Caller>, client: &Client, name: String, may_create
         Ok(topic) => return show(caller, client, &topic),
         Err(refusal) => refusal.code,
     };
-    let may_create = may_create && code == ErrorCode::UnknownTopic && caller.may_topic(CREATE_TOPIC, &name).is_ok();
+    let may_create = may_create
+        && code == ErrorCode::UnknownTopic
+        && caller.makes_topics_by_itself()
+        && caller.may_topic(CREATE_TOPIC, &name).is_ok();
     let code = if may_create {
         match create(caller, &name, 1, REPLICATION_FACTOR, Default::default(), false).await {
             Ok(topic) => return show(caller, client, &topic),
