@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use policies::vocabulary::{KnownAction, ResourceType};
+use policies::vocabulary::{CONNECT, KnownAction, ResourceType};
 use types::{AccountId, ErrorCode, GatewayRecord, TopicId, TopicRecord};
 use wire::frame::Refusal;
 
@@ -38,9 +38,10 @@ impl Caller {
         self.permit.as_ref()
     }
 
-    /// Whether it was somebody when it logged in, and is nobody any more.
+    /// Whether it was somebody when it logged in, and is nobody any more, or may not connect any more.
     pub fn is_gone(&self) -> bool {
-        self.permit.as_ref().is_some_and(|permit| permit.is_gone(&self.gateway.access))
+        let Some(permit) = &self.permit else { return false };
+        permit.is_gone(&self.gateway.access) || !self.sees(CONNECT, "")
     }
 
     /// Gateways that it reaches, by the names of its cluster.

@@ -200,6 +200,12 @@ async fn serve_connection<R, W>(
         gateway.metrics.kafka_requests.add(1);
         match dispatch(&mut gate, &client, frame) {
             Ok(Turn::Begin(_)) => unreachable!("dispatch begins it"),
+            // Who has not logged in and does not read what it asked for is not waited for either.
+            Ok(Turn::Answer(pending)) if gate.is_closed() => {
+                if !matches!(tokio::time::timeout_at(deadline, pipeline.send(pending)).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
             Ok(Turn::Answer(pending)) => {
                 if pipeline.send(pending).await.is_err() {
                     break;
@@ -222,7 +228,14 @@ async fn serve_connection<R, W>(
         }
     }
     drop(pipeline);
-    let _ = writer.await;
+    if !gate.is_closed() {
+        let _ = writer.await;
+        return;
+    }
+    let stop = writer.abort_handle();
+    if tokio::time::timeout(FAILED_LOGIN_WAIT, writer).await.is_err() {
+        stop.abort();
+    }
 }
 
 /// Returns when credentials end and there was time to renew them; never if they do not end.

@@ -55,11 +55,14 @@ impl Gateway {
         is_loopback || self.host_names.contains(&host) || self.named_by(&self.access.known(), &host).next().is_some()
     }
 
-    /// The account whose cluster is meant by a host name; the operator's if none is.
+    /// The account whose cluster is meant by a host name; the operator's if none is, or several are.
     pub fn account_of_host(&self, host: Option<&str>) -> AccountId {
         let known = self.access.known();
         let mut named = host.into_iter().flat_map(|host| self.named_by(&known, host));
-        named.next().map_or(self.tenant.account, |tenant| tenant.account)
+        match (named.next(), named.next()) {
+            (Some(only), None) => only.account,
+            _ => self.tenant.account,
+        }
     }
 
     /// The cluster that a login speaks to: the one that the host name, or the name of a cluster, means; else the only one of

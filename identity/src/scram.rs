@@ -53,7 +53,7 @@ impl Verifier {
     pub fn of_nobody(cluster_secret: &[u8], user: &str) -> Self {
         let of = |what: &str| hmac(cluster_secret, format!("{what}\0{user}").as_bytes());
         Self {
-            salt: of("salt")[..20].to_vec(),
+            salt: of("salt")[..16].to_vec(),
             iterations: ITERATIONS,
             stored_key: of("stored"),
             server_key: of("server"),

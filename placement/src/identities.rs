@@ -36,6 +36,12 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// Documents of one user or role, and access keys of one user.
 const POLICIES_MAX: usize = 20;
 const KEYS_PER_USER_MAX: usize = 10;
+const TAGS_MAX: usize = 50;
+/// Of one account.
+const HOLDERS_MAX: usize = 1_000;
+const CLUSTERS_MAX: usize = 100;
+/// Of one role, at a time.
+const SESSIONS_MAX: usize = 1_000;
 /// How long temporary credentials last, in seconds; as at AWS STS.
 const DURATION_S: std::ops::RangeInclusive<u32> = 900..=43_200;
 /// IAM has 10,240 characters for all policies of a user, and 20,480 for a resource policy.
@@ -146,10 +152,13 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
         });
         Some(GatewayKey { derived: derived.collect(), record })
     };
-    let is_expired =
-        |key: &SealedKey| matches!(key.record.holder, KeyHolder::Session { expires_ms, .. } if expires_ms <= now_ms);
-    all.keys = keys.into_iter().filter(|key| !is_expired(key)).filter_map(derive).collect();
+    all.keys = keys.into_iter().filter(|key| !has_expired(&key.record, now_ms)).filter_map(derive).collect();
     Ok((revision, all))
+}
+
+/// Temporary credentials that have ended.
+fn has_expired(record: &AccessKeyRecord, now_ms: i64) -> bool {
+    matches!(record.holder, KeyHolder::Session { expires_ms, .. } if expires_ms <= now_ms)
 }
 
 /// Makes one change.
@@ -196,10 +205,12 @@ async fn plan(
             Ok(put(cluster_key(account, name), entry.map_or(0, |entry| entry.revision), &cluster))
         }
         IdentityChange::CreateUser { name } => {
+            check_room(store, format!("{USERS}{}/", account.digits()), HOLDERS_MAX, "users").await?;
             let user = UserRecord { account, name: name.clone(), grants: Grants::default(), scram: None };
             create(holder_key(account, &Holder::User(name.clone())), "user", name, store, &user).await
         }
         IdentityChange::CreateRole { name } => {
+            check_room(store, format!("{ROLES}{}/", account.digits()), HOLDERS_MAX, "roles").await?;
             let role = RoleRecord { account, name: name.clone(), grants: Grants::default() };
             create(holder_key(account, &Holder::Role(name.clone())), "role", name, store, &role).await
         }
@@ -215,7 +226,7 @@ async fn plan(
         IdentityChange::SetTags { holder, tags } => {
             set_grants(store, account, holder, |grants| {
                 grants.tags.clone_from(tags);
-                if tags.len() > 50 { Err(invalid("a user or role has 50 tags at most")) } else { Ok(()) }
+                check_tags(tags)
             })
             .await
         }
@@ -276,6 +287,22 @@ fn check_name(name: &str, what: &str) -> Result<(), ApiError> {
 fn check_document(document: Option<&str>) -> Result<(), ApiError> {
     let is_long = document.is_some_and(|document| document.len() > DOCUMENT_BYTES_MAX);
     if is_long { Err(invalid(format!("a policy has {DOCUMENT_BYTES_MAX} bytes at most"))) } else { Ok(()) }
+}
+
+/// As at IAM: they are part of every decision.
+fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let is_short =
+        |(key, value): (&String, &String)| (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256;
+    if tags.len() <= TAGS_MAX && tags.iter().all(is_short) {
+        return Ok(());
+    }
+    Err(invalid(format!("a user or role has {TAGS_MAX} tags at most, of 128 characters in a key and 256 in a value")))
+}
+
+/// One more of a kind in an account is not too many: gateways hold all of them.
+async fn check_room(store: &dyn MetadataStore, prefix: String, max: usize, what: &str) -> Result<(), ApiError> {
+    let count = store.range(&prefix).await?.1.len();
+    if count < max { Ok(()) } else { Err(invalid(format!("the account has {max} {what} already"))) }
 }
 
 async fn check_account(store: &dyn MetadataStore, account: AccountId) -> Result<(), ApiError> {
@@ -345,6 +372,7 @@ async fn create_cluster(
     if !is_valid_cluster_name(name) {
         return Err(invalid(format!("`{name}` is no name of a cluster: 1 to 64 letters, digits and hyphens")));
     }
+    check_room(store, format!("{CLUSTERS}{}/", account.digits()), CLUSTERS_MAX, "clusters").await?;
     let is_part = |text: &str| {
         (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
@@ -496,6 +524,12 @@ async fn create_key(
         }
         NewKey::Session { role, session, duration_s, policy } => {
             check_name(session, "session")?;
+            let open = known.iter().filter(|(.., record)| !has_expired(record, now_ms)).count();
+            if open >= SESSIONS_MAX {
+                return Err(invalid(format!(
+                    "role `{role}` has {SESSIONS_MAX} sessions already: they end by themselves"
+                )));
+            }
             check_document(policy.as_deref())?;
             if !DURATION_S.contains(duration_s) {
                 let (least, most) = (DURATION_S.start(), DURATION_S.end());
@@ -517,11 +551,10 @@ async fn create_key(
     let record = AccessKeyRecord { id: id.clone(), account, holder: kind, created_ms: now_ms };
     let key = format!("{KEYS}{id}");
     // Whose sessions have run out, or who is deleted meanwhile: the holder is written again, so that one of both looks again.
-    let is_over = |record: &AccessKeyRecord| matches!(record.holder, KeyHolder::Session { expires_ms, .. } if expires_ms <= now_ms);
     let transaction = Transaction {
         compares: vec![(holder_key.clone(), entry.revision), (key.clone(), 0)],
         puts: vec![(holder_key, entry.value), (key, json(&SealedKey { record, sealed }))],
-        deletes: known.into_iter().filter(|(_, _, record)| is_over(record)).map(|(key, ..)| key).collect(),
+        deletes: known.into_iter().filter(|(.., record)| has_expired(record, now_ms)).map(|(key, ..)| key).collect(),
     };
     let created = CreatedKey { id, secret, session_token: token, expires_ms };
     Ok((transaction, IdentityChanged { key: Some(created), ..IdentityChanged::default() }))

@@ -190,6 +190,20 @@ fn policies_and_keys_are_revoked_on_open_connections() {
     let id = text.split("weir policy why ").nth(1).and_then(|rest| rest.split('`').next()).expect("an id");
     let why = output_text(&guarded.weir_as(&key, &["policy", "why", id]));
     assert!(why.contains("denied by statement `NoMore` of the identity policy"), "{why}");
+    // Who may not connect any more is cut off.
+    guarded.put_policy(ACCOUNT, "--user", "app", &policy);
+    let mut session = Session::of(&guarded.plain, &key);
+    let mut severed = policy.clone();
+    severed["Statement"].as_array_mut().expect("statements").push(json!({
+        "Effect": "Deny", "Action": "kafka-cluster:Connect", "Resource": "*"
+    }));
+    guarded.put_policy(ACCOUNT, "--user", "app", &severed);
+    let before = Instant::now();
+    while session.call::<_, MetadataResponse>(ApiKey::Metadata, 12, &MetadataRequest::default()).is_some() {
+        assert!(before.elapsed() < Duration::from_secs(10), "a connection without Connect");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    guarded.put_policy(ACCOUNT, "--user", "app", &policy);
     // A key that was revoked is worth nothing, at once.
     assert!(guarded.weir_as(&key, &["topic", "list"]).status.success());
     guarded.operate(&["key", "revoke", &key.id, "--user", "app", "--account", ACCOUNT], b"");

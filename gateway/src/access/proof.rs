@@ -130,6 +130,6 @@ pub fn scram_verifier(known: &Known, first: &First, account: AccountId, nobody: 
             let login = Login { account, who, key: None, password: stored, expires_ms: None, user_agent: None };
             (verifier, Some(login))
         }
-        None => (Verifier::of_nobody(nobody, &first.user), None),
+        None => (Verifier::of_nobody(nobody, &format!("{}/{user}", account.digits())), None),
     }
 }

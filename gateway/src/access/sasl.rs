@@ -85,6 +85,10 @@ pub fn step(access: &Access, progress: Progress, message: &[u8], place: &Place<'
             let login = login.ok_or(Reason::UnknownUser(String::new()))?;
             Ok(Step::Done(answer.into_bytes(), Box::new(login)))
         }
+        // Who reads one of these on its way can log in by it, until it runs out.
+        Progress::Chosen(Mechanism::AwsMskIam | Mechanism::OAuthBearer) if !place.origin.is_private() => {
+            Err(Reason::NotPrivate)
+        }
         Progress::Chosen(Mechanism::AwsMskIam) => {
             let signed = msk::payload(message, place.is_ours)?;
             let login = of_msk(&known, signed, place.now_s)?;
@@ -93,9 +97,6 @@ pub fn step(access: &Access, progress: Progress, message: &[u8], place: &Place<'
             Ok(Step::Done(answer.to_string().into_bytes(), Box::new(login)))
         }
         Progress::Chosen(Mechanism::OAuthBearer) => {
-            if !place.origin.is_private() {
-                return Err(Reason::NotPrivate);
-            }
             let token = bearer(message)?;
             let login = of_token(access, token, place.now_s)?;
             Ok(Step::Done(Vec::new(), Box::new(login)))

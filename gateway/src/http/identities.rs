@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use identity::scram::{ITERATIONS, Verifier};
 use identity::sigv4::hex;
 use policies::DocumentKind;
-use policies::vocabulary::DESCRIBE_ACCOUNT;
+use policies::vocabulary::{DESCRIBE_ACCOUNT, MANAGE_ACCOUNT};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service::identities::{Holder, IdentityChange};
@@ -175,6 +175,8 @@ pub async fn alter(
         if kind == Kind::Roles {
             return Err(refuse(ErrorCode::InvalidRequest, "roles have no password").into());
         }
+        // The work of it is for those alone who may.
+        caller.account(MANAGE_ACCOUNT, id)?;
         let scram = password.as_deref().map(scram).transpose()?;
         change(&caller, id, IdentityChange::SetPassword { name, scram }).await?;
     }

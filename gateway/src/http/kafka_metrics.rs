@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use policies::vocabulary::DESCRIBE_CLUSTER;
+use policies::vocabulary::{DESCRIBE_CLUSTER, DESCRIBE_GROUP, DESCRIBE_TOPIC};
 use tokio::sync::Semaphore;
 use types::TopicPartition;
 use wire::groups::{GroupReply, GroupRequest};
@@ -31,7 +31,7 @@ pub async fn metrics(Extension(caller): Extension<Arc<Caller>>) -> Result<impl I
     page.add("kafka_brokers", "Number of brokers: the gateways that are alive.", &[], gateways.len() as f64);
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = tokio::task::JoinSet::new();
-    for topic in caller.gateway.map.topics(caller.tenant) {
+    for topic in caller.topics(DESCRIBE_TOPIC) {
         let labels = [("topic", topic.name.as_str())];
         page.add("kafka_topic_partitions", "Number of partitions of the topic.", &labels, f64::from(topic.partitions));
         for partition in 0..topic.partitions {
@@ -67,7 +67,7 @@ pub async fn metrics(Extension(caller): Extension<Arc<Caller>>) -> Result<impl I
 }
 
 async fn groups(caller: &Arc<Caller>, page: &mut Page) -> Result<(), Problem> {
-    for group in list(caller).await? {
+    for group in list(caller).await?.into_iter().filter(|group| caller.sees(DESCRIBE_GROUP, &group.group)) {
         let name = group.group.as_str();
         if let GroupReply::Described { described } =
             ask(caller, GroupRequest::Describe { group: group.group.clone() }).await?
@@ -76,7 +76,9 @@ async fn groups(caller: &Arc<Caller>, page: &mut Page) -> Result<(), Problem> {
             page.add("kafka_consumergroup_members", "Members of the group.", &[("consumergroup", name)], members);
         }
         let mut sums: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-        for lag in lag::of_group(caller, name).await? {
+        let mut lags = lag::of_group(caller, name).await?;
+        lags.retain(|lag| caller.sees(DESCRIBE_TOPIC, &lag.topic.name));
+        for lag in lags {
             let (topic, number) = (lag.topic.name.as_str(), lag.committed.partition.partition.to_string());
             let labels = [("consumergroup", name), ("partition", number.as_str()), ("topic", topic)];
             let committed = lag.committed.offset;

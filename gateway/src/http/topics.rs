@@ -8,7 +8,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use policies::vocabulary::{ALTER_TOPIC, ALTER_TOPIC_CONFIG, CREATE_TOPIC, DELETE_TOPIC, DESCRIBE_TOPIC};
+use policies::vocabulary::{
+    ALTER_TOPIC, ALTER_TOPIC_CONFIG, CREATE_TOPIC, DELETE_TOPIC, DESCRIBE_TOPIC, DESCRIBE_TOPIC_CONFIG,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{ErrorCode, TopicPartition, TopicRecord};
@@ -20,7 +22,7 @@ use crate::fetch::{latest, local_bytes};
 use crate::topics;
 
 pub async fn list(Extension(caller): Extension<Arc<Caller>>) -> Json<Value> {
-    let topics: Vec<Value> = caller.topics(DESCRIBE_TOPIC).iter().map(|topic| summary(topic)).collect();
+    let topics: Vec<Value> = caller.topics(DESCRIBE_TOPIC).iter().map(|topic| seen(&caller, topic)).collect();
     Json(json!({ "topics": topics }))
 }
 
@@ -32,6 +34,15 @@ fn summary(topic: &TopicRecord) -> Value {
         "replication_factor": topic.replication_factor,
         "configs": topic.configs,
     })
+}
+
+/// The same, without the configs where the caller may not see them.
+fn seen(caller: &Caller, topic: &TopicRecord) -> Value {
+    let mut summary = summary(topic);
+    if !caller.sees(DESCRIBE_TOPIC_CONFIG, &topic.name) {
+        summary["configs"] = Value::Null;
+    }
+    summary
 }
 
 /// Partitions that a description asks after at a time.
@@ -85,7 +96,7 @@ pub async fn describe(
     }
     partitions.sort_by_key(|(partition, _)| *partition);
     let partitions = partitions.into_iter().map(|(_, described)| described).collect();
-    let mut answer = summary(&topic);
+    let mut answer = seen(&caller, &topic);
     answer["partitions"] = Value::Array(partitions);
     Ok(Json(answer))
 }
@@ -148,7 +159,7 @@ pub async fn alter(
     }
     let topic = caller.find(&name)?;
     let topic = topics::alter(&caller, &topic, changes.configs, changes.partitions).await?;
-    Ok(Json(summary(&topic)))
+    Ok(Json(seen(&caller, &topic)))
 }
 
 pub async fn delete(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::Path;
 use axum::{Extension, Json};
-use policies::Fit;
 use policies::vocabulary::DESCRIBE_ACCOUNT;
+use policies::{Fit, Layer};
 use serde_json::{Value, json};
 use types::{AccountId, ErrorCode};
 
@@ -31,7 +31,22 @@ pub async fn whoami(Extension(caller): Extension<Arc<Caller>>) -> Json<Value> {
 pub async fn why(Extension(caller): Extension<Arc<Caller>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let found = caller.gateway.access.decisions.get(&id).filter(|denied| may_see(&caller, denied));
     let denied = found.ok_or_else(|| refuse(ErrorCode::NotFound, elsewhere(&caller, &id)))?;
-    let told = denied.explain();
+    let mut told = denied.explain();
+    // Of whose cluster it is, the resource policy is not the caller's to read.
+    let owner = denied.resource.split(':').nth(4).and_then(|digits| digits.parse().ok()).map(AccountId);
+    let account = denied.standing.principal.account().parse().ok().map(AccountId);
+    let is_own = owner == account || owner.is_some_and(|owner| caller.account(DESCRIBE_ACCOUNT, owner).is_ok());
+    let mut why = told.summary();
+    if !is_own {
+        let is_by_resource = told.decision.by.is_some_and(|by| by.layer == Layer::Resource)
+            || told.decision.lacking == Some(Layer::Resource);
+        if is_by_resource {
+            why = "the resource policy of the cluster does not allow it".to_owned();
+        }
+        told.reports.retain(|report| report.place.layer != Layer::Resource);
+        told.missing.retain(|missing| missing.layer != Layer::Resource);
+        told.absent_keys.clear();
+    }
     let report = |report: &policies::StatementReport| {
         let (element, detail) = match &report.fit {
             Fit::Applies => (None, None),
@@ -57,7 +72,7 @@ pub async fn why(Extension(caller): Extension<Arc<Caller>>, Path(id): Path<Strin
         "action": denied.action,
         "resource": denied.resource,
         "decision": told.decision.outcome.name(),
-        "why": told.summary(),
+        "why": why,
         "statements": told.reports.iter().map(report).collect::<Vec<_>>(),
         "absent_keys": told.absent_keys,
         "would_allow": told.missing.iter().map(proposal).collect::<Vec<_>>(),
