@@ -169,7 +169,8 @@ pub async fn read_once(gateway: &Gateway) {
 /// Keeps identities up to date until the drain begins. Without placement they stay as they are.
 pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
     let access = &gateway.access;
-    let mut newest = Newest::new(None);
+    let seen = *access.seen.borrow();
+    let mut newest = Newest::new((seen.1 > 0).then_some(seen));
     loop {
         let (generation, revision) = *access.seen.borrow();
         let day = access.known().day.clone();

@@ -40,8 +40,8 @@ impl Caller {
 
     /// Whether it was somebody when it logged in, and is nobody any more, or may not connect any more.
     pub fn is_gone(&self) -> bool {
-        let Some(permit) = &self.permit else { return false };
-        permit.is_gone(&self.gateway.access) || !self.sees(CONNECT, "")
+        // Whoever is nobody may do nothing.
+        !self.sees(CONNECT, "")
     }
 
     /// Gateways that it reaches, by the names of its cluster.

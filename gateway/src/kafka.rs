@@ -45,10 +45,13 @@ use policies::vocabulary::{ALTER_CLUSTER, DESCRIBE_CLUSTER, DESCRIBE_CLUSTER_CON
 use service::clock;
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
+use service::newest::Seen;
 use service::tls::Tls;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use types::ErrorCode;
 use types::limits::{CONNECTION_IDLE_MS, KAFKA_FRAME_BYTES_MAX};
@@ -62,7 +65,7 @@ use crate::Gateway;
 use crate::access::{Origin, sasl};
 use crate::caller::Caller;
 use crate::error::kafka_code;
-use crate::kafka::login::{Gate, Turn};
+use crate::kafka::login::{Gate, Say, Turn};
 
 /// Requests of one connection that may be under way; more are read only as these are answered.
 const PIPELINE_MAX: usize = 64;
@@ -154,24 +157,11 @@ async fn serve_connection<R, W>(
                 () = drain.begun() => break None,
                 // Whoever writes the answers is gone: so is the connection, whichever half is left of it.
                 () = pipeline.closed() => break None,
+                why = over(&gate, deadline, &mut identities) => {
+                    end(&writer, peer, why);
+                    break None;
+                }
                 frame = &mut reading => break Some(frame),
-                () = tokio::time::sleep_until(deadline), if gate.is_closed() => {
-                    tracing::info!(%peer, "a Kafka client did not log in in time; closing");
-                    break None;
-                }
-                // What waits for its answer is given up: nobody is there any more who may have it.
-                () = ends(gate.expires_ms()) => {
-                    tracing::info!(%peer, "the credentials of a Kafka client have ended; closing");
-                    writer.abort();
-                    break None;
-                }
-                _ = identities.changed() => {
-                    if gate.is_gone() {
-                        tracing::info!(%peer, "the credentials of a Kafka client were revoked; closing");
-                        writer.abort();
-                        break None;
-                    }
-                }
                 _ = looks.tick() => {
                     let now = reads.load(Ordering::Relaxed);
                     silences = if now == known { silences + 1 } else { 0 };
@@ -198,33 +188,40 @@ async fn serve_connection<R, W>(
             }
         };
         gateway.metrics.kafka_requests.add(1);
-        match dispatch(&mut gate, &client, frame) {
-            Ok(Turn::Begin(_)) => unreachable!("dispatch begins it"),
-            // Who has not logged in and does not read what it asked for is not waited for either.
-            Ok(Turn::Answer(pending)) if gate.is_closed() => {
-                if !matches!(tokio::time::timeout_at(deadline, pipeline.send(pending)).await, Ok(Ok(()))) {
-                    break;
+        let (pending, is_last) = match dispatch(&mut gate, &client, frame) {
+            Ok(Say::Answer(pending)) => (pending, false),
+            Ok(Say::AnswerAndClose(pending)) => (pending, true),
+            Ok(Say::Close(why)) => {
+                if gate.is_gone() {
+                    end(&writer, peer, why);
+                } else {
+                    tracing::info!(%peer, why, "closing a Kafka connection");
                 }
-            }
-            Ok(Turn::Answer(pending)) => {
-                if pipeline.send(pending).await.is_err() {
-                    break;
-                }
-            }
-            Ok(Turn::AnswerAndClose(pending)) => {
-                let _ = pipeline.send(pending).await;
-                // Guessing has its price.
-                tokio::time::sleep(FAILED_LOGIN_WAIT).await;
-                break;
-            }
-            Ok(Turn::Close(why)) => {
-                tracing::info!(%peer, why, "closing a Kafka connection");
                 break;
             }
             Err(error) => {
                 tracing::warn!(%peer, %error, "a Kafka request cannot be read; closing");
                 break;
             }
+        };
+        // As a rule there is room; while there is none the client is looked after all the same.
+        let sent = match pipeline.try_send(pending) {
+            Err(TrySendError::Full(pending)) => tokio::select! {
+                biased;
+                why = over(&gate, deadline, &mut identities) => {
+                    end(&writer, peer, why);
+                    break;
+                }
+                sent = pipeline.send(pending) => sent.is_ok(),
+            },
+            sent => sent.is_ok(),
+        };
+        if is_last {
+            // Guessing has its price.
+            tokio::time::sleep(FAILED_LOGIN_WAIT).await;
+        }
+        if is_last || !sent {
+            break;
         }
     }
     drop(pipeline);
@@ -232,9 +229,32 @@ async fn serve_connection<R, W>(
         let _ = writer.await;
         return;
     }
+    // Who has not logged in and does not read what it asked for is not waited for.
     let stop = writer.abort_handle();
     if tokio::time::timeout(FAILED_LOGIN_WAIT, writer).await.is_err() {
         stop.abort();
+    }
+}
+
+/// What waits for its answer is given up: nobody is there any more who may have it.
+fn end(writer: &JoinHandle<()>, peer: SocketAddr, why: &str) {
+    tracing::info!(%peer, why, "closing a Kafka connection");
+    writer.abort();
+}
+
+/// Returns why a connection must end, whatever its client does; as long as it need not, never.
+async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watch::Receiver<Seen>) -> &'static str {
+    loop {
+        tokio::select! {
+            biased;
+            changed = identities.changed() => {
+                if changed.is_err() || gate.is_gone() {
+                    return "its credentials were revoked";
+                }
+            }
+            () = ends(gate.expires_ms()) => return "its credentials have ended",
+            () = tokio::time::sleep_until(deadline), if gate.is_closed() => return "it did not log in in time",
+        }
     }
 }
 
@@ -304,7 +324,7 @@ fn futures_ready(pending: &mut Pending) -> Option<Option<Vec<Bytes>>> {
 }
 
 /// Reads a request and begins it. What must happen in order (placing batches) has begun when this returns.
-fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Turn, DecodeError> {
+fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Say, DecodeError> {
     let (header, body) = RequestHeader::split(frame)?;
     let Some(offered) = Offered::of(header.key) else {
         return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
@@ -318,15 +338,15 @@ fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Tu
             offered.key, offered.accepted, offered.max, header.version
         );
         let error = DecodeError::Value { what: "api version", value: i64::from(header.version) };
-        return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).map(Turn::Answer).ok_or(error);
+        return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).map(Say::Answer).ok_or(error);
     }
     let caller = match gate.take(reply, &body) {
         Ok(Turn::Begin(caller)) => caller,
-        Ok(other) => return Ok(other),
+        Ok(Turn::Say(say)) => return Ok(say),
         Err(error) => {
             let message = format!("the request cannot be read: {error}");
             let answer = refused::refuse(reply, body, KafkaError::InvalidRequest, &message);
-            return answer.map(Turn::AnswerAndClose).ok_or(error);
+            return answer.map(Say::AnswerAndClose).ok_or(error);
         }
     };
     let denied = needs(reply.offered.key).and_then(|action| caller.cluster(action).err());
@@ -337,11 +357,11 @@ fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Tu
             Err(error) => {
                 let message = format!("the request cannot be read: {error}");
                 let answer = refused::refuse(reply, body, KafkaError::InvalidRequest, &message);
-                return answer.map(Turn::Answer).ok_or(error);
+                return answer.map(Say::Answer).ok_or(error);
             }
         },
     };
-    Ok(begun.map_or(Turn::Close("a denied request that has no answer"), Turn::Answer))
+    Ok(begun.map_or(Say::Close("a denied request that has no answer"), Say::Answer))
 }
 
 /// What a call needs that is about the cluster as a whole. Others look at what they name.

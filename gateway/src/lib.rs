@@ -221,13 +221,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     let gateway = Arc::new(Gateway {
         id: registered.id,
         advertise_tls: wanted.tls.clone(),
-        host_names: settings
-            .host_names
-            .into_iter()
-            .chain([wanted.host.clone()])
-            .chain(wanted.tls.as_ref().map(|tls| tls.host.clone()))
-            .map(|name| name.to_lowercase())
-            .collect(),
+        host_names: names::all(settings.host_names, &wanted),
         tenant: Tenant { account: registered.account, cluster: registered.cluster },
         access: Access::new(settings.is_login_required),
         map: Map::default(),

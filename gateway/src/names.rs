@@ -2,6 +2,9 @@
 //!
 //! Where gateways advertise a template such as `{cluster}.{region}.example`, each cluster has a name of its own.
 
+use std::collections::BTreeSet;
+
+use service::api::RegisterGateway;
 use types::{AccountId, ClusterRecord, GatewayRecord};
 
 use crate::Gateway;
@@ -23,6 +26,12 @@ pub fn of_cluster(template: &str, cluster: &ClusterRecord) -> String {
         .to_lowercase()
 }
 
+/// The names that clients reach a gateway by, in lower case.
+pub fn all(more: Vec<String>, advertised: &RegisterGateway) -> Vec<String> {
+    let tls = advertised.tls.iter().map(|tls| tls.host.clone());
+    more.into_iter().chain([advertised.host.clone()]).chain(tls).map(|name| name.to_lowercase()).collect()
+}
+
 /// Gateways as one cluster's clients are told of them.
 pub fn of_gateways(gateways: &mut [GatewayRecord], cluster: Option<&ClusterRecord>) {
     for gateway in gateways {
@@ -38,29 +47,27 @@ fn plain(host: &str) -> String {
 
 impl Gateway {
     /// Clusters whose own name this is, of whatever account.
-    fn named_by<'a>(&'a self, known: &'a Known, host: &str) -> impl Iterator<Item = Tenant> + 'a {
+    fn named_by(&self, known: &Known, host: &str) -> Vec<Tenant> {
         let host = plain(host);
-        let templates = self.host_names.iter().filter(|name| name.contains('{'));
-        templates.flat_map(move |template| {
-            let host = host.clone();
-            let is_it = move |cluster: &ClusterRecord| of_cluster(template, cluster) == host;
-            known.clusters.iter().filter(move |cluster| is_it(&cluster.record)).map(|cluster| cluster.tenant())
-        })
+        let templates: Vec<&String> = self.host_names.iter().filter(|name| name.contains('{')).collect();
+        let is_it = |cluster: &ClusterRecord| templates.iter().any(|template| of_cluster(template, cluster) == host);
+        known.clusters.iter().filter(|cluster| is_it(&cluster.record)).map(|cluster| cluster.tenant()).collect()
     }
 
     /// Whether clients reach this gateway by this name. By its loopback they do if they are on this machine.
     pub fn is_own_name(&self, host: &str, origin: Origin) -> bool {
         let host = plain(host);
         let is_loopback = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) && origin.address.is_loopback();
-        is_loopback || self.host_names.contains(&host) || self.named_by(&self.access.known(), &host).next().is_some()
+        is_loopback || self.host_names.contains(&host) || !self.named_by(&self.access.known(), &host).is_empty()
     }
 
     /// The account whose cluster is meant by a host name; the operator's if none is, or several are.
     pub fn account_of_host(&self, host: Option<&str>) -> AccountId {
         let known = self.access.known();
-        let mut named = host.into_iter().flat_map(|host| self.named_by(&known, host));
-        match (named.next(), named.next()) {
-            (Some(only), None) => only.account,
+        let named = host.map(|host| self.named_by(&known, host)).unwrap_or_default();
+        let accounts: BTreeSet<AccountId> = named.iter().map(|tenant| tenant.account).collect();
+        match accounts.first() {
+            Some(only) if accounts.len() == 1 => *only,
             _ => self.tenant.account,
         }
     }
@@ -73,13 +80,12 @@ impl Gateway {
     pub fn tenant_of(&self, login: &Login, name: Option<&str>) -> Result<Tenant, Reason> {
         let known = self.access.known();
         if let Some(name) = name {
-            let named: Vec<Tenant> = self.named_by(&known, name).collect();
-            let own = named.iter().find(|tenant| tenant.account == login.account);
-            match (own, &named[..]) {
-                (Some(own), _) => return Ok(*own),
-                (None, [other]) => return Ok(*other),
-                (None, [_, _, ..]) => return Err(Reason::Cluster(format!("`{name}` is the name of several"))),
-                (None, []) => {}
+            let (own, others): (Vec<Tenant>, Vec<Tenant>) =
+                self.named_by(&known, name).into_iter().partition(|tenant| tenant.account == login.account);
+            match (&own[..], &others[..]) {
+                ([only], _) | ([], [only]) => return Ok(*only),
+                ([], []) => {}
+                _ => return Err(Reason::Cluster(format!("`{name}` is the name of several"))),
             }
         }
         let mut of_account = known.clusters_of(login.account);

@@ -269,6 +269,12 @@ mod tests {
         assert_eq!(take(twice.as_bytes(), SIGNED_S), Err(Refused::Malformed("JSON")));
     }
 
+    #[test]
+    fn a_payload_that_is_signed_for_another_host_is_not_ours() {
+        let elsewhere = payload(&json(|_| {}), |host| host == "gw-2.us-east-1.example");
+        assert_eq!(elsewhere.map(|_| ()), Err(Refused::Elsewhere("gw-1.us-east-1.example".to_owned())));
+    }
+
     fn url(change: impl FnOnce(String) -> String) -> String {
         let signature = "c413a83bc64a339e31a5e5e9ed99d778ff843206b427540cafa5122c01e3e993";
         let url = format!(

@@ -75,6 +75,10 @@ impl Authorization {
         if !is_plain_path(request.path) {
             return Err(Refused::Malformed("path"));
         }
+        // A plus to some, a space to others.
+        if request.query.contains('+') {
+            return Err(Refused::Malformed("query"));
+        }
         let is_signed = |name: &str| self.signed_headers.iter().any(|signed| signed == name);
         let needs = |name: &str| {
             ["host", "content-type"].contains(&name) || name.starts_with("x-amz-") || name.starts_with("weir-")
@@ -266,6 +270,8 @@ mod tests {
             let case = Case { path, ..Case::new() };
             assert_eq!(check(&signed(&case), &case, NOW_S), Err(Refused::Malformed("path")), "{path}");
         }
+        let plus = Case { query: "a=b+c", ..Case::new() };
+        assert_eq!(check(&signed(&plus), &plus, NOW_S), Err(Refused::Malformed("query")));
         for wrong in ["", " Credential=a", " Credential=A/20150830/r/s/aws4_request, SignedHeaders=host, Signature=ABC"]
         {
             assert!(Authorization::parse(&format!("{ALGORITHM}{wrong}")).expect("of this kind").is_err(), "{wrong}");

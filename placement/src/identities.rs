@@ -2,22 +2,24 @@
 //!
 //! All of them lie under `identity/`, so that one read of the store has them as they were at one revision.
 
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use identity::sigv4::{Scope, SigningKey, hex, sha256};
-use serde::{Deserialize, Serialize};
+use identity::sigv4::{Scope, SigningKey};
+use serde::Serialize;
 use service::api::{ApiError, DeleteTopic};
 use service::identities::{
-    ChangeIdentity, CreatedKey, DerivedKey, GatewayKey, Holder, Identities, IdentityChange, IdentityChanged, NewKey,
-    derived_name,
+    ChangeIdentity, DerivedKey, GatewayKey, Holder, Identities, IdentityChange, IdentityChanged, derived_name,
 };
 use service::{clock, random};
 use types::limits::INTERNAL_PREFIX;
 use types::{
-    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, ErrorCode, Grants, KeyHolder, RoleRecord,
-    UserRecord, is_valid_cluster_name, is_valid_identity_name,
+    AccountId, AccountRecord, ClusterId, ClusterRecord, ErrorCode, Grants, RoleRecord, UserRecord,
+    is_valid_cluster_name, is_valid_identity_name,
 };
 
+use self::keys::{KEYS, SealedKey, create_key, has_expired, keys_of};
 use crate::records::{self, DefaultCluster, json, name_key, parse};
 use crate::seal::Seal;
 use crate::store::{Entry, MetadataStore, Outcome, StoreError, Transaction};
@@ -28,34 +30,25 @@ const ACCOUNTS: &str = "identity/account/";
 const CLUSTERS: &str = "identity/cluster/";
 const USERS: &str = "identity/user/";
 const ROLES: &str = "identity/role/";
-const KEYS: &str = "identity/key/";
 
 /// What the cluster that is there from the start is called, and where it is said to be.
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_REGION: &str = "us-east-1";
-/// Documents of one user or role, and access keys of one user.
+/// Documents, and tags, of one user or role.
 const POLICIES_MAX: usize = 20;
-const KEYS_PER_USER_MAX: usize = 10;
 const TAGS_MAX: usize = 50;
 /// Of one account.
 const HOLDERS_MAX: usize = 1_000;
 const CLUSTERS_MAX: usize = 100;
-/// Of one role, at a time.
-const SESSIONS_MAX: usize = 1_000;
-/// How long temporary credentials last, in seconds; as at AWS STS.
-const DURATION_S: std::ops::RangeInclusive<u32> = 900..=43_200;
+/// Keys are derived for each.
+const REGIONS_MAX: usize = 5;
+/// Keys that go in one transaction.
+const DELETED_AT_ONCE: usize = 50;
 /// IAM has 10,240 characters for all policies of a user, and 20,480 for a resource policy.
 const DOCUMENT_BYTES_MAX: usize = 20_480;
 /// The service of all keys.
 const SERVICE: &str = identity::request::SERVICE;
 const DAY_S: i64 = 86_400;
-
-/// An access key with its secret.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct SealedKey {
-    record: AccessKeyRecord,
-    sealed: String,
-}
 
 fn cluster_key(account: AccountId, name: &str) -> String {
     format!("{CLUSTERS}{}/{name}", account.digits())
@@ -128,16 +121,16 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
     // Whoever operates all accounts may sign for any of their regions.
     let everywhere: BTreeSet<&str> = regions.values().flatten().copied().collect();
     let days = days(now_ms);
-    let derive = |key: SealedKey| {
+    let mut unsealable = 0;
+    let mut derive = |key: SealedKey| {
         let SealedKey { record, sealed } = key;
+        // It stays known: connections that it opened are not ended, and it can be revoked.
         let Some(secret) = seal.and_then(|seal| seal.open_sealed(&record.id, &sealed)) else {
-            tracing::error!(
-                key = record.id,
-                "the secret of an access key cannot be unsealed: is this the right sealing key?"
-            );
-            return None;
+            unsealable += 1;
+            return GatewayKey { record, derived: BTreeMap::new() };
         };
-        let none = BTreeSet::new();
+        // Also of an account that has no cluster yet: its first one is to be made by somebody.
+        let none = BTreeSet::from([DEFAULT_REGION]);
         let of_account = regions.get(&record.account).unwrap_or(&none);
         let regions = if record.account == default.account { &everywhere } else { of_account };
         let places = days.iter().flat_map(|day| regions.iter().map(move |region| (day, *region)));
@@ -150,15 +143,13 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
             };
             (derived_name(day, region), DerivedKey(SigningKey::derive(&secret, &scope).to_hex()))
         });
-        Some(GatewayKey { derived: derived.collect(), record })
+        GatewayKey { derived: derived.collect(), record }
     };
-    all.keys = keys.into_iter().filter(|key| !has_expired(&key.record, now_ms)).filter_map(derive).collect();
+    all.keys = keys.into_iter().filter(|key| !has_expired(&key.record, now_ms)).map(&mut derive).collect();
+    if unsealable > 0 {
+        tracing::error!(unsealable, "secrets of access keys cannot be unsealed: is this the right sealing key?");
+    }
     Ok((revision, all))
-}
-
-/// Temporary credentials that have ended.
-fn has_expired(record: &AccessKeyRecord, now_ms: i64) -> bool {
-    matches!(record.holder, KeyHolder::Session { expires_ms, .. } if expires_ms <= now_ms)
 }
 
 /// Makes one change.
@@ -175,6 +166,9 @@ pub async fn change(
         let (transaction, changed) = plan(store, seal, request, now_ms).await?;
         // Another change came first: look again.
         if let Outcome::Committed { revision } = store.transact(transaction).await? {
+            if let IdentityChange::DeleteCluster { .. } = request.change {
+                delete_internal_topics(store, request.account, changed.cluster).await?;
+            }
             return Ok(IdentityChanged { revision, ..changed });
         }
     }
@@ -263,7 +257,7 @@ async fn plan(
             if found.record.account != account {
                 return Err(absent("access key", id));
             }
-            Ok(delete(vec![(key, entry.revision)]))
+            Ok(delete(key, entry.revision))
         }
     }
 }
@@ -274,9 +268,10 @@ fn put<T: Serialize>(key: String, revision: u64, value: &T) -> Plan {
     (transaction, IdentityChanged::default())
 }
 
-fn delete(keys: Vec<(String, u64)>) -> Plan {
-    let deletes = keys.iter().map(|(key, _)| key.clone()).collect();
-    (Transaction { compares: keys, deletes, ..Transaction::default() }, IdentityChanged::default())
+fn delete(key: String, revision: u64) -> Plan {
+    let transaction =
+        Transaction { compares: vec![(key.clone(), revision)], deletes: vec![key], ..Transaction::default() };
+    (transaction, IdentityChanged::default())
 }
 
 fn check_name(name: &str, what: &str) -> Result<(), ApiError> {
@@ -384,6 +379,18 @@ async fn create_cluster(
     if find_cluster(store, account, name).await.is_ok() {
         return Err(ApiError::new(ErrorCode::AlreadyExists, format!("cluster `{name}` is there already")));
     }
+    let mut regions = BTreeSet::from([region.to_owned()]);
+    for (_, entry) in store.range(&format!("{CLUSTERS}{}/", account.digits())).await?.1 {
+        let other: ClusterRecord = parse(&entry)?;
+        // They would have one host name.
+        if other.name.eq_ignore_ascii_case(name) && other.region.eq_ignore_ascii_case(region) {
+            return Err(ApiError::new(ErrorCode::AlreadyExists, format!("cluster `{}` is there already", other.name)));
+        }
+        regions.insert(other.region);
+    }
+    if regions.len() > REGIONS_MAX {
+        return Err(invalid(format!("the clusters of an account are in {REGIONS_MAX} regions at most")));
+    }
     let id = ClusterId(random::wide());
     let cluster = ClusterRecord {
         account,
@@ -404,18 +411,26 @@ async fn delete_cluster(store: &dyn MetadataStore, account: AccountId, name: &st
     let entry = entry.ok_or_else(|| invalid("the cluster that is there from the start cannot be deleted"))?;
     let prefix = name_key(account, cluster.id, "");
     let names = store.range(&prefix).await?.1;
-    let (internal, own): (Vec<_>, Vec<_>) =
-        names.into_iter().partition(|(key, _)| key[prefix.len()..].starts_with(INTERNAL_PREFIX));
-    if !own.is_empty() {
-        return Err(invalid(format!("cluster `{name}` has {} topics: delete them first", own.len())));
+    let own = names.iter().filter(|(key, _)| !key[prefix.len()..].starts_with(INTERNAL_PREFIX)).count();
+    if own > 0 {
+        return Err(invalid(format!("cluster `{name}` has {own} topics: delete them first")));
     }
-    // What its groups had committed goes with it.
-    for (_, entry) in internal {
-        let topic = parse(&entry)?;
-        let request = DeleteTopic { account, cluster: cluster.id, topic };
+    let (transaction, changed) = delete(cluster_key(account, name), entry.revision);
+    Ok((transaction, IdentityChanged { cluster: Some(cluster.id), ..changed }))
+}
+
+/// What the groups of a cluster had committed goes with it.
+async fn delete_internal_topics(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    cluster: Option<ClusterId>,
+) -> Result<(), ApiError> {
+    let Some(cluster) = cluster else { return Ok(()) };
+    for (_, entry) in store.range(&name_key(account, cluster, INTERNAL_PREFIX)).await?.1 {
+        let request = DeleteTopic { account, cluster, topic: parse(&entry)? };
         records::delete_topic(store, request).await?;
     }
-    Ok(delete(vec![(cluster_key(account, name), entry.revision)]))
+    Ok(())
 }
 
 async fn delete_holder(store: &dyn MetadataStore, account: AccountId, holder: Holder) -> Result<Plan, ApiError> {
@@ -425,30 +440,13 @@ async fn delete_holder(store: &dyn MetadataStore, account: AccountId, holder: Ho
         Holder::Role(name) => ("role", name),
     };
     let entry = store.get(&key).await?.ok_or_else(|| absent(what, name))?;
-    let mut keys = vec![(key, entry.revision)];
-    keys.extend(keys_of(store, account, &holder).await?.into_iter().map(|(key, revision, _)| (key, revision)));
-    Ok(delete(keys))
-}
-
-/// Access keys of a user, or sessions of a role.
-async fn keys_of(
-    store: &dyn MetadataStore,
-    account: AccountId,
-    holder: &Holder,
-) -> Result<Vec<(String, u64, AccessKeyRecord)>, ApiError> {
-    let mut found = Vec::new();
-    for (key, entry) in store.range(KEYS).await?.1 {
-        let SealedKey { record, .. } = parse(&entry)?;
-        let is_of = match (&record.holder, holder) {
-            (KeyHolder::User { user }, Holder::User(name)) => user == name,
-            (KeyHolder::Session { role, .. }, Holder::Role(name)) => role == name,
-            _ => false,
-        };
-        if is_of && record.account == account {
-            found.push((key, entry.revision, record));
-        }
+    // First the keys, a few at a time: whoever makes another meanwhile writes the holder again, and it is looked again. A holder
+    // without its keys is safe, keys without their holder would be those of the next one of its name.
+    let keys: Vec<String> = keys_of(store, account, &holder).await?.into_iter().map(|(key, ..)| key).collect();
+    for some in keys.chunks(DELETED_AT_ONCE) {
+        store.transact(Transaction { deletes: some.to_vec(), ..Transaction::default() }).await?;
     }
-    Ok(found)
+    Ok(delete(key, entry.revision))
 }
 
 async fn set_grants(
@@ -473,91 +471,6 @@ async fn set_grants(
             Ok(put(key, entry.revision, &role))
         }
     }
-}
-
-/// So many letters and digits, at random.
-fn random_text(alphabet: &[u8], length: usize) -> String {
-    let mut text = String::with_capacity(length);
-    while text.len() < length {
-        // What is over the last whole round of the alphabet would favour its first letters.
-        let fair = u8::MAX - u8::MAX % alphabet.len() as u8;
-        let bytes = random::wide().to_be_bytes();
-        let more = bytes
-            .into_iter()
-            .filter(|byte| *byte < fair)
-            .map(|byte| char::from(alphabet[usize::from(byte) % alphabet.len()]));
-        text.extend(more.take(length - text.len()));
-    }
-    text
-}
-
-const BASE32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-const BASE62: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-
-async fn create_key(
-    store: &dyn MetadataStore,
-    seal: Option<&Seal>,
-    account: AccountId,
-    new: &NewKey,
-    now_ms: i64,
-) -> Result<Plan, ApiError> {
-    let seal = seal.ok_or_else(|| {
-        invalid("placement has no key to seal secrets with: start it with --seal-key FILE, the same for each of its processes")
-    })?;
-    let holder = match new {
-        NewKey::User { user } => Holder::User(user.clone()),
-        NewKey::Session { role, .. } => Holder::Role(role.clone()),
-    };
-    let holder_key = holder_key(account, &holder);
-    let what = if matches!(holder, Holder::User(_)) { "user" } else { "role" };
-    let (Holder::User(name) | Holder::Role(name)) = &holder;
-    let entry = store.get(&holder_key).await?.ok_or_else(|| absent(what, name))?;
-    let known = keys_of(store, account, &holder).await?;
-    let (prefix, token, kind) = match new {
-        NewKey::User { user } => {
-            if known.len() >= KEYS_PER_USER_MAX {
-                return Err(invalid(format!(
-                    "user `{user}` has {KEYS_PER_USER_MAX} access keys already: revoke one first"
-                )));
-            }
-            ("AKIA", None, KeyHolder::User { user: user.clone() })
-        }
-        NewKey::Session { role, session, duration_s, policy } => {
-            check_name(session, "session")?;
-            let open = known.iter().filter(|(.., record)| !has_expired(record, now_ms)).count();
-            if open >= SESSIONS_MAX {
-                return Err(invalid(format!(
-                    "role `{role}` has {SESSIONS_MAX} sessions already: they end by themselves"
-                )));
-            }
-            check_document(policy.as_deref())?;
-            if !DURATION_S.contains(duration_s) {
-                let (least, most) = (DURATION_S.start(), DURATION_S.end());
-                return Err(invalid(format!("temporary credentials last {least} to {most} seconds, not {duration_s}")));
-            }
-            let token = random_text(BASE62, 64);
-            let token_sha256 = hex(&sha256(token.as_bytes()));
-            let expires_ms = now_ms + i64::from(*duration_s) * 1_000;
-            let (role, session, policy) = (role.clone(), session.clone(), policy.clone());
-            ("ASIA", Some(token), KeyHolder::Session { role, session, expires_ms, policy, token_sha256 })
-        }
-    };
-    let (id, secret) = (format!("{prefix}{}", random_text(BASE32, 16)), random_text(BASE62, 40));
-    let sealed = seal.seal(&id, &secret).ok_or_else(|| ApiError::new(ErrorCode::Internal, "sealing failed"))?;
-    let expires_ms = match &kind {
-        KeyHolder::Session { expires_ms, .. } => Some(*expires_ms),
-        KeyHolder::User { .. } => None,
-    };
-    let record = AccessKeyRecord { id: id.clone(), account, holder: kind, created_ms: now_ms };
-    let key = format!("{KEYS}{id}");
-    // Whose sessions have run out, or who is deleted meanwhile: the holder is written again, so that one of both looks again.
-    let transaction = Transaction {
-        compares: vec![(holder_key.clone(), entry.revision), (key.clone(), 0)],
-        puts: vec![(holder_key, entry.value), (key, json(&SealedKey { record, sealed }))],
-        deletes: known.into_iter().filter(|(.., record)| has_expired(record, now_ms)).map(|(key, ..)| key).collect(),
-    };
-    let created = CreatedKey { id, secret, session_token: token, expires_ms };
-    Ok((transaction, IdentityChanged { key: Some(created), ..IdentityChanged::default() }))
 }
 
 /// Whether a key of the store is one of identities.

@@ -125,6 +125,12 @@ impl Service {
         self.arguments.extend(arguments.iter().map(|text| (*text).to_owned()));
     }
 
+    /// From the next start on one of its options has another value.
+    pub fn replace_option(&mut self, name: &str, value: &str) {
+        let at = self.arguments.iter().rposition(|argument| argument == name).expect("an option of it");
+        value.clone_into(&mut self.arguments[at + 1]);
+    }
+
     /// The value of one of its options.
     pub fn option(&self, name: &str) -> &str {
         let at = self.arguments.iter().rposition(|argument| argument == name).expect("an option of it");

@@ -10,8 +10,9 @@ use tests::guarded::{Guarded, Key, REGION, app_policy, output_text};
 use tests::session::Session;
 use tests::{Scratch, Service, curl_json, java_with_kafka, run, succeed, tool, tools};
 use wire::kafka::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest,
-    MetadataResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupProtocol,
+    JoinGroupRequest, JoinGroupResponse, MetadataRequest, MetadataResponse, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 
 const ACCOUNT: &str = "111111111111";
@@ -251,6 +252,10 @@ fn signed_requests_are_taken_once_and_only_as_they_were_signed() {
     assert_eq!(curl_json(&["-u", "a:b", &url]).0, 401);
     let read = output_text(&guarded.weir_as(&key, &["consume", "app", "-o", "beginning", "-e"]));
     assert_eq!(read.lines().filter(|line| *line == "v").count(), 1, "{read}");
+    // What is meant twice can be sent twice, in one second.
+    for _ in 0..3 {
+        assert!(guarded.produce_as(&key, "app", "w\n").status.success());
+    }
 }
 
 /// Two tenants with the same names, each by its own keys.
@@ -395,4 +400,110 @@ fn nothing_is_answered_before_a_login() {
             assert_eq!(answer.error, if is_first_of_scram { 0 } else { 58 }, "{mechanism} {message}: {answer:?}");
         }
     }
+}
+
+/// Accounts with several clusters, which have host names of their own.
+#[test]
+fn clusters_are_told_apart_by_name_and_accounts_need_none() {
+    let scratch = Scratch::new("identity-names");
+    let mut guarded = Guarded::start(scratch.path());
+    let plain = guarded.plain.clone();
+    let port = plain.rsplit(':').next().expect("a port");
+    // Both addresses have the template: a cluster has one name all the same.
+    let template = format!("{{cluster}}.{{region}}.example:{port}");
+    let gateway = guarded.cluster.services.last_mut().expect("the guarded one");
+    gateway.kill();
+    gateway.add_arguments(&["--advertise-kafka", &template]);
+    let tls = gateway.option("--advertise-kafka-tls").to_owned();
+    gateway.replace_option("--advertise-kafka-tls", &tls.replace("localhost", "{cluster}.{region}.example"));
+    gateway.start();
+    let all = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*" }] });
+    guarded.operate(&["account", "create", "new", "--id", ACCOUNT], b"");
+    let key = guarded.make_user(ACCOUNT, "admin", &all);
+    // Whoever may manage an account makes its first cluster; until there is one there is nothing else.
+    assert_eq!(guarded.weir_as(&key, &["topic", "list"]).status.code(), Some(4));
+    for cluster in ["orders", "orders-test"] {
+        let output = guarded.weir_as(&key, &["cluster", "create", cluster]);
+        assert!(output.status.success(), "{}", output_text(&output));
+    }
+    assert_eq!(guarded.weir_as(&key, &["cluster", "create", "Orders"]).status.code(), Some(1), "one host name");
+    let topic = |cluster: &str| {
+        let output = guarded.weir_as(&key, &["topic", "create", &format!("of-{cluster}"), "--cluster", cluster]);
+        assert!(output.status.success(), "{}", output_text(&output));
+    };
+    topic("orders");
+    topic("orders-test");
+    // By host name; one that is nobody's is refused, and so is none at all.
+    let http = guarded.http.trim_start_matches("http://").to_owned();
+    let user = format!("{}:{}", key.id, key.secret);
+    let by_host = |host: &str| {
+        let sigv4 = format!("aws:amz:{REGION}:kafka-cluster");
+        let to = format!("{host}:80:{http}");
+        let url = format!("http://{host}/v1/topics");
+        let arguments = ["--aws-sigv4", &sigv4, "--user", &user, "--connect-to", &to, &url];
+        let (status, json) = curl_json(&arguments);
+        (status, json.to_string())
+    };
+    for (cluster, other) in [("orders", "of-orders-test"), ("orders-test", "of-orders\"")] {
+        let (status, told) = by_host(&format!("{cluster}.{REGION}.example"));
+        assert!(status == 200 && told.contains(&format!("of-{cluster}\"")) && !told.contains(other), "{told}");
+    }
+    for host in ["gone.us-east-1.example", "kafka.us-east-1.amazonaws.com", "evil.example"] {
+        let (status, told) = by_host(host);
+        assert!(status == 401 && told.contains("none of this gateway's"), "{host}: {told}");
+    }
+    let output = guarded.weir_as(&key, &["topic", "list"]);
+    assert!(output_text(&output).contains("which cluster is meant is not clear"), "{}", output_text(&output));
+    // Kafka's clients are told the names of their cluster: by SCRAM its users need not say the account.
+    guarded.set_password(ACCOUNT, "admin", PASSWORD);
+    let refused =
+        run(&mut guarded.kcat(&format!("{ACCOUNT}/admin"), PASSWORD, &["-L", "-m", "3"]), b"", Duration::from_secs(20));
+    assert!(output_text(&refused).contains("the account has several"), "{}", output_text(&refused));
+    // Without the right to connect one still learns why, and manages what one may.
+    let denied = json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": "account:*", "Resource": "*" }] });
+    let keeper = guarded.make_user(ACCOUNT, "keeper", &denied);
+    let output = guarded.weir_as(&keeper, &["user", "list"]);
+    assert!(output_text(&output).contains("keeper"), "{}", output_text(&output));
+    let output = guarded.weir_as(&keeper, &["topic", "list", "--cluster", "orders"]);
+    let told = output_text(&output);
+    assert!(output.status.code() == Some(4) && told.contains("kafka-cluster:Connect"), "{told}");
+    let id = told.split("weir policy why ").nth(1).and_then(|rest| rest.split('`').next()).expect("an id");
+    let why = output_text(&guarded.weir_as(&keeper, &["policy", "why", id]));
+    assert!(why.contains("no identity policy allows"), "{why}");
+    // What is of a role is not taken for a user's.
+    let output = guarded.weir_as(&key, &["key", "create", "--user", "admin", "--duration", "900"]);
+    assert_eq!(output.status.code(), Some(2), "{}", output_text(&output));
+}
+
+#[test]
+fn a_member_that_waits_for_its_group_does_not_join_after_a_deny() {
+    let scratch = Scratch::new("identity-join");
+    let guarded = Guarded::start(scratch.path());
+    guarded.make_account(ACCOUNT, "orders", "abcd-1");
+    let policy = app_policy(ACCOUNT, "orders", "abcd-1");
+    let (first, second) = (guarded.make_user(ACCOUNT, "first", &policy), guarded.make_user(ACCOUNT, "second", &policy));
+    let join = JoinGroupRequest {
+        group_id: "app".to_owned(),
+        session_timeout_ms: 30_000,
+        rebalance_timeout_ms: 4_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![JoinGroupProtocol { name: "range".to_owned(), metadata: Default::default() }],
+        ..Default::default()
+    };
+    // Version 2: joins without being told an id first.
+    let mut one = Session::of(&guarded.plain, &first);
+    let joined: JoinGroupResponse = one.call(ApiKey::JoinGroup, 2, &join).expect("an answer");
+    assert_eq!(joined.error, 0);
+    // The second waits until the first has joined again, or its time is over.
+    let mut two = Session::of(&guarded.plain, &second);
+    let waiting = std::thread::spawn(move || two.call::<_, JoinGroupResponse>(ApiKey::JoinGroup, 2, &join));
+    std::thread::sleep(Duration::from_secs(1));
+    let mut denying = policy;
+    denying["Statement"].as_array_mut().expect("statements").push(json!({
+        "Effect": "Deny", "Action": "kafka-cluster:AlterGroup", "Resource": "*"
+    }));
+    guarded.put_policy(ACCOUNT, "--user", "second", &denying);
+    let answer = waiting.join().expect("no panic").expect("an answer");
+    assert_eq!((answer.error, answer.members.len()), (30, 0));
 }

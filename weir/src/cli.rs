@@ -13,7 +13,8 @@ mod services;
 mod tls;
 
 pub use identity::{
-    AccountCommand, AccountOption, ClusterCommand, Credentials, HolderCommand, HolderOptions, KeyCommand, PolicyTarget,
+    AccountCommand, AccountOption, ClusterCommand, Credentials, HolderCommand, HolderOptions, KeyCommand,
+    KeyHolderOptions, PolicyTarget,
 };
 pub use operate::{NodeCommand, PartitionCommand};
 pub use policy::{PolicyCommand, SimulateOptions};

@@ -8,7 +8,7 @@ use hyper::Uri;
 use identity::request::{Authorization, Request, SERVICE};
 use identity::sigv4::{Scope, SigningKey, day, hex, sha256, time};
 use serde::Deserialize;
-use service::clock;
+use service::{clock, random};
 
 use crate::cli::Credentials as Options;
 use crate::output::Failure;
@@ -64,7 +64,9 @@ impl Credentials {
         body: &Bytes,
     ) -> Result<Vec<(&'static str, String)>, Failure> {
         let now_s = clock::wall_ms() / 1_000;
-        let (at, host) = (time(now_s), uri.authority().map(ToString::to_string).unwrap_or_default());
+        let (at, host) = (time(now_s), host(uri));
+        // Two equal requests of one second would have one signature, and be taken for one that was sent twice.
+        let nonce = format!("{:032x}", random::wide());
         let scope = Scope {
             key_id: self.access_key_id.clone(),
             date: day(now_s),
@@ -72,7 +74,7 @@ impl Credentials {
             service: SERVICE.to_owned(),
         };
         let mut signed: Vec<(&str, &str)> = headers.to_vec();
-        signed.extend([("host", host.as_str()), ("x-amz-date", at.as_str())]);
+        signed.extend([("host", host.as_str()), ("weir-nonce", nonce.as_str()), ("x-amz-date", at.as_str())]);
         signed.extend(self.session_token.as_deref().map(|token| ("x-amz-security-token", token)));
         let body_sha256 = hex(&sha256(body));
         let (path, query) = (uri.path(), uri.query().unwrap_or_default());
@@ -80,10 +82,19 @@ impl Credentials {
         let key = SigningKey::derive(&self.secret_access_key, &scope);
         let value = Authorization::sign(&request, &key, &scope, &at)
             .map_err(|refused| Failure::usage(format!("the request cannot be signed: {refused:?}")))?;
-        let mut added = vec![("x-amz-date", at.clone()), ("authorization", value)];
+        let mut added = vec![("x-amz-date", at.clone()), ("authorization", value), ("weir-nonce", nonce.clone())];
         added.extend(self.session_token.clone().map(|token| ("x-amz-security-token", token)));
         Ok(added)
     }
+}
+
+/// As the request will name it: without the port that goes without saying.
+fn host(uri: &Uri) -> String {
+    let port = match (uri.scheme_str(), uri.port_u16()) {
+        (Some("http"), Some(80)) | (Some("https"), Some(443)) | (_, None) => String::new(),
+        (_, Some(port)) => format!(":{port}"),
+    };
+    format!("{}{port}", uri.host().unwrap_or_default())
 }
 
 fn default_file() -> Option<PathBuf> {

@@ -86,6 +86,7 @@ pub struct Known {
     pub day: String,
     pub accounts: Vec<AccountRecord>,
     pub clusters: Vec<Arc<Cluster>>,
+    by_tenant: HashMap<Tenant, Arc<Cluster>>,
     users: HashMap<Name, UserRecord>,
     roles: HashMap<Name, RoleRecord>,
     keys: HashMap<String, GatewayKey>,
@@ -111,17 +112,20 @@ impl Known {
             }
         }
         let cluster = |record: ClusterRecord| {
-            let known = before.clusters.iter().find(|known| known.record == record);
+            let tenant = Tenant { account: record.account, cluster: record.id };
+            let known = before.by_tenant.get(&tenant).filter(|known| known.record == record);
             let parse = |text: &String| parse(text, DocumentKind::Resource);
             known.cloned().unwrap_or_else(|| {
                 let policy = record.policy.as_ref().map(parse).transpose();
                 Arc::new(Cluster { record, policy })
             })
         };
+        let clusters: Vec<Arc<Cluster>> = clusters.into_iter().map(cluster).collect();
         Self {
             day,
             accounts,
-            clusters: clusters.into_iter().map(cluster).collect(),
+            by_tenant: clusters.iter().map(|cluster| (cluster.tenant(), Arc::clone(cluster))).collect(),
+            clusters,
             users: users.into_iter().map(|user| ((user.account, user.name.clone()), user)).collect(),
             roles: roles.into_iter().map(|role| ((role.account, role.name.clone()), role)).collect(),
             keys: keys.into_iter().map(|key| (key.record.id.clone(), key)).collect(),
@@ -142,7 +146,7 @@ impl Known {
     }
 
     pub fn cluster_of(&self, tenant: Tenant) -> Option<&Arc<Cluster>> {
-        self.clusters.iter().find(|cluster| cluster.tenant() == tenant)
+        self.by_tenant.get(&tenant)
     }
 
     pub fn key(&self, id: &str) -> Option<&GatewayKey> {

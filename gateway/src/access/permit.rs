@@ -52,7 +52,8 @@ enum Verdict {
 #[derive(Debug, Clone)]
 struct Basis {
     standing: Arc<Standing>,
-    cluster: Arc<Cluster>,
+    /// None for who speaks to none.
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// Why a call does not come about.
@@ -68,8 +69,11 @@ pub enum Refusal {
 impl Basis {
     fn read(known: &Known, login: &Login, tenant: Tenant) -> Option<Self> {
         let standing = Arc::new(known.standing(login, clock::wall_ms())?);
+        if !tenant.has_cluster() {
+            return Some(Self { standing, cluster: None });
+        }
         let cluster = Arc::clone(known.cluster_of(tenant)?);
-        cluster.policy.is_ok().then_some(Self { standing, cluster })
+        cluster.policy.is_ok().then_some(Self { standing, cluster: Some(cluster) })
     }
 }
 
@@ -89,11 +93,6 @@ impl Permit {
         }
         let state = State { known, basis: Some(basis), cache: HashMap::new(), cached_since_ms: 0 };
         Some(Self { login, tenant, gateway, context, state: Mutex::new(state) })
-    }
-
-    /// Whether the caller is nobody any more.
-    pub fn is_gone(&self, access: &Access) -> bool {
-        self.refreshed(access).basis.is_none() || self.has_expired()
     }
 
     fn has_expired(&self) -> bool {
@@ -143,7 +142,7 @@ impl Permit {
             known => known.cloned(),
         };
         let verdict = verdict.unwrap_or_else(|| {
-            let denied = self.decide(&standing, &cluster, action, &key.1);
+            let denied = self.decide(&standing, cluster.as_deref(), action, &key.1);
             let verdict = match denied {
                 None => Verdict::Allowed,
                 Some(_) if is_quiet => Verdict::Denied(None),
@@ -159,7 +158,13 @@ impl Permit {
         }
     }
 
-    fn decide(&self, standing: &Arc<Standing>, cluster: &Cluster, action: &str, resource: &str) -> Option<Denied> {
+    fn decide(
+        &self,
+        standing: &Arc<Standing>,
+        cluster: Option<&Cluster>,
+        action: &str,
+        resource: &str,
+    ) -> Option<Denied> {
         let at_ms = clock::wall_ms();
         let mut context = self.context.clone();
         context.add("aws:EpochTime", (at_ms / 1_000).to_string());
@@ -168,7 +173,8 @@ impl Permit {
             context.add(&format!("aws:PrincipalTag/{key}"), value.as_str());
         }
         // What is not of a cluster has no resource policy.
-        let resource_policy = cluster.policy.clone().ok().flatten().filter(|_| action.starts_with("kafka-cluster:"));
+        let resource_policy = cluster.and_then(|cluster| cluster.policy.clone().ok().flatten());
+        let resource_policy = resource_policy.filter(|_| action.starts_with("kafka-cluster:"));
         let policies = Policies {
             identity: &standing.identity,
             resource: resource_policy.as_deref(),

@@ -62,6 +62,14 @@ fn signing_key<'a>(known: &'a Known, scope: &Scope) -> (SigningKey, Result<&'a G
     }
 }
 
+/// Whether a signature of this scope can be checked at all.
+///
+/// # Errors
+/// There is no such key, or it is not derived for that day and region.
+pub fn is_known(known: &Known, scope: &Scope) -> Result<(), Reason> {
+    signing_key(known, scope).1.map(|_| ())
+}
+
 fn login(key: &GatewayKey, token: Option<&str>, user_agent: Option<String>, now_s: i64) -> Result<Login, Reason> {
     let (who, expires_ms) = match &key.record.holder {
         KeyHolder::User { user } if token.is_none() => (Who::User(user.clone()), None),

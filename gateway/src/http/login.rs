@@ -6,6 +6,7 @@ use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
+use identity::Refused;
 use identity::request::{Authorization, Request};
 use identity::sigv4::{hex, sha256};
 use service::http::Peer;
@@ -15,12 +16,14 @@ use wire::frame::Refusal;
 
 use crate::Gateway;
 use crate::access::known::Login;
-use crate::access::proof::{Reason, of_request};
+use crate::access::permit::Permit;
+use crate::access::proof::{Reason, is_known, of_request};
 use crate::access::sasl::of_token;
 use crate::access::{Origin, Use, now_s};
 use crate::caller::Caller;
 use crate::error::refuse;
 use crate::kafka::login::{admit, admit_to};
+use crate::tenant::Tenant;
 
 /// What a client that is not known is told to send.
 pub const CHALLENGE: &str = "AWS4-HMAC-SHA256, Bearer";
@@ -51,7 +54,10 @@ pub fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
         (Some(_), Some(_)) => Err(Reason::Malformed("authorization")),
         (Some(value), None) => value.to_str().map_err(|_| Reason::Malformed("authorization")).and_then(|value| {
             if let Some(signed) = Authorization::parse(value) {
-                return Ok(Proof::Signed(Box::new(signed?)));
+                let signed = signed?;
+                // Whoever holds no key of ours is not waited for with a body.
+                is_known(&gateway.access.known(), &signed.scope)?;
+                return Ok(Proof::Signed(Box::new(signed)));
             }
             let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
             if !scheme.eq_ignore_ascii_case("bearer") {
@@ -79,6 +85,8 @@ pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes)
     };
     let name = parts.headers.get(CLUSTER).and_then(|value| value.to_str().ok());
     let caller = login.and_then(|login| match name {
+        // About accounts and about oneself: no cluster is needed, nor the right to connect to one.
+        None if is_of_accounts(parts.uri.path()) => admit_to_account(gateway, login, origin),
         Some(name) => admit_by_name(gateway, login, name, origin),
         None => admit(gateway, login, host(parts).as_deref(), origin),
     });
@@ -98,8 +106,18 @@ fn unknown(origin: Origin, reason: &Reason) -> Refusal {
     if *reason == Reason::TooMany {
         return refuse(ErrorCode::Overloaded, "too many signed requests for their replays to be told");
     }
+    // What the log says is told to whom the rest of it was right.
     let message = match reason {
+        Reason::Connect(why) => return refuse(ErrorCode::ClusterDenied, why.clone()),
         Reason::Cluster(why) => format!("[{id}]: which cluster is meant is not clear: {why}; `{CLUSTER}` names one"),
+        Reason::Replayed => {
+            format!(
+                "[{id}]: Access denied: this signature was used before; sign anew, in another second or with a `weir-nonce`"
+            )
+        }
+        Reason::Proof(Refused::Elsewhere(_)) => {
+            format!("[{id}]: Access denied: signed for a name that is none of this gateway's")
+        }
         _ => format!("[{id}]: Access denied"),
     };
     refuse(ErrorCode::LoginRequired, message)
@@ -131,6 +149,10 @@ fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body:
             None => headers.push(("host", authority)),
         }
     }
+    let named = host(parts).unwrap_or_default();
+    if !gateway.is_own_name(&named, origin(parts)) {
+        return Err(Reason::Proof(Refused::Elsewhere(named)));
+    }
     let body_sha256 = hex(&sha256(body));
     let request = Request {
         method: parts.method.as_str(),
@@ -152,6 +174,20 @@ fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body:
 /// Headers that are text; of the others none is signed by any client.
 fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+}
+
+fn is_of_accounts(path: &str) -> bool {
+    ["/v1/accounts", "/v1/whoami", "/v1/decisions/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// In the caller's cluster where it has one and may connect, so that it is shown which; else in none.
+fn admit_to_account(gateway: &Arc<Gateway>, login: Login, origin: Origin) -> Result<Arc<Caller>, Reason> {
+    if let Ok(caller) = admit(gateway, login.clone(), None, origin) {
+        return Ok(caller);
+    }
+    let tenant = Tenant::without_cluster(login.account);
+    let permit = Permit::new(&gateway.access, gateway.id, login, tenant, origin).ok_or(Reason::Expired)?;
+    Ok(Caller::of(gateway, tenant, permit))
 }
 
 /// A cluster of the caller's own account, by its name.

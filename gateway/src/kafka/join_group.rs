@@ -36,7 +36,13 @@ pub async fn handle(caller: Arc<Caller>, version: i16, client: Client, request: 
         needs_known_id: version >= KNOWN_ID_SINCE,
         may_skip_assignment: version >= SKIP_SINCE,
     };
-    match ask(&caller, GroupRequest::Join { join: Box::new(join) }).await {
+    let group = join.group.clone();
+    let joined = ask(&caller, GroupRequest::Join { join: Box::new(join) }).await;
+    // It may have waited for long.
+    if let Err(refusal) = caller.group(ALTER_GROUP, &group) {
+        return JoinGroupResponse { error: kafka_code(refusal.code), member_id, ..nothing() };
+    }
+    match joined {
         Ok(GroupReply::Joined { joined }) => {
             let members = joined.members.into_iter().map(|member| JoinGroupMember {
                 member_id: member.name.member,

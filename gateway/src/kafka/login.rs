@@ -41,9 +41,14 @@ pub(super) struct Gate {
     unknown: u8,
 }
 
-/// What to do with a request.
+/// Whose turn it is with a request: that of its handler, or the gate has dealt with it.
 pub(super) enum Turn {
     Begin(Arc<Caller>),
+    Say(Say),
+}
+
+/// What a client is answered.
+pub(super) enum Say {
     Answer(Pending),
     AnswerAndClose(Pending),
     Close(&'static str),
@@ -78,10 +83,10 @@ impl Gate {
     /// A message of a login that cannot be read.
     pub fn take(&mut self, reply: Reply, body: &Bytes) -> Result<Turn, DecodeError> {
         let refuse = |error, message: &str| match refused::refuse(reply, body.clone(), error, message) {
-            Some(pending) => Turn::AnswerAndClose(pending),
-            None => Turn::Close("a request in the midst of a login"),
+            Some(pending) => Say::AnswerAndClose(pending),
+            None => Say::Close("a request in the midst of a login"),
         };
-        Ok(match (reply.offered.key, self.progress.take()) {
+        let say = match (reply.offered.key, self.progress.take()) {
             (ApiKey::SaslHandshake, None) => self.handshake(reply, &Message::decode(body.clone(), reply.version)?),
             (ApiKey::SaslAuthenticate, Some(progress)) => {
                 self.authenticate(reply, progress, &Message::decode(body.clone(), reply.version)?)
@@ -93,15 +98,16 @@ impl Gate {
             (_, Some(_)) => refuse(KafkaError::IllegalSaslState, "a login is under way"),
             (key, None) => match &self.caller {
                 // Its table of versions; the caller does not matter.
-                None if key == ApiKey::ApiVersions => Turn::Begin(Caller::anonymous(&self.gateway)),
-                None => Turn::Close("a request of a client that did not log in"),
-                Some(caller) if caller.is_gone() => Turn::Close("a request after the end of its credentials"),
-                Some(caller) => Turn::Begin(Arc::clone(caller)),
+                None if key == ApiKey::ApiVersions => return Ok(Turn::Begin(Caller::anonymous(&self.gateway))),
+                None => Say::Close("a request of a client that did not log in"),
+                Some(caller) if caller.is_gone() => Say::Close("a request after the end of its credentials"),
+                Some(caller) => return Ok(Turn::Begin(Arc::clone(caller))),
             },
-        })
+        };
+        Ok(Turn::Say(say))
     }
 
-    fn handshake(&mut self, reply: Reply, request: &SaslHandshakeRequest) -> Turn {
+    fn handshake(&mut self, reply: Reply, request: &SaslHandshakeRequest) -> Say {
         let mechanisms = Mechanism::ALL.map(|known| known.name().to_owned()).to_vec();
         let say = |error: KafkaError| {
             let error = error as i16;
@@ -109,27 +115,27 @@ impl Gate {
         };
         // After version 0 tokens would follow without a header, and without a place for errors.
         if reply.version == 0 {
-            return Turn::AnswerAndClose(say(KafkaError::UnsupportedVersion));
+            return Say::AnswerAndClose(say(KafkaError::UnsupportedVersion));
         }
         match Mechanism::of_name(&request.mechanism) {
             Some(mechanism) => {
                 self.progress = Some(Progress::Chosen(mechanism));
-                Turn::Answer(say(KafkaError::None))
+                Say::Answer(say(KafkaError::None))
             }
             None => {
                 self.unknown += 1;
                 let answer = say(KafkaError::UnsupportedSaslMechanism);
                 // Some clients go on with the next that they know.
-                if self.unknown < UNKNOWN_MAX { Turn::Answer(answer) } else { Turn::AnswerAndClose(answer) }
+                if self.unknown < UNKNOWN_MAX { Say::Answer(answer) } else { Say::AnswerAndClose(answer) }
             }
         }
     }
 
-    fn authenticate(&mut self, reply: Reply, progress: Progress, request: &SaslAuthenticateRequest) -> Turn {
+    fn authenticate(&mut self, reply: Reply, progress: Progress, request: &SaslAuthenticateRequest) -> Say {
         let ok = |auth_bytes: Vec<u8>, session_lifetime_ms: i64| {
             let auth_bytes = auth_bytes.into();
             let response = SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() };
-            Turn::Answer(answer(reply, ready(response)))
+            Say::Answer(answer(reply, ready(response)))
         };
         let host = self.server_name.clone();
         let account = self.gateway.account_of_host(host.as_deref());
@@ -151,12 +157,14 @@ impl Gate {
                 let message = match reason {
                     Reason::SessionTooShort => "Session too short".to_owned(),
                     Reason::OtherPrincipal => "Cannot change principals during re-authentication".to_owned(),
+                    // Told to whom the proof was right.
+                    Reason::Connect(why) | Reason::Cluster(why) => format!("[{id}]: Access denied: {why}"),
                     // As MSK says it: never why.
                     _ => format!("[{id}]: Access denied"),
                 };
                 let error = KafkaError::SaslAuthenticationFailed as i16;
                 let response = SaslAuthenticateResponse { error, error_message: Some(message), ..Default::default() };
-                Turn::AnswerAndClose(answer(reply, ready(response)))
+                Say::AnswerAndClose(answer(reply, ready(response)))
             }
         }
     }
@@ -195,11 +203,10 @@ pub fn admit(
 /// # Errors
 /// No policy lets it connect.
 pub fn admit_to(gateway: &Arc<Gateway>, login: Login, tenant: Tenant, origin: Origin) -> Result<Arc<Caller>, Reason> {
-    let arn = login.arn();
     let permit = Permit::new(&gateway.access, gateway.id, login, tenant, origin).ok_or(Reason::Expired)?;
     let caller = Caller::of(gateway, tenant, permit);
     match caller.cluster(CONNECT) {
         Ok(()) => Ok(caller),
-        Err(refusal) => Err(Reason::Connect(format!("{arn}: {}", refusal.message))),
+        Err(refusal) => Err(Reason::Connect(refusal.message)),
     }
 }

@@ -24,7 +24,13 @@ pub async fn handle(caller: Arc<Caller>, request: SyncGroupRequest) -> SyncGroup
         protocol: request.protocol_name,
         assignments: assignments.map(|one| NamedBytes { name: one.member_id, bytes: one.assignment }).collect(),
     };
-    match ask(&caller, GroupRequest::Sync { sync: Box::new(sync) }).await {
+    let group = sync.group.clone();
+    let synced = ask(&caller, GroupRequest::Sync { sync: Box::new(sync) }).await;
+    // It may have waited for long.
+    if let Err(refusal) = caller.group(ALTER_GROUP, &group) {
+        return SyncGroupResponse { error: kafka_code(refusal.code), ..SyncGroupResponse::default() };
+    }
+    match synced {
         Ok(GroupReply::Synced { synced }) => SyncGroupResponse {
             protocol_type: Some(synced.protocol_type),
             protocol_name: Some(synced.protocol),

@@ -124,7 +124,9 @@ pub enum HolderCommand {
     /// Delete one with its access keys; its connections end within ten seconds
     #[command(after_help = "Example:\n  weir user delete alice --account 123456789012")]
     Delete(HolderOptions),
-    /// Set the password of a user for SCRAM-SHA-512, read from the standard input
+    /// Set the password of a user for SCRAM-SHA-512, read from the standard input: 12 to 256 bytes
+    ///
+    /// Kafka clients log in with it as ACCOUNT/NAME, such as 123456789012/alice.
     #[command(after_help = "Example:\n  weir user set-password alice --account 123456789012 < password.txt")]
     SetPassword {
         /// Take it away instead
@@ -143,54 +145,49 @@ pub enum HolderCommand {
     },
 }
 
+/// A user or a role of an account, and how it is reached.
+#[derive(Debug, Args)]
+pub struct KeyHolderOptions {
+    #[arg(long, required_unless_present = "role", conflicts_with = "role")]
+    pub user: Option<String>,
+    #[arg(long)]
+    pub role: Option<String>,
+    #[command(flatten)]
+    pub account: AccountOption,
+    #[command(flatten)]
+    pub target: Target,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// Create an access key of a user, or temporary credentials of a role; the secret is shown this once
     #[command(after_help = "Examples:\n  weir key create --user alice --account 123456789012\n  \
           weir key create --role readers --session job-7 --duration 3600")]
     Create {
-        #[arg(long, required_unless_present = "role", conflicts_with = "role")]
-        user: Option<String>,
-        #[arg(long)]
-        role: Option<String>,
         /// Names the session of a role
-        #[arg(long, requires = "role")]
+        #[arg(long, conflicts_with = "user")]
         session: Option<String>,
         /// How long temporary credentials last, in seconds, 900 to 43200
-        #[arg(long, value_name = "SECONDS", requires = "role")]
+        #[arg(long, value_name = "SECONDS", conflicts_with = "user")]
         duration: Option<u32>,
         /// What the session can do at most
-        #[arg(long, value_name = "FILE", requires = "role")]
+        #[arg(long, value_name = "FILE", conflicts_with = "user")]
         session_policy: Option<PathBuf>,
         #[command(flatten)]
-        account: AccountOption,
-        #[command(flatten)]
-        target: Target,
+        holder: KeyHolderOptions,
     },
     /// List access keys
     #[command(after_help = "Example:\n  weir key list --user alice")]
     List {
-        #[arg(long, required_unless_present = "role", conflicts_with = "role")]
-        user: Option<String>,
-        #[arg(long)]
-        role: Option<String>,
         #[command(flatten)]
-        account: AccountOption,
-        #[command(flatten)]
-        target: Target,
+        holder: KeyHolderOptions,
     },
     /// Revoke an access key; connections that were opened with it end within ten seconds
     #[command(after_help = "Example:\n  weir key revoke AKIAIOSFODNN7EXAMPLE --user alice")]
     Revoke {
         id: String,
-        #[arg(long, required_unless_present = "role", conflicts_with = "role")]
-        user: Option<String>,
-        #[arg(long)]
-        role: Option<String>,
         #[command(flatten)]
-        account: AccountOption,
-        #[command(flatten)]
-        target: Target,
+        holder: KeyHolderOptions,
     },
 }
 

@@ -34,8 +34,8 @@ pub enum PolicyCommand {
     #[command(after_help = "Examples:\n  weir policy put readers readers.json --user alice\n  \
           weir policy put readers --delete --user alice\n  weir policy put cluster.json --for-cluster orders")]
     Put {
-        /// Its name, of a user or role; then the document, `-` for the standard input
-        #[arg(value_name = "NAME|FILE", required = true, num_args = 1..=2)]
+        /// Its name, of a user's or role's policy; then, unless it is taken away, the document, `-` for the standard input
+        #[arg(value_name = "NAME|FILE", num_args = 0..=2)]
         name_and_file: Vec<String>,
         /// Take it away instead
         #[arg(long)]

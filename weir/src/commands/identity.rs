@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{list, text};
 use crate::cli::{
-    AccountCommand, AccountOption, ClusterCommand, HolderCommand, HolderOptions, KeyCommand, PolicyTarget, Target,
+    AccountCommand, AccountOption, ClusterCommand, HolderCommand, HolderOptions, KeyCommand, KeyHolderOptions,
+    PolicyTarget, Target,
 };
 use crate::client::{Client, failure, part};
 use crate::output::{Failure, Output, print};
@@ -140,34 +141,33 @@ fn holder_path(account: &str, user: Option<&str>, role: Option<&str>) -> String 
     }
 }
 
+/// A client, and the path of the holder's keys.
+async fn keys_of(holder: &KeyHolderOptions) -> Result<(Client, String), Failure> {
+    let client = Client::new(&holder.target)?;
+    let account = account(&client, &holder.account).await?;
+    let path = holder_path(&account, holder.user.as_deref(), holder.role.as_deref());
+    Ok((client, format!("{path}/keys")))
+}
+
 pub async fn keys(command: KeyCommand) -> Result<(), Failure> {
     match command {
-        KeyCommand::Create { user, role, session, duration, session_policy, account: of, target } => {
-            let client = Client::new(&target)?;
-            let account = account(&client, &of).await?;
-            let path = format!("{}/keys", holder_path(&account, user.as_deref(), role.as_deref()));
+        KeyCommand::Create { session, duration, session_policy, holder } => {
             let policy = session_policy.as_deref().map(read).transpose()?;
-            let mut body = json!({});
-            if role.is_some() {
-                body = json!({ "session": session, "duration_s": duration, "policy": policy });
-            }
+            let (client, path) = keys_of(&holder).await?;
+            let body = json!({ "session": session, "duration_s": duration, "policy": policy });
             let made = client.json(Method::POST, &path, Some(&body)).await?;
             let columns = [("ACCESS KEY", "id"), ("SECRET", "secret"), ("SESSION TOKEN", "session_token")];
-            one(target.output, &made, &columns);
+            one(holder.target.output, &made, &columns);
         }
-        KeyCommand::List { user, role, account: of, target } => {
-            let client = Client::new(&target)?;
-            let account = account(&client, &of).await?;
-            let path = format!("{}/keys", holder_path(&account, user.as_deref(), role.as_deref()));
+        KeyCommand::List { holder } => {
+            let (client, path) = keys_of(&holder).await?;
             let all = client.json(Method::GET, &path, None).await?;
             let columns = [("ACCESS KEY", "id"), ("SESSION", "session"), ("EXPIRES (MS)", "expires_ms")];
-            table(target.output, &all, &all["keys"], &columns);
+            table(holder.target.output, &all, &all["keys"], &columns);
         }
-        KeyCommand::Revoke { id, user, role, account: of, target } => {
-            let client = Client::new(&target)?;
-            let account = account(&client, &of).await?;
-            let holder = holder_path(&account, user.as_deref(), role.as_deref());
-            client.json(Method::DELETE, &format!("{holder}/keys/{}", part(&id)), None).await?;
+        KeyCommand::Revoke { id, holder } => {
+            let (client, path) = keys_of(&holder).await?;
+            client.json(Method::DELETE, &format!("{path}/{}", part(&id)), None).await?;
         }
     }
     Ok(())
@@ -201,7 +201,7 @@ pub async fn put_policy(names: &[String], is_delete: bool, to: PolicyTarget, tar
         ([name, file], false, false) => (name.as_str(), Some(file)),
         ([name], false, true) => (name.as_str(), None),
         ([file], true, false) => ("", Some(file)),
-        ([_], true, true) => ("", None),
+        ([], true, true) => ("", None),
         _ => {
             let message =
                 "a policy of a user or role has a name and a document; a boundary and a cluster's policy a document";
