@@ -181,7 +181,10 @@ pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
             new = gateway.placement.identities(after, Duration::from_secs(20)) => new,
         };
         match new {
-            Ok(new) if newest.may_believe((new.generation, new.revision), Generation(0)) => access.take(new),
+            Ok(new) if newest.may_believe((new.generation, new.revision), Generation(0)) => {
+                access.take(new);
+                gateway.quotas.refresh(&access.known(), gateway.tenant.account);
+            }
             Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
             Err(error) => {
                 tracing::debug!(%error, "identities could not be read; going on with the last ones");

@@ -10,6 +10,7 @@ use crate::Gateway;
 use crate::access::permit::{self, Permit};
 use crate::error::refuse;
 use crate::names;
+use crate::quota::toll::Toll;
 use crate::tenant::Tenant;
 
 /// A client of this gateway: what it asks for is looked up in its own cluster alone, and only if it may.
@@ -17,6 +18,8 @@ use crate::tenant::Tenant;
 pub struct Caller {
     pub gateway: Arc<Gateway>,
     pub tenant: Tenant,
+    /// What it pays for what it uses.
+    pub toll: Toll,
     /// `None`: nobody has to log in here, and everyone is an admin of the `default` cluster.
     permit: Option<Permit>,
 }
@@ -27,11 +30,13 @@ pub type Found<'a> = Result<&'a Arc<TopicRecord>, &'a Refusal>;
 impl Caller {
     /// Whoever reaches this gateway, where nobody has to log in: an admin of the `default` cluster and of the whole service.
     pub fn anonymous(gateway: &Arc<Gateway>) -> Arc<Self> {
-        Arc::new(Self { gateway: Arc::clone(gateway), tenant: gateway.tenant, permit: None })
+        let (tenant, toll) = (gateway.tenant, Toll::new(gateway, gateway.tenant, None));
+        Arc::new(Self { gateway: Arc::clone(gateway), tenant, toll, permit: None })
     }
 
     pub fn of(gateway: &Arc<Gateway>, tenant: Tenant, permit: Permit) -> Arc<Self> {
-        Arc::new(Self { gateway: Arc::clone(gateway), tenant, permit: Some(permit) })
+        let toll = Toll::new(gateway, tenant, Some(&permit.login));
+        Arc::new(Self { gateway: Arc::clone(gateway), tenant, toll, permit: Some(permit) })
     }
 
     pub fn permit(&self) -> Option<&Permit> {
@@ -133,6 +138,20 @@ impl Caller {
             let within = if own == account { String::new() } else { format!("/{}", account.digits()) };
             Some(format!("arn:aws:account::{digits}:account{within}"))
         })
+    }
+
+    /// Whether it may do this to an account as one of the operators: the account's own principals may not.
+    ///
+    /// # Errors
+    /// `ClusterDenied`; `NotFound` for an account that is not the caller's, whether or not it is there.
+    pub fn as_operator(&self, action: KnownAction, account: AccountId) -> Result<(), Refusal> {
+        let operator = self.gateway.tenant.account;
+        let is_operator = self.permit.as_ref().is_none_or(|permit| permit.login.account == operator);
+        let own = self.permit.as_ref().map(|permit| permit.login.account);
+        if !is_operator && own == Some(account) {
+            return Err(refuse(ErrorCode::ClusterDenied, "this is for the operators of the service"));
+        }
+        self.account(action, account)
     }
 
     /// Whether it may do this to the whole service: only operators may.

@@ -63,6 +63,8 @@ pub fn answer_of(code: ErrorCode) -> (StatusCode, KafkaError) {
         E::ClusterDenied => (S::FORBIDDEN, K::ClusterAuthorizationFailed),
         E::LoginRequired => (S::UNAUTHORIZED, K::SaslAuthenticationFailed),
         E::AlreadyExists => (S::CONFLICT, K::InvalidRequest),
+        E::QuotaExceeded => (S::TOO_MANY_REQUESTS, K::ThrottlingQuotaExceeded),
+        E::LimitReached => (S::CONFLICT, K::PolicyViolation),
         E::ShuttingDown => (S::SERVICE_UNAVAILABLE, K::NotLeaderOrFollower),
     }
 }
@@ -75,6 +77,11 @@ pub fn kafka_code(code: ErrorCode) -> i16 {
 /// A refusal by this gateway.
 pub fn refuse(code: ErrorCode, message: impl Into<String>) -> Refusal {
     Refusal { code, message: message.into() }
+}
+
+/// What this gateway refuses, as what placement would.
+pub fn to_api(refusal: Refusal) -> ApiError {
+    ApiError { code: refusal.code, message: refusal.message }
 }
 
 /// What placement refused, as what we refuse.

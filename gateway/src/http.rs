@@ -10,6 +10,7 @@ mod login;
 mod operate;
 mod problem;
 mod produce;
+mod quotas;
 mod read;
 mod record;
 mod topics;
@@ -46,6 +47,10 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/decisions/{id}", get(who::why))
         .route("/v1/accounts", get(accounts::list).post(accounts::create))
         .route("/v1/accounts/{account}", get(accounts::show))
+        .route("/v1/accounts/{account}/quota", get(quotas::show_account).put(quotas::set_account))
+        .route("/v1/accounts/{account}/quota-profiles", get(quotas::profiles))
+        .route("/v1/accounts/{account}/quota-profiles/{name}", put(quotas::put_profile))
+        .route("/v1/accounts/{account}/{kind}/{name}/quota", get(quotas::show).put(quotas::set_of))
         .route("/v1/accounts/{account}/clusters", get(accounts::clusters).post(accounts::create_cluster))
         .route("/v1/accounts/{account}/clusters/{name}", delete(accounts::delete_cluster))
         .route(

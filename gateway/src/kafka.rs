@@ -149,7 +149,18 @@ async fn serve_connection<R, W>(
         let (mut known, mut silences) = (reads.load(Ordering::Relaxed), 0);
         // Whoever may send large requests has said who it is.
         let bytes_max = if gate.is_closed() { sasl::MESSAGE_BYTES_MAX } else { KAFKA_FRAME_BYTES_MAX };
-        let reading = read_length_prefixed(&mut read, &mut buffer, bytes_max);
+        let caller = gate.caller();
+        let reading = async {
+            // Who has used up a quota is not heard for a while; what it sends waits where it is (KIP-219).
+            rest(caller.as_deref()).await;
+            let frame = read_length_prefixed(&mut read, &mut buffer, bytes_max).await;
+            if let (Some(caller), Ok(Some(frame))) = (&caller, &frame) {
+                tokio::time::sleep(first_wait(caller, frame)).await;
+            }
+            // Of what was answered meanwhile, too.
+            rest(caller.as_deref()).await;
+            frame
+        };
         tokio::pin!(reading);
         let frame = loop {
             tokio::select! {
@@ -256,6 +267,20 @@ async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watc
             () = tokio::time::sleep_until(deadline), if gate.is_closed() => return "it did not log in in time",
         }
     }
+}
+
+/// Until a caller's quotas are paid for.
+async fn rest(caller: Option<&Caller>) {
+    while let Some(left) = caller.map(|caller| caller.toll.rest()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// How long a request waits before it is begun: a connection's first of a kind, behind those of others.
+fn first_wait(caller: &Caller, frame: &Bytes) -> Duration {
+    let key = frame.first_chunk().map(|key| i16::from_be_bytes(*key));
+    let flow = key.and_then(Offered::of).and_then(|offered| login::flow_of(offered.key));
+    flow.map_or(Duration::ZERO, |flow| caller.toll.first_wait(flow))
 }
 
 /// Returns when credentials end and there was time to renew them; never if they do not end.
@@ -375,70 +400,119 @@ fn needs(key: ApiKey) -> Option<KnownAction> {
 }
 
 fn begin(caller: &Arc<Caller>, reply: Reply, client: Client, body: Bytes) -> Result<Pending, DecodeError> {
-    let caller = Arc::clone(caller);
     let version = reply.version;
     Ok(match reply.offered.key {
-        ApiKey::Produce => produce::begin(caller, reply, Message::decode(body, version)?),
-        ApiKey::Fetch => answer(reply, fetch::handle(caller, Message::decode(body, version)?)),
-        ApiKey::ListOffsets => answer(reply, list_offsets::handle(caller, Message::decode(body, version)?)),
-        ApiKey::Metadata => answer(reply, metadata::handle(caller, version, client, Message::decode(body, version)?)),
-        ApiKey::OffsetCommit => answer(reply, offset_commit::handle(caller, Message::decode(body, version)?)),
-        ApiKey::OffsetFetch => answer(reply, offset_fetch::handle(caller, version, Message::decode(body, version)?)),
-        ApiKey::FindCoordinator => {
-            answer(reply, find_coordinator::handle(caller, version, client, Message::decode(body, version)?))
+        ApiKey::Produce => produce::begin(Arc::clone(caller), reply, Message::decode(body, version)?),
+        ApiKey::Fetch => answer(caller, reply, fetch::handle(Arc::clone(caller), Message::decode(body, version)?)),
+        ApiKey::ListOffsets => {
+            answer(caller, reply, list_offsets::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
-        ApiKey::JoinGroup => {
-            answer(reply, join_group::handle(caller, version, client, Message::decode(body, version)?))
+        ApiKey::Metadata => answer(
+            caller,
+            reply,
+            metadata::handle(Arc::clone(caller), version, client, Message::decode(body, version)?),
+        ),
+        ApiKey::OffsetCommit => {
+            answer(caller, reply, offset_commit::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
-        ApiKey::Heartbeat => answer(reply, heartbeat::handle(caller, Message::decode(body, version)?)),
-        ApiKey::LeaveGroup => answer(reply, leave_group::handle(caller, version, Message::decode(body, version)?)),
-        ApiKey::SyncGroup => answer(reply, sync_group::handle(caller, Message::decode(body, version)?)),
-        ApiKey::DescribeGroups => answer(reply, describe_groups::handle(caller, Message::decode(body, version)?)),
-        ApiKey::ListGroups => answer(reply, list_groups::handle(caller, client, Message::decode(body, version)?)),
-        ApiKey::ApiVersions => answer(reply, api_versions::handle(Message::decode(body, version)?)),
-        ApiKey::CreateTopics => answer(reply, create_topics::handle(caller, Message::decode(body, version)?)),
-        ApiKey::DeleteTopics => answer(reply, delete_topics::handle(caller, Message::decode(body, version)?)),
-        ApiKey::DeleteRecords => answer(reply, delete_records::handle(caller, Message::decode(body, version)?)),
-        ApiKey::InitProducerId => answer(reply, init_producer_id::handle(caller, Message::decode(body, version)?)),
-        ApiKey::DeleteGroups => answer(reply, delete_groups::handle(caller, Message::decode(body, version)?)),
+        ApiKey::OffsetFetch => {
+            answer(caller, reply, offset_fetch::handle(Arc::clone(caller), version, Message::decode(body, version)?))
+        }
+        ApiKey::FindCoordinator => answer(
+            caller,
+            reply,
+            find_coordinator::handle(Arc::clone(caller), version, client, Message::decode(body, version)?),
+        ),
+        ApiKey::JoinGroup => answer(
+            caller,
+            reply,
+            join_group::handle(Arc::clone(caller), version, client, Message::decode(body, version)?),
+        ),
+        ApiKey::Heartbeat => {
+            answer(caller, reply, heartbeat::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::LeaveGroup => {
+            answer(caller, reply, leave_group::handle(Arc::clone(caller), version, Message::decode(body, version)?))
+        }
+        ApiKey::SyncGroup => {
+            answer(caller, reply, sync_group::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::DescribeGroups => {
+            answer(caller, reply, describe_groups::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::ListGroups => {
+            answer(caller, reply, list_groups::handle(Arc::clone(caller), client, Message::decode(body, version)?))
+        }
+        ApiKey::ApiVersions => answer(caller, reply, api_versions::handle(Message::decode(body, version)?)),
+        ApiKey::CreateTopics => {
+            answer(caller, reply, create_topics::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::DeleteTopics => {
+            answer(caller, reply, delete_topics::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::DeleteRecords => {
+            answer(caller, reply, delete_records::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::InitProducerId => {
+            answer(caller, reply, init_producer_id::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::DeleteGroups => {
+            answer(caller, reply, delete_groups::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
         ApiKey::OffsetForLeaderEpoch => {
-            answer(reply, offset_for_leader_epoch::handle(caller, Message::decode(body, version)?))
+            answer(caller, reply, offset_for_leader_epoch::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
         ApiKey::DescribeAcls => {
             let _: DescribeAclsRequest = Message::decode(body, version)?;
-            answer(reply, nothing_of_the_kind::acls())
+            answer(caller, reply, nothing_of_the_kind::acls())
         }
-        ApiKey::CreateAcls => answer(reply, nothing_of_the_kind::create_acls(Message::decode(body, version)?)),
-        ApiKey::DeleteAcls => answer(reply, nothing_of_the_kind::delete_acls(Message::decode(body, version)?)),
-        ApiKey::DescribeConfigs => answer(reply, describe_configs::handle(caller, Message::decode(body, version)?)),
-        ApiKey::AlterConfigs => answer(reply, alter_configs::handle(caller, Message::decode(body, version)?)),
-        ApiKey::DescribeLogDirs => {
-            answer(reply, describe_log_dirs::handle(caller, client, Message::decode(body, version)?))
+        ApiKey::CreateAcls => answer(caller, reply, nothing_of_the_kind::create_acls(Message::decode(body, version)?)),
+        ApiKey::DeleteAcls => answer(caller, reply, nothing_of_the_kind::delete_acls(Message::decode(body, version)?)),
+        ApiKey::DescribeConfigs => {
+            answer(caller, reply, describe_configs::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
-        ApiKey::CreatePartitions => answer(reply, create_partitions::handle(caller, Message::decode(body, version)?)),
-        ApiKey::IncrementalAlterConfigs => {
-            answer(reply, incremental_alter_configs::handle(caller, Message::decode(body, version)?))
+        ApiKey::AlterConfigs => {
+            answer(caller, reply, alter_configs::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
+        ApiKey::DescribeLogDirs => answer(
+            caller,
+            reply,
+            describe_log_dirs::handle(Arc::clone(caller), client, Message::decode(body, version)?),
+        ),
+        ApiKey::CreatePartitions => {
+            answer(caller, reply, create_partitions::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
+        ApiKey::IncrementalAlterConfigs => answer(
+            caller,
+            reply,
+            incremental_alter_configs::handle(Arc::clone(caller), Message::decode(body, version)?),
+        ),
         ApiKey::ListPartitionReassignments => {
             let _: ListPartitionReassignmentsRequest = Message::decode(body, version)?;
-            answer(reply, nothing_of_the_kind::reassignments())
+            answer(caller, reply, nothing_of_the_kind::reassignments())
         }
         ApiKey::DescribeClientQuotas => {
             let _: DescribeClientQuotasRequest = Message::decode(body, version)?;
-            answer(reply, nothing_of_the_kind::client_quotas())
+            answer(caller, reply, nothing_of_the_kind::client_quotas())
         }
         ApiKey::DescribeCluster => {
-            answer(reply, describe_cluster::handle(caller, client, Message::decode(body, version)?))
+            answer(caller, reply, describe_cluster::handle(Arc::clone(caller), client, Message::decode(body, version)?))
         }
-        ApiKey::DescribeProducers => answer(reply, describe_producers::handle(caller, Message::decode(body, version)?)),
-        ApiKey::DescribeTopicPartitions => {
-            answer(reply, describe_topic_partitions::handle(caller, client, Message::decode(body, version)?))
+        ApiKey::DescribeProducers => {
+            answer(caller, reply, describe_producers::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
+        ApiKey::DescribeTopicPartitions => answer(
+            caller,
+            reply,
+            describe_topic_partitions::handle(Arc::clone(caller), client, Message::decode(body, version)?),
+        ),
         // The gate has answered these.
         ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {
             return Err(DecodeError::Value { what: "api key", value: i64::from(reply.offered.key as i16) });
         }
-        ApiKey::OffsetDelete => answer(reply, offset_delete::handle(caller, Message::decode(body, version)?)),
+        ApiKey::OffsetDelete => {
+            answer(caller, reply, offset_delete::handle(Arc::clone(caller), Message::decode(body, version)?))
+        }
     })
 }
 
@@ -501,6 +575,21 @@ impl Reply {
     }
 }
 
-fn answer<M: Message + Send>(reply: Reply, message: impl Future<Output = M> + Send + 'static) -> Pending {
-    Box::pin(async move { Some(reply.encode(&message.await)) })
+/// The answer of a handler; it tells for how long the connection rests then.
+fn answer<M: Message + Send>(
+    caller: &Arc<Caller>,
+    reply: Reply,
+    message: impl Future<Output = M> + Send + 'static,
+) -> Pending {
+    let caller = Arc::clone(caller);
+    Box::pin(async move {
+        let mut message = message.await;
+        message.set_throttle_ms(caller.toll.throttle_ms());
+        Some(reply.encode(&message))
+    })
+}
+
+/// An answer that is there already.
+fn said<M: Message + Send + 'static>(reply: Reply, message: M) -> Pending {
+    Box::pin(async move { Some(reply.encode(&message)) })
 }

@@ -15,6 +15,7 @@ mod lag;
 mod lane;
 mod map;
 mod names;
+mod quota;
 mod route;
 mod tenant;
 mod topics;
@@ -39,6 +40,7 @@ use crate::access::Access;
 use crate::lane::LaneHandle;
 use crate::map::Map;
 use crate::map::cache::MapCache;
+use crate::quota::Quotas;
 use crate::tenant::Tenant;
 
 /// What a user may set.
@@ -112,6 +114,7 @@ struct Gateway {
     /// The operator's account and its `default` cluster: that of everyone where nobody has to log in.
     tenant: Tenant,
     access: Access,
+    quotas: Quotas,
     map: Map,
     placement: PlacementClient,
     pool: NodePool,
@@ -224,6 +227,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         host_names: names::all(settings.host_names, &wanted),
         tenant: Tenant { account: registered.account, cluster: registered.cluster },
         access: Access::new(settings.is_login_required),
+        quotas: Quotas::default(),
         map: Map::default(),
         placement,
         pool: NodePool::default(),
@@ -242,6 +246,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         access::read_once(&gateway).await;
     }
     tokio::spawn(access::follow(Arc::clone(&gateway), drain.clone()));
+    tokio::spawn(quota::share(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
     tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
     tokio::spawn(kafka::serve(Arc::clone(&gateway), listeners.kafka, None, drain.clone()));

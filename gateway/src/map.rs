@@ -105,6 +105,13 @@ impl Map {
         topics
     }
 
+    /// Partitions of a tenant's topics; none of Weir's own.
+    pub fn partitions_of(&self, tenant: Tenant) -> u64 {
+        let state = self.read();
+        let own = state.topics.values().filter(|t| t.account == tenant.account && t.cluster == tenant.cluster);
+        own.filter(|topic| !is_internal(&topic.name)).map(|topic| u64::from(topic.partitions.unsigned_abs())).sum()
+    }
+
     pub fn partition(&self, id: TopicPartition) -> Option<Arc<PartitionRecord>> {
         self.read().partitions.get(&id).cloned()
     }

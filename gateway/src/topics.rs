@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use service::api::{AlterTopic, ApiError, CreateTopic, DeleteTopic, TrimPartition};
 use types::limits::{COORDINATOR_LOGS, INTERNAL_PREFIX};
-use types::{ErrorCode, Offset, TopicPartition, TopicRecord};
+use types::{ErrorCode, Flow, Offset, TopicPartition, TopicRecord};
 use wire::frame::Refusal;
 
 use crate::caller::Caller;
 use crate::configs as known;
-use crate::error::{from_api, refuse};
+use crate::error::{from_api, refuse, to_api};
 use crate::fetch::latest;
+use crate::quota::stock::check_partitions;
 
 /// Replication factor of topics that ask for none.
 pub const REPLICATION_FACTOR: i16 = 2;
@@ -37,7 +38,13 @@ pub async fn create(
         return Err(ApiError::new(ErrorCode::InvalidTopicName, message));
     }
     configs.iter().try_for_each(|(name, value)| known::check(name, value))?;
-    make(caller, name, partitions, replication_factor, configs, is_dry_run).await
+    let more = u64::try_from(partitions).unwrap_or(0);
+    check_partitions(caller, more).map_err(to_api)?;
+    let made = make(caller, name, partitions, replication_factor, configs, is_dry_run).await?;
+    if !is_dry_run {
+        caller.toll.charge_quietly(Flow::PartitionChanges, more);
+    }
+    Ok(made)
 }
 
 /// Whether a topic is one of Weir's own.
@@ -120,6 +127,10 @@ pub async fn alter(
             None => drop(known::find(name)?),
         }
     }
+    let more = partitions.map_or(0, |partitions| u64::try_from(partitions - topic.partitions).unwrap_or(0));
+    if more > 0 {
+        check_partitions(caller, more).map_err(to_api)?;
+    }
     let request = AlterTopic {
         account: caller.tenant.account,
         cluster: caller.tenant.cluster,
@@ -129,15 +140,18 @@ pub async fn alter(
     };
     let topic = caller.gateway.placement.alter_topic(&request).await?;
     caller.gateway.map.learn_topic(topic.clone());
+    caller.toll.charge_quietly(Flow::PartitionChanges, more);
     Ok(topic)
 }
 
 /// Deletes a topic; this gateway has forgotten it on return.
 pub async fn delete(caller: &Arc<Caller>, topic: &TopicRecord) -> Result<(), ApiError> {
+    caller.toll.check(Flow::PartitionChanges).map_err(|bite| to_api(bite.refusal()))?;
     let request = DeleteTopic { account: caller.tenant.account, cluster: caller.tenant.cluster, topic: topic.id };
     match caller.gateway.placement.delete_topic(&request).await {
         Ok(_) => {
             caller.gateway.map.forget_topic(topic.id);
+            caller.toll.charge_quietly(Flow::PartitionChanges, u64::from(topic.partitions.unsigned_abs()));
             Ok(())
         }
         Err(error) => {

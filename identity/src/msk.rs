@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::Refused;
-use crate::sigv4::{ALGORITHM, Scope, SigningKey, canonical_get, decode, seconds};
+use crate::sigv4::{ALGORITHM, Scope, SigningKey, canonical_get, decode, seconds, time};
 
 const ACTION: &str = "kafka-cluster:Connect";
 const SERVICE: &str = "kafka-cluster";
@@ -55,6 +55,30 @@ struct Payload {
 
 /// A proof and the signature that is said to be its own.
 pub type Signed = (Proof, String);
+
+/// The payload of a client that has this key; `scope` is of the day of `now_s`.
+pub fn sign(secret: &str, scope: &Scope, token: Option<&str>, host: &str, user_agent: &str, now_s: i64) -> String {
+    let (credential, at, expires) = (scope.credential(), time(now_s), EXPIRES_MAX_S.to_string());
+    let mut parameters = vec![
+        ("Action", ACTION),
+        ("X-Amz-Algorithm", ALGORITHM),
+        ("X-Amz-Credential", &credential),
+        ("X-Amz-Date", &at),
+        ("X-Amz-Expires", &expires),
+        ("X-Amz-SignedHeaders", "host"),
+    ];
+    parameters.extend(token.map(|token| ("X-Amz-Security-Token", token)));
+    let signature = SigningKey::derive(secret, scope).sign(scope, &at, &canonical_get(host, &parameters));
+    let mut payload = serde_json::json!({
+        "version": VERSION, "host": host, "user-agent": user_agent, "action": ACTION, "x-amz-algorithm": ALGORITHM,
+        "x-amz-credential": credential, "x-amz-date": at, "x-amz-signedheaders": "host", "x-amz-expires": expires,
+        "x-amz-signature": signature,
+    });
+    if let Some(token) = token {
+        payload["x-amz-security-token"] = token.into();
+    }
+    payload.to_string()
+}
 
 /// Reads the payload of `AWS_MSK_IAM`; `is_ours` says of a host name whether clients reach this gateway by it.
 pub fn payload(bytes: &[u8], is_ours: impl Fn(&str) -> bool) -> Result<Signed, Refused> {

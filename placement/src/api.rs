@@ -19,6 +19,7 @@ use service::api::{
 };
 use service::http::CLUSTER_HEADER;
 use service::identities::{ChangeIdentity, NewIdentities};
+use service::quotas::QuotaUsage;
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
@@ -73,6 +74,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
         .route("/placement/v1/producer-ids", post(producer_ids))
+        .route("/placement/v1/quotas", post(share_quotas))
         .route("/placement/v1/identities", get(all_identities).post(change_identity))
         .layer(middleware::from_fn_with_state(Arc::clone(&placement), is_meant))
         .with_state(placement)
@@ -106,6 +108,11 @@ async fn register_node(State(placement): Shared, Json(request): Json<RegisterNod
 
 async fn register_gateway(State(placement): Shared, Json(request): Json<RegisterGateway>) -> Answer<impl Serialize> {
     Ok(Json(members::register_gateway(&placement, request).await?))
+}
+
+async fn share_quotas(State(placement): Shared, Json(usage): Json<QuotaUsage>) -> Answer<impl Serialize> {
+    let alive = members::gateways(&placement).await?.len();
+    Ok(Json(placement.quotas.take(usage, alive)))
 }
 
 #[derive(Deserialize)]

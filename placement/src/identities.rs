@@ -3,6 +3,7 @@
 //! All of them lie under `identity/`, so that one read of the store has them as they were at one revision.
 
 mod keys;
+mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ use types::{
 };
 
 use self::keys::{KEYS, SealedKey, create_key, has_expired, keys_of};
+use self::quotas::{PROFILES, set_profile, set_quota};
 use crate::records::{self, DefaultCluster, json, name_key, parse};
 use crate::seal::Seal;
 use crate::store::{Entry, MetadataStore, Outcome, StoreError, Transaction};
@@ -77,7 +79,12 @@ fn default_record(default: &DefaultCluster) -> ClusterRecord {
         uuid: default.cluster.to_string(),
         region: DEFAULT_REGION.to_owned(),
         policy: None,
+        quota: None,
     }
+}
+
+fn operator_record(account: AccountId) -> AccountRecord {
+    AccountRecord { id: account, name: "operator".to_owned(), quota: None }
 }
 
 /// Days that keys are derived for: clients' clocks differ, and what was signed yesterday is valid for minutes.
@@ -103,6 +110,7 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
             key if key.starts_with(ACCOUNTS) => all.accounts.push(parse(entry)?),
             key if key.starts_with(CLUSTERS) => all.clusters.push(parse(entry)?),
             key if key.starts_with(USERS) => all.users.push(parse(entry)?),
+            key if key.starts_with(PROFILES) => all.profiles.push(parse(entry)?),
             key if key.starts_with(ROLES) => all.roles.push(parse(entry)?),
             key if key.starts_with(KEYS) => keys.push(parse(entry)?),
             _ => {}
@@ -112,7 +120,7 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
         all.clusters.push(default_record(&default));
     }
     if !all.accounts.iter().any(|account| account.id == default.account) {
-        all.accounts.push(AccountRecord { id: default.account, name: "operator".to_owned() });
+        all.accounts.push(operator_record(default.account));
     }
     let mut regions: BTreeMap<AccountId, BTreeSet<&str>> = BTreeMap::new();
     for cluster in &all.clusters {
@@ -249,6 +257,8 @@ async fn plan(
             })
             .await
         }
+        IdentityChange::SetProfile { name, limits } => set_profile(store, account, name, limits).await,
+        IdentityChange::SetQuota { of, profile } => set_quota(store, account, of, profile.as_deref()).await,
         IdentityChange::CreateKey { key } => create_key(store, seal, account, key, now_ms).await,
         IdentityChange::RevokeKey { id } => {
             let key = format!("{KEYS}{id}");
@@ -332,7 +342,7 @@ async fn create_account(store: &dyn MetadataStore, id: Option<AccountId>, name: 
         None => AccountId(taken.last().map_or(1, |last| last.0 + 1)),
     };
     let (transaction, changed) =
-        put(format!("{ACCOUNTS}{}", id.digits()), 0, &AccountRecord { id, name: name.to_owned() });
+        put(format!("{ACCOUNTS}{}", id.digits()), 0, &AccountRecord { id, name: name.to_owned(), quota: None });
     Ok((transaction, IdentityChanged { account: Some(id), ..changed }))
 }
 
@@ -399,6 +409,7 @@ async fn create_cluster(
         uuid: uuid.map_or_else(|| id.to_string(), str::to_owned),
         region: region.to_owned(),
         policy: None,
+        quota: None,
     };
     let (transaction, changed) = put(cluster_key(account, name), 0, &cluster);
     Ok((transaction, IdentityChanged { cluster: Some(id), ..changed }))

@@ -13,6 +13,7 @@ mod identities;
 mod index;
 mod loss;
 mod members;
+mod quotas;
 mod records;
 mod repair;
 pub mod restore;
@@ -41,6 +42,7 @@ use crate::store::{EtcdStore, MetadataStore, RedbStore, StoreError};
 pub(crate) struct Placement {
     pub store: Arc<dyn MetadataStore>,
     pub members: Members,
+    pub quotas: quotas::QuotaBoard,
     /// Tells this store from another.
     pub cluster: ClusterId,
     pub generation: Generation,
@@ -133,6 +135,7 @@ pub async fn start(
     let placement = Arc::new(Placement {
         store,
         members: Members::default(),
+        quotas: quotas::QuotaBoard::default(),
         cluster,
         generation,
         superseded_by: AtomicU32::new(0),

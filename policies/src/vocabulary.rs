@@ -63,6 +63,7 @@ actions! {
     DESCRIBE_ACCOUNT = "account:DescribeAccount" on Account;
     MANAGE_ACCOUNT = "account:ManageAccount" on Account;
     CREATE_ACCOUNT = "account:CreateAccount" on Account;
+    MANAGE_QUOTA = "account:ManageQuota" on Account;
     DESCRIBE_SERVICE = "cluster:DescribeService" on Account;
     OPERATE_SERVICE = "cluster:OperateService" on Account;
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, Generation, RoleRecord, ScramRecord,
-    UserRecord,
+    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, Generation, Limits, QuotaProfile, RoleRecord,
+    ScramRecord, UserRecord,
 };
 
 use crate::api::{ApiError, PlacementClient};
@@ -27,6 +27,9 @@ pub struct Identities {
     pub users: Vec<UserRecord>,
     pub roles: Vec<RoleRecord>,
     pub keys: Vec<GatewayKey>,
+    /// Quota profiles; those that are built in are not among them.
+    #[serde(default)]
+    pub profiles: Vec<QuotaProfile>,
 }
 
 /// An answer to a gateway that asked for what is newer.
@@ -66,6 +69,17 @@ pub fn derived_name(day: &str, region: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "name", rename_all = "snake_case")]
 pub enum Holder {
+    User(String),
+    Role(String),
+}
+
+/// Whose quota it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum QuotaOf {
+    /// All clusters of the account together.
+    Account,
+    Cluster(String),
     User(String),
     Role(String),
 }
@@ -146,6 +160,16 @@ pub enum IdentityChange {
     },
     RevokeKey {
         id: String,
+    },
+    /// Makes a quota profile, or sets what it limits.
+    SetProfile {
+        name: String,
+        limits: Limits,
+    },
+    /// Says which profile holds; `None`: the one that holds where nothing is said.
+    SetQuota {
+        of: QuotaOf,
+        profile: Option<String>,
     },
 }
 

@@ -10,5 +10,6 @@ pub mod http;
 pub mod identities;
 pub mod newest;
 pub mod nodes;
+pub mod quotas;
 pub mod random;
 pub mod tls;

@@ -6,8 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut as _, Bytes};
-use identity::sigv4::{ALGORITHM, Scope, SigningKey, canonical_get, day, time};
-use serde_json::json;
+use identity::sigv4::{Scope, day};
 use wire::codec::Writer;
 use wire::kafka::{
     ApiKey, Message, Offered, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
@@ -82,27 +81,7 @@ impl Session {
 
 fn payload(key: &Key) -> String {
     let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs() as i64;
-    let (date, at, service) = (day(now_s), time(now_s), "kafka-cluster".to_owned());
-    let scope = Scope { key_id: key.id.clone(), date, region: REGION.to_owned(), service };
-    let credential = scope.credential();
-    let mut parameters = vec![
-        ("Action", "kafka-cluster:Connect"),
-        ("X-Amz-Algorithm", ALGORITHM),
-        ("X-Amz-Credential", &credential),
-        ("X-Amz-Date", &at),
-        ("X-Amz-Expires", "900"),
-        ("X-Amz-SignedHeaders", "host"),
-    ];
-    parameters.extend(key.token.as_deref().map(|token| ("X-Amz-Security-Token", token)));
-    let signing = SigningKey::derive(&key.secret, &scope);
-    let signature = signing.sign(&scope, &at, &canonical_get("localhost", &parameters));
-    let mut payload = json!({
-        "version": "2020_10_22", "host": "localhost", "user-agent": "test", "action": "kafka-cluster:Connect",
-        "x-amz-algorithm": ALGORITHM, "x-amz-credential": credential, "x-amz-date": at,
-        "x-amz-signedheaders": "host", "x-amz-expires": "900", "x-amz-signature": signature,
-    });
-    if let Some(token) = &key.token {
-        payload["x-amz-security-token"] = token.as_str().into();
-    }
-    payload.to_string()
+    let service = "kafka-cluster".to_owned();
+    let scope = Scope { key_id: key.id.clone(), date: day(now_s), region: REGION.to_owned(), service };
+    identity::msk::sign(&key.secret, &scope, key.token.as_deref(), "localhost", "test", now_s)
 }

@@ -33,18 +33,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("wire", &["types"]),
     ("cores", &["types", "wire"]),
     ("service", &["types", "wire"]),
-    ("gateway", &["identity", "policies", "service", "types", "wire"]),
+    ("gateway", &["identity", "policies", "quotas", "service", "types", "wire"]),
     ("storage-node", &["cores", "service", "types", "wire"]),
-    ("placement", &["cores", "identity", "service", "types", "wire"]),
+    ("placement", &["cores", "identity", "quotas", "service", "types", "wire"]),
     ("policies", &[]),
     ("identity", &[]),
+    ("quotas", &[]),
     ("weir", &["gateway", "identity", "placement", "policies", "service", "storage-node", "types", "wire"]),
     ("tests", &["identity", "types", "wire"]),
     ("simulation", &["cores", "types", "wire"]),
 ];
 
 /// Crates without I/O, clock, randomness or async runtime.
-const PURE: &[&str] = &["types", "wire", "cores", "policies", "identity"];
+const PURE: &[&str] = &["types", "wire", "cores", "policies", "identity", "quotas"];
 
 #[test]
 fn dependencies_point_down() {

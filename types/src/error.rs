@@ -141,6 +141,10 @@ error_codes! {
     LoginRequired = 53, "login_required", No, None;
     /// What is to be made is there already, under this name.
     AlreadyExists = 54, "already_exists", No, None;
+    /// A quota is used up for now; the message says which.
+    QuotaExceeded = 55, "quota_exceeded", Yes, None;
+    /// As many are there as a quota allows; the message says which.
+    LimitReached = 56, "limit_reached", No, None;
 }
 
 #[cfg(test)]

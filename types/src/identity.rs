@@ -14,6 +14,9 @@ use crate::{AccountId, ClusterId};
 pub struct AccountRecord {
     pub id: AccountId,
     pub name: String,
+    /// The quota profile of all its clusters together; `None`: [`crate::MSK_SERVERLESS`], or no limit for the operator's.
+    #[serde(default)]
+    pub quota: Option<String>,
 }
 
 /// A virtual Kafka cluster.
@@ -28,6 +31,9 @@ pub struct ClusterRecord {
     /// Its resource policy.
     #[serde(default)]
     pub policy: Option<String>,
+    /// Its quota profile, beside the account's.
+    #[serde(default)]
+    pub quota: Option<String>,
 }
 
 impl ClusterRecord {
@@ -51,6 +57,9 @@ pub struct Grants {
     /// `aws:PrincipalTag/…`.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+    /// The quota profile, beside those of the account and of the cluster.
+    #[serde(default)]
+    pub quota: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +151,7 @@ mod tests {
             uuid: "abcd-1".into(),
             region: "eu-west-1".into(),
             policy: None,
+            quota: None,
         };
         assert_eq!(cluster.arn("cluster", ""), "arn:aws:kafka:eu-west-1:000000000042:cluster/orders/abcd-1");
         assert_eq!(cluster.arn("topic", "t"), "arn:aws:kafka:eu-west-1:000000000042:topic/orders/abcd-1/t");

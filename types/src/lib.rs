@@ -7,6 +7,7 @@ mod identity;
 mod ids;
 pub mod limits;
 mod metadata;
+mod quota;
 
 pub use error::{ErrorCode, Retry, SideEffects};
 pub use identity::{
@@ -20,3 +21,4 @@ pub use ids::{
 pub use metadata::{
     Endpoint, Gap, GatewayRecord, NodeRecord, PartitionRecord, Replica, SegmentRecord, TopicRecord, is_valid_topic_name,
 };
+pub use quota::{Flow, Limits, MSK_SERVERLESS, QuotaProfile, Stock, UNLIMITED, built_in};

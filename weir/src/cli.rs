@@ -9,6 +9,7 @@ use crate::output::Output;
 mod identity;
 mod operate;
 mod policy;
+mod quota;
 mod services;
 mod tls;
 
@@ -18,6 +19,7 @@ pub use identity::{
 };
 pub use operate::{NodeCommand, PartitionCommand};
 pub use policy::{PolicyCommand, SimulateOptions};
+pub use quota::{QuotaCommand, QuotaOfOptions};
 pub use services::{GatewayOptions, PlacementCommand, PlacementOptions, RestoreOptions, StorageNodeOptions, UpOptions};
 pub use tls::{CertsCommand, KafkaTarget, TlsOptions};
 
@@ -95,6 +97,9 @@ pub enum Command {
     /// Access keys of users, temporary credentials of roles
     #[command(subcommand)]
     Key(KeyCommand),
+    /// What accounts, clusters, users and roles may use, and what they use
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Show whom a gateway takes you for
     #[command(after_help = "Example:\n  weir whoami --profile orders")]
     Whoami {
@@ -351,6 +356,8 @@ fn record_size(text: &str) -> Result<usize, String> {
 pub struct BenchOptions {
     #[command(flatten)]
     pub gateway: KafkaTarget,
+    #[command(flatten)]
+    pub credentials: Credentials,
     /// Topics are called NAME-0, NAME-1 and so on; with one topic, NAME
     #[arg(long, default_value = "bench")]
     pub name: String,

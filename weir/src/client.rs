@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::header::RETRY_AFTER;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
@@ -18,6 +19,9 @@ use serde_json::Value;
 use crate::cli::Target;
 use crate::credentials::Credentials;
 use crate::output::Failure;
+
+/// How long a call waits for a quota that is used up.
+const QUOTA_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Speaks to one gateway.
 pub struct Client {
@@ -59,6 +63,10 @@ impl Client {
         Ok(Self { server, credentials, in_cluster: target.credentials.cluster.clone(), client })
     }
 
+    /// One call. While a quota is used up it is made again, as late as the answer says.
+    ///
+    /// # Errors
+    /// Nobody answers.
     pub async fn call(
         &self,
         method: Method,
@@ -66,6 +74,24 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
+        let until = tokio::time::Instant::now() + QUOTA_PATIENCE;
+        loop {
+            let (status, answered, wait) = self.call_once(method.clone(), path, headers, body.clone()).await?;
+            match wait.filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
+                Some(wait) if tokio::time::Instant::now() + wait < until => tokio::time::sleep(wait).await,
+                _ => return Ok((status, answered)),
+            }
+        }
+    }
+
+    /// With how long it says to wait.
+    async fn call_once(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes, Option<Duration>), Failure> {
         let uri: Uri = format!("{}{path}", self.server).parse().map_err(|error| Failure::usage(format!("{error}")))?;
         let mut headers = headers.to_vec();
         headers.extend(self.in_cluster.as_deref().map(|name| ("weir-cluster-name", name)));
@@ -85,8 +111,9 @@ impl Client {
             |error: &dyn std::fmt::Display| Failure::unreachable(format!("`{}` does not answer: {error}", self.server));
         let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
+        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-        Ok((status, body))
+        Ok((status, body, wait.map(Duration::from_secs)))
     }
 
     /// A call that answers JSON, or nothing.

@@ -8,6 +8,7 @@ pub mod metadata;
 pub mod operate;
 pub mod policy;
 pub mod produce;
+pub mod quota;
 pub mod topic;
 
 use serde_json::Value;

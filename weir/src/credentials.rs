@@ -52,6 +52,22 @@ impl Credentials {
         profiles.remove(profile).map(Some).ok_or_else(absent)
     }
 
+    fn scope(&self, now_s: i64) -> Scope {
+        Scope {
+            key_id: self.access_key_id.clone(),
+            date: day(now_s),
+            region: self.region.clone().unwrap_or_else(|| REGION.to_owned()),
+            service: SERVICE.to_owned(),
+        }
+    }
+
+    /// What logs in to Kafka at this host, by `AWS_MSK_IAM`.
+    pub fn msk_payload(&self, host: &str) -> String {
+        let now_s = clock::wall_ms() / 1_000;
+        let (scope, token) = (self.scope(now_s), self.session_token.as_deref());
+        identity::msk::sign(&self.secret_access_key, &scope, token, host, "weir", now_s)
+    }
+
     /// The headers that make a request this caller's.
     ///
     /// # Errors
@@ -67,12 +83,7 @@ impl Credentials {
         let (at, host) = (time(now_s), host(uri));
         // Two equal requests of one second would have one signature, and be taken for one that was sent twice.
         let nonce = format!("{:032x}", random::wide());
-        let scope = Scope {
-            key_id: self.access_key_id.clone(),
-            date: day(now_s),
-            region: self.region.clone().unwrap_or_else(|| REGION.to_owned()),
-            service: SERVICE.to_owned(),
-        };
+        let scope = self.scope(now_s);
         let mut signed: Vec<(&str, &str)> = headers.to_vec();
         signed.extend([("host", host.as_str()), ("weir-nonce", nonce.as_str()), ("x-amz-date", at.as_str())]);
         signed.extend(self.session_token.as_deref().map(|token| ("x-amz-security-token", token)));

@@ -13,11 +13,13 @@ use tokio_rustls::TlsConnector;
 use wire::codec::{Reader, Writer};
 use wire::kafka::{
     ApiKey, CreatableTopic, CreateTopicsRequest, CreateTopicsResponse, KafkaError, Message, Offered,
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
     has_flexible_response_header,
 };
 
-use crate::cli::KafkaTarget;
+use crate::cli::{Credentials as CredentialOptions, KafkaTarget};
 use crate::client::tls_config;
+use crate::credentials::Credentials;
 use crate::output::Failure;
 
 /// The sending half.
@@ -38,8 +40,13 @@ fn offered(key: ApiKey) -> &'static Offered {
     Offered::of(key as i16).expect("this client uses what is offered")
 }
 
-pub async fn connect(target: &KafkaTarget) -> Result<(KafkaWriter, KafkaReader), Failure> {
+/// Connects, and logs in if there are credentials.
+///
+/// # Errors
+/// Nobody answers there, or the credentials are not taken.
+pub async fn connect(target: &KafkaTarget, by: &CredentialOptions) -> Result<(KafkaWriter, KafkaReader), Failure> {
     let address = &target.kafka;
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host.trim_matches(['[', ']']));
     let unreachable = |error: std::io::Error| Failure::unreachable(format!("`{address}`: {error}"));
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.set_nodelay(true)?;
@@ -50,7 +57,6 @@ pub async fn connect(target: &KafkaTarget) -> Result<(KafkaWriter, KafkaReader),
             (Box::new(read), Box::new(write))
         }
         Some(file) => {
-            let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host.trim_matches(['[', ']']));
             let name =
                 ServerName::try_from(host.to_owned()).map_err(|error| Failure::usage(format!("`{host}`: {error}")))?;
             let connector = TlsConnector::from(Arc::new(tls_config(file)?));
@@ -58,10 +64,27 @@ pub async fn connect(target: &KafkaTarget) -> Result<(KafkaWriter, KafkaReader),
             (Box::new(read), Box::new(write))
         }
     };
-    Ok((
-        KafkaWriter { socket: write, correlation: 0, chunks: Vec::new() },
-        KafkaReader { socket: read, buffer: BytesMut::with_capacity(64 * 1024), expected: VecDeque::new() },
-    ))
+    let mut writer = KafkaWriter { socket: write, correlation: 0, chunks: Vec::new() };
+    let mut reader =
+        KafkaReader { socket: read, buffer: BytesMut::with_capacity(64 * 1024), expected: VecDeque::new() };
+    if let Some(credentials) = Credentials::find(by)? {
+        log_in(&mut writer, &mut reader, &credentials.msk_payload(host)).await?;
+    }
+    Ok((writer, reader))
+}
+
+async fn log_in(writer: &mut KafkaWriter, reader: &mut KafkaReader, payload: &str) -> Result<(), Failure> {
+    let refused = |why: String| Failure { code: 4, message: why };
+    let handshake = SaslHandshakeRequest { mechanism: "AWS_MSK_IAM".to_owned() };
+    writer.send(ApiKey::SaslHandshake, 1, &handshake).await?;
+    let answer: SaslHandshakeResponse = reader.receive(ApiKey::SaslHandshake, 1).await?;
+    if answer.error != 0 {
+        return Err(refused(format!("the login was refused (Kafka error {})", answer.error)));
+    }
+    let proof = SaslAuthenticateRequest { auth_bytes: Bytes::copy_from_slice(payload.as_bytes()) };
+    writer.send(ApiKey::SaslAuthenticate, 2, &proof).await?;
+    let answer: SaslAuthenticateResponse = reader.receive(ApiKey::SaslAuthenticate, 2).await?;
+    if answer.error == 0 { Ok(()) } else { Err(refused(answer.error_message.unwrap_or_default())) }
 }
 
 impl KafkaWriter {
@@ -107,8 +130,13 @@ impl KafkaReader {
 }
 
 /// Creates topics; those that exist are left as they are.
-pub async fn create_topics(target: &KafkaTarget, names: &[String], partitions: i32) -> Result<(), Failure> {
-    let (mut writer, mut reader) = connect(target).await?;
+pub async fn create_topics(
+    target: &KafkaTarget,
+    by: &CredentialOptions,
+    names: &[String],
+    partitions: i32,
+) -> Result<(), Failure> {
+    let (mut writer, mut reader) = connect(target, by).await?;
     for names in names.chunks(50) {
         let topics = names.iter().map(|name| CreatableTopic {
             name: name.clone(),

@@ -77,6 +77,9 @@ pub trait Message: Field {
     fn encode(&self, writer: &mut Writer, version: i16) {
         self.write(writer, Self::version(version));
     }
+
+    /// For how long a client is to send nothing (KIP-219), in ms, where the message has a place for it.
+    fn set_throttle_ms(&mut self, throttle_ms: i32);
 }
 
 macro_rules! number_field {
@@ -296,11 +299,22 @@ macro_rules! message {
                 }
             }
 
-            $(impl $crate::kafka::Message for $name {
-                const FLEXIBLE: i16 = $flexible;
-            })?
+            message!(@message $name $($flexible)? { $($field)* });
         )*
     };
+    (@message $name:ident { $($field:ident)* }) => {};
+    (@message $name:ident $flexible:literal { $($field:ident)* }) => {
+        impl $crate::kafka::Message for $name {
+            const FLEXIBLE: i16 = $flexible;
+
+            fn set_throttle_ms(&mut self, throttle_ms: i32) {
+                let _ = throttle_ms;
+                $(message!(@throttle $field self throttle_ms);)*
+            }
+        }
+    };
+    (@throttle throttle_ms $self:ident $value:ident) => { $self.throttle_ms = $value };
+    (@throttle $other:ident $self:ident $value:ident) => {};
     (@default $default:expr) => { $default };
     (@default) => { Default::default() };
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use identity::scram::Verifier;
 use policies::{Document, DocumentKind, Principal};
 use service::identities::{GatewayKey, Identities};
-use types::{AccountId, AccountRecord, ClusterRecord, Grants, KeyHolder, RoleRecord, ScramRecord, UserRecord};
+use types::{
+    AccountId, AccountRecord, ClusterRecord, Grants, KeyHolder, Limits, MSK_SERVERLESS, RoleRecord, ScramRecord,
+    UserRecord, built_in,
+};
 
 use crate::tenant::Tenant;
 
@@ -90,6 +93,7 @@ pub struct Known {
     users: HashMap<Name, UserRecord>,
     roles: HashMap<Name, RoleRecord>,
     keys: HashMap<String, GatewayKey>,
+    profiles: HashMap<Name, Limits>,
     /// Identity policies, boundaries and session policies by their text.
     documents: HashMap<String, Result<Arc<Document>, Unreadable>>,
 }
@@ -97,7 +101,7 @@ pub struct Known {
 impl Known {
     /// `before`: what is parsed already.
     pub fn new(identities: Identities, before: &Self) -> Self {
-        let Identities { day, accounts, clusters, users, roles, keys } = identities;
+        let Identities { day, accounts, clusters, users, roles, keys, profiles } = identities;
         let mut documents = HashMap::new();
         let grants = users.iter().map(|user| &user.grants).chain(roles.iter().map(|role| &role.grants));
         let texts = grants.flat_map(|grants| grants.policies.values().chain(&grants.boundary));
@@ -129,6 +133,7 @@ impl Known {
             users: users.into_iter().map(|user| ((user.account, user.name.clone()), user)).collect(),
             roles: roles.into_iter().map(|role| ((role.account, role.name.clone()), role)).collect(),
             keys: keys.into_iter().map(|key| (key.record.id.clone(), key)).collect(),
+            profiles: profiles.into_iter().map(|known| ((known.account, known.name), known.limits)).collect(),
             documents,
         }
     }
@@ -171,6 +176,22 @@ impl Known {
 
     pub fn roles(&self) -> impl Iterator<Item = &RoleRecord> {
         self.roles.values()
+    }
+
+    /// What a quota profile limits: one that is built in, or of the first of these accounts that has one of that name.
+    pub fn limits(&self, mut owners: impl Iterator<Item = AccountId>, name: &str) -> Limits {
+        let own = || owners.find_map(|owner| self.profiles.get(&(owner, name.to_owned())).cloned());
+        let found = built_in(name).or_else(own);
+        // One that is not there any more does not mean that there is no limit.
+        found.or_else(|| built_in(MSK_SERVERLESS)).unwrap_or_default()
+    }
+
+    /// Quota profiles of these accounts.
+    pub fn profiles(&self, owners: &[AccountId]) -> Vec<(AccountId, &str, &Limits)> {
+        let all = self.profiles.iter().filter(|((owner, _), _)| owners.contains(owner));
+        let mut all: Vec<_> = all.map(|((owner, name), limits)| (*owner, name.as_str(), limits)).collect();
+        all.sort_by_key(|(owner, name, _)| (*owner, *name));
+        all
     }
 
     /// What a principal may be decided by now; `None` if it may do nothing any more: the user or role is gone, the key was

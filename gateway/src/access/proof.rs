@@ -37,6 +37,8 @@ pub enum Reason {
     Replayed,
     /// More came than can be told from replays.
     TooMany,
+    /// It has as many connections as it may, or makes them too fast.
+    Connections(String),
 }
 
 impl From<Refused> for Reason {

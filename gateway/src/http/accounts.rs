@@ -103,7 +103,7 @@ pub async fn create(
     let request = ChangeIdentity { account: caller.tenant.account, change };
     let changed = access::change(&caller.gateway, &request).await?;
     let id = changed.account.ok_or_else(|| refuse(ErrorCode::Internal, "placement named no account"))?;
-    Ok((StatusCode::CREATED, Json(shown(&AccountRecord { id, name }))).into_response())
+    Ok((StatusCode::CREATED, Json(shown(&AccountRecord { id, name, quota: None }))).into_response())
 }
 
 pub async fn clusters(

@@ -21,6 +21,7 @@ use crate::error::refuse;
 use crate::fetch::{first_since, latest};
 use crate::groups::{self, ask, unexpected};
 use crate::lag::{self, Lag};
+use crate::quota::stock::check_group;
 
 pub async fn list(Extension(caller): Extension<Arc<Caller>>) -> Result<Json<Value>, Problem> {
     let mut groups = groups::list(&caller).await?;
@@ -148,6 +149,7 @@ pub async fn reset(
         .map(|offset| json!({ "topic": topic.name, "partition": offset.partition.partition, "offset": offset.offset }))
         .collect();
     if !reset.dry_run {
+        check_group(&caller, &group).await?;
         let name = MemberName::default();
         let commit = CommitOffsets { group: group.clone(), name, generation: -1, offsets };
         match ask(&caller, GroupRequest::Commit { commit: Box::new(commit) }).await? {

@@ -19,6 +19,7 @@ use wire::frame::Refusal;
 
 use super::login;
 use super::problem::Problem;
+use super::quotas;
 use crate::Gateway;
 use crate::error::refuse;
 
@@ -49,8 +50,19 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
             return response;
         }
     };
-    parts.extensions.insert(caller);
-    as_problem(next.run(Request::from_parts(parts, Body::from(body))).await).await
+    let flow = quotas::flow_of(&parts.method, parts.uri.path());
+    // Whoever has used up a quota can still see to it.
+    if !login::is_of_accounts(parts.uri.path())
+        && let Err(bite) = quotas::begin(&caller, flow)
+    {
+        let mut response = quotas::exceeded(&bite);
+        quotas::tell(&caller, Some(bite.reading.flow), response.headers_mut());
+        return response;
+    }
+    parts.extensions.insert(Arc::clone(&caller));
+    let mut response = as_problem(next.run(Request::from_parts(parts, Body::from(body))).await).await;
+    quotas::tell(&caller, flow, response.headers_mut());
+    response
 }
 
 async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Result<Bytes, Refusal> {

@@ -176,7 +176,8 @@ fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
-fn is_of_accounts(path: &str) -> bool {
+/// About accounts, not about what is in a cluster.
+pub fn is_of_accounts(path: &str) -> bool {
     ["/v1/accounts", "/v1/whoami", "/v1/decisions/"].iter().any(|prefix| path.starts_with(prefix))
 }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use service::clock;
-use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
+use types::{ErrorCode, Flow, PrincipalId, Protocol, TopicPartition, TopicRecord};
 use wire::compression::Codec;
 use wire::frame::{Appended, Refusal};
 use wire::murmur2::partition_for_key;
@@ -215,6 +215,7 @@ async fn place(
                     Err(refuse(ErrorCode::BatchTooLarge, message))
                 }
                 Ok(batch) => {
+                    caller.toll.charge_quietly(Flow::Ingress, batch.len() as u64);
                     let id = TopicPartition { topic: topic.id, partition };
                     let log_append_time = is_log_append_time(topic);
                     let new = NewAppend {

@@ -11,7 +11,7 @@ use policies::vocabulary::READ_DATA;
 use serde::Deserialize;
 use serde_json::json;
 use types::limits::{FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX, UNPACKED_BYTES_MAX};
-use types::{ErrorCode, Offset, TopicPartition};
+use types::{ErrorCode, Flow, Offset, TopicPartition};
 use wire::Batch;
 use wire::frame::Refusal;
 use wire::records::{Record, read_records};
@@ -123,6 +123,7 @@ fn time(text: &str) -> Result<i64, Refusal> {
 
 fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
     caller.gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
+    caller.toll.charge_quietly(Flow::Egress, fetched.batches.len() as u64);
     let damaged = |error: String| refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
     let mut bytes: Bytes = fetched.batches.clone();
     let mut records = Vec::new();

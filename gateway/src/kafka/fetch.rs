@@ -10,7 +10,7 @@ use bytes::Bytes;
 use policies::vocabulary::READ_DATA;
 use service::clock;
 use types::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
-use types::{ErrorCode, TopicPartition};
+use types::{ErrorCode, Flow, TopicPartition};
 use wire::frame::Refusal;
 use wire::kafka::{
     FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse, KafkaError,
@@ -47,6 +47,7 @@ pub async fn handle(caller: Arc<Caller>, request: FetchRequest) -> FetchResponse
         let left = deadline.saturating_sub(clock::monotonic_ms());
         if is_enough || left == 0 || asked == 0 {
             caller.gateway.metrics.fetched_bytes.add(bytes as u64);
+            caller.toll.charge(Flow::Egress, bytes as u64);
             return FetchResponse { topics, ..FetchResponse::default() };
         }
         tokio::time::sleep(std::time::Duration::from_millis(LOOK_AGAIN_MS.min(left))).await;

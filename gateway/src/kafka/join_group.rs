@@ -10,6 +10,7 @@ use super::Client;
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::groups::{ask, refused};
+use crate::quota::stock::check_group;
 
 /// From which version on a new member is told its id first (KIP-394), and a leader that nothing changed (KIP-814).
 const KNOWN_ID_SINCE: i16 = 4;
@@ -37,6 +38,10 @@ pub async fn handle(caller: Arc<Caller>, version: i16, client: Client, request: 
         may_skip_assignment: version >= SKIP_SINCE,
     };
     let group = join.group.clone();
+    if let Err(refusal) = check_group(&caller, &group).await {
+        tracing::info!(group, why = refusal.message, "a group was not made");
+        return JoinGroupResponse { error: super::group_code(refusal.code), member_id, ..nothing() };
+    }
     let joined = ask(&caller, GroupRequest::Join { join: Box::new(join) }).await;
     // It may have waited for long.
     if let Err(refusal) = caller.group(ALTER_GROUP, &group) {

@@ -3,19 +3,19 @@
 //! Where clients must log in nothing but ApiVersions is answered before they have (KIP-43, KIP-152); whoever has logged in may
 //! do so again on the same connection, as the same principal (KIP-368).
 
-use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use policies::vocabulary::CONNECT;
 use service::{clock, random};
+use types::Flow;
 use wire::codec::DecodeError;
 use wire::kafka::{
     ApiKey, KafkaError, Message, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
     SaslHandshakeResponse,
 };
 
-use super::{Pending, Reply, answer, refused};
+use super::{Pending, Reply, refused, said};
 use crate::Gateway;
 use crate::access::known::Login;
 use crate::access::permit::Permit;
@@ -23,6 +23,7 @@ use crate::access::proof::Reason;
 use crate::access::sasl::{Mechanism, Place, Progress, Step, step};
 use crate::access::{Origin, now_s};
 use crate::caller::Caller;
+use crate::quota::toll::Connected;
 use crate::tenant::Tenant;
 
 /// Mechanisms that a client may ask for in vain before it is closed.
@@ -37,6 +38,8 @@ pub(super) struct Gate {
     /// The name that the client asked for by SNI.
     server_name: Option<String>,
     caller: Option<Arc<Caller>>,
+    /// Counted as long as it is open.
+    connected: Option<Connected>,
     progress: Option<Progress>,
     unknown: u8,
 }
@@ -57,7 +60,7 @@ pub(super) enum Say {
 impl Gate {
     pub fn new(gateway: &Arc<Gateway>, origin: Origin, server_name: Option<String>) -> Self {
         let caller = (!gateway.access.is_required).then(|| Caller::anonymous(gateway));
-        Self { gateway: Arc::clone(gateway), origin, server_name, caller, progress: None, unknown: 0 }
+        Self { gateway: Arc::clone(gateway), origin, server_name, caller, connected: None, progress: None, unknown: 0 }
     }
 
     pub fn is_tls(&self) -> bool {
@@ -72,6 +75,11 @@ impl Gate {
     /// When the credentials of its caller end, in ms since 1970.
     pub fn expires_ms(&self) -> Option<i64> {
         self.caller.as_ref()?.permit()?.login.expires_ms
+    }
+
+    /// Who has logged in.
+    pub fn caller(&self) -> Option<Arc<Caller>> {
+        self.caller.clone()
     }
 
     /// Whether its caller was somebody and is nobody any more.
@@ -101,7 +109,14 @@ impl Gate {
                 None if key == ApiKey::ApiVersions => return Ok(Turn::Begin(Caller::anonymous(&self.gateway))),
                 None => Say::Close("a request of a client that did not log in"),
                 Some(caller) if caller.is_gone() => Say::Close("a request after the end of its credentials"),
-                Some(caller) => return Ok(Turn::Begin(Arc::clone(caller))),
+                Some(caller) => {
+                    caller.toll.charge(Flow::Requests, 1);
+                    // Bytes are counted where they are known.
+                    if let Some(flow @ (Flow::TopicChanges | Flow::ProducerIds)) = flow_of(key) {
+                        caller.toll.charge(flow, 1);
+                    }
+                    return Ok(Turn::Begin(Arc::clone(caller)));
+                }
             },
         };
         Ok(Turn::Say(say))
@@ -111,7 +126,7 @@ impl Gate {
         let mechanisms = Mechanism::ALL.map(|known| known.name().to_owned()).to_vec();
         let say = |error: KafkaError| {
             let error = error as i16;
-            answer(reply, ready(SaslHandshakeResponse { error, mechanisms }))
+            said(reply, SaslHandshakeResponse { error, mechanisms })
         };
         // After version 0 tokens would follow without a header, and without a place for errors.
         if reply.version == 0 {
@@ -135,7 +150,7 @@ impl Gate {
         let ok = |auth_bytes: Vec<u8>, session_lifetime_ms: i64| {
             let auth_bytes = auth_bytes.into();
             let response = SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() };
-            Say::Answer(answer(reply, ready(response)))
+            Say::Answer(said(reply, response))
         };
         let host = self.server_name.clone();
         let account = self.gateway.account_of_host(host.as_deref());
@@ -159,12 +174,14 @@ impl Gate {
                     Reason::OtherPrincipal => "Cannot change principals during re-authentication".to_owned(),
                     // Told to whom the proof was right.
                     Reason::Connect(why) | Reason::Cluster(why) => format!("[{id}]: Access denied: {why}"),
+                    // As MSK says it, and which quota it is.
+                    Reason::Connections(why) => format!("[{id}]: Too many connects: {why}"),
                     // As MSK says it: never why.
                     _ => format!("[{id}]: Access denied"),
                 };
                 let error = KafkaError::SaslAuthenticationFailed as i16;
                 let response = SaslAuthenticateResponse { error, error_message: Some(message), ..Default::default() };
-                Say::AnswerAndClose(answer(reply, ready(response)))
+                Say::AnswerAndClose(said(reply, response))
             }
         }
     }
@@ -179,8 +196,30 @@ impl Gate {
             Some(left_ms) if left_ms < SESSION_MS_MIN => return Err(Reason::SessionTooShort),
             left_ms => left_ms.unwrap_or(0),
         };
-        self.caller = Some(admit(&self.gateway, login, self.server_name.as_deref(), self.origin)?);
+        let caller = admit(&self.gateway, login, self.server_name.as_deref(), self.origin)?;
+        match &self.caller {
+            Some(before) => caller.toll.go_on_from(&before.toll),
+            None => {
+                self.connected = Some(caller.toll.connect().map_err(|refusal| Reason::Connections(refusal.message))?)
+            }
+        }
+        self.caller = Some(caller);
         Ok(lifetime_ms)
+    }
+}
+
+/// What a call uses up beside being a request.
+pub fn flow_of(key: ApiKey) -> Option<Flow> {
+    match key {
+        ApiKey::Produce => Some(Flow::Ingress),
+        ApiKey::Fetch => Some(Flow::Egress),
+        ApiKey::InitProducerId => Some(Flow::ProducerIds),
+        ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::CreatePartitions
+        | ApiKey::AlterConfigs
+        | ApiKey::IncrementalAlterConfigs => Some(Flow::TopicChanges),
+        _ => None,
     }
 }
 

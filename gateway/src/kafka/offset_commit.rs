@@ -14,6 +14,7 @@ use wire::kafka::{
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::groups::{ask, refused};
+use crate::quota::stock::check_group;
 
 pub async fn handle(caller: Arc<Caller>, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let mut offsets = Vec::new();
@@ -52,6 +53,10 @@ pub async fn handle(caller: Arc<Caller>, request: OffsetCommitRequest) -> Offset
 }
 
 async fn commit_all(caller: &Arc<Caller>, commit: CommitOffsets) -> i16 {
+    if let Err(refusal) = check_group(caller, &commit.group).await {
+        tracing::info!(commit.group, why = refusal.message, "a group was not made");
+        return super::group_code(refusal.code);
+    }
     match ask(caller, GroupRequest::Commit { commit: Box::new(commit) }).await {
         Ok(GroupReply::Done {}) => 0,
         other => super::group_code(refused(other)),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use policies::vocabulary::WRITE_DATA;
 use service::clock;
 use types::limits::UNPACKED_BYTES_MAX;
-use types::{ErrorCode, PrincipalId, Protocol, TopicPartition, TopicRecord};
+use types::{ErrorCode, Flow, PrincipalId, Protocol, TopicPartition, TopicRecord};
 use wire::Batch;
 use wire::batch::BatchError;
 use wire::frame::{Appended, Refusal};
@@ -41,6 +41,9 @@ pub fn begin(caller: Arc<Caller>, reply: Reply, request: ProduceRequest) -> Pend
     let acks = request.acks;
     let is_transactional = request.transactional_id.is_some();
     let mut begun = Vec::with_capacity(request.topics.len());
+    let batches =
+        request.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| partition.records.as_ref());
+    caller.toll.charge(Flow::Ingress, batches.map(|batch| batch.len() as u64).sum());
     for topic in request.topics {
         let record = caller.topic(WRITE_DATA, &topic.name);
         let partitions: Vec<BegunPartition> = topic
@@ -75,7 +78,7 @@ pub fn begin(caller: Arc<Caller>, reply: Reply, request: ProduceRequest) -> Pend
             }
             topics.push(ProduceTopicResponse { name, partitions: answers });
         }
-        (acks != 0).then(|| reply.encode(&ProduceResponse { topics, throttle_ms: 0 }))
+        (acks != 0).then(|| reply.encode(&ProduceResponse { topics, throttle_ms: caller.toll.throttle_ms() }))
     })
 }
 

@@ -3,8 +3,6 @@
 //! Apache Kafka closes the connection instead. An answer says what was wrong, and the requests that follow on the
 //! connection are served.
 
-use std::future::ready;
-
 use bytes::Bytes;
 use wire::codec::Reader;
 use wire::kafka::{
@@ -24,7 +22,7 @@ use wire::kafka::{
     ProduceResponse, ProduceTopicResponse, SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
 };
 
-use super::{Pending, Reply, answer};
+use super::{Pending, Reply, said};
 
 /// The error in the version of the request, or in the nearest one that is known: a client that asks in a version
 /// that was not offered has to guess anyway.
@@ -45,124 +43,120 @@ pub fn refuse(reply: Reply, body: Bytes, error: KafkaError, message: &str) -> Op
         ApiKey::Produce => {
             let partition = ProducePartitionResponse { error, error_message, ..Default::default() };
             let topics = vec![ProduceTopicResponse { name: String::new(), partitions: vec![partition] }];
-            answer(reply, ready(ProduceResponse { topics, throttle_ms: 0 }))
+            said(reply, ProduceResponse { topics, throttle_ms: 0 })
         }
-        ApiKey::Fetch => answer(reply, ready(FetchResponse { error, ..Default::default() })),
+        ApiKey::Fetch => said(reply, FetchResponse { error, ..Default::default() }),
         ApiKey::ListOffsets => {
             let partitions = vec![ListOffsetsPartitionResponse { error, ..Default::default() }];
             let topics = vec![ListOffsetsTopicResponse { name: String::new(), partitions }];
-            answer(reply, ready(ListOffsetsResponse { throttle_ms: 0, topics }))
+            said(reply, ListOffsetsResponse { throttle_ms: 0, topics })
         }
         ApiKey::Metadata => {
             let topics = vec![MetadataTopic { error, name: "".into(), ..Default::default() }];
-            answer(reply, ready(MetadataResponse { topics, ..Default::default() }))
+            said(reply, MetadataResponse { topics, ..Default::default() })
         }
         ApiKey::FindCoordinator => {
             let coordinators = vec![Coordinator { error, error_message: error_message.clone(), ..Default::default() }];
-            answer(reply, ready(FindCoordinatorResponse { error, error_message, coordinators, ..Default::default() }))
+            said(reply, FindCoordinatorResponse { error, error_message, coordinators, ..Default::default() })
         }
         // KIP-511: version 0 with the error, so that the client may choose again.
-        ApiKey::ApiVersions => answer(Reply { version: 0, ..reply }, ready(ApiVersionsResponse::offer(error))),
+        ApiKey::ApiVersions => said(Reply { version: 0, ..reply }, ApiVersionsResponse::offer(error)),
         ApiKey::CreateTopics => {
             let topics = vec![CreatedTopic { error, error_message, ..Default::default() }];
-            answer(reply, ready(CreateTopicsResponse { topics, ..Default::default() }))
+            said(reply, CreateTopicsResponse { topics, ..Default::default() })
         }
         ApiKey::DeleteTopics => {
             let responses = vec![DeletedTopic { error, error_message, ..Default::default() }];
-            answer(reply, ready(DeleteTopicsResponse { responses, ..Default::default() }))
+            said(reply, DeleteTopicsResponse { responses, ..Default::default() })
         }
-        ApiKey::InitProducerId => answer(reply, ready(InitProducerIdResponse { error, ..Default::default() })),
+        ApiKey::InitProducerId => said(reply, InitProducerIdResponse { error, ..Default::default() }),
         ApiKey::OffsetCommit => {
             let partitions = vec![OffsetCommitPartitionResponse { error, ..Default::default() }];
             let topics = vec![OffsetCommitTopicResponse { name: String::new(), partitions }];
-            answer(reply, ready(OffsetCommitResponse { throttle_ms: 0, topics }))
+            said(reply, OffsetCommitResponse { throttle_ms: 0, topics })
         }
         ApiKey::OffsetFetch => {
             let groups = vec![OffsetFetchGroupResponse { error, ..Default::default() }];
             let partitions = vec![OffsetFetchPartitionResponse { error, ..Default::default() }];
             let topics = vec![OffsetFetchTopicResponse { name: String::new(), partitions }];
-            answer(reply, ready(OffsetFetchResponse { throttle_ms: 0, error, topics, groups }))
+            said(reply, OffsetFetchResponse { throttle_ms: 0, error, topics, groups })
         }
         ApiKey::JoinGroup => {
             let protocol_name = Some(String::new());
-            answer(reply, ready(JoinGroupResponse { error, protocol_name, ..Default::default() }))
+            said(reply, JoinGroupResponse { error, protocol_name, ..Default::default() })
         }
-        ApiKey::Heartbeat => answer(reply, ready(HeartbeatResponse { throttle_ms: 0, error })),
-        ApiKey::LeaveGroup => answer(reply, ready(LeaveGroupResponse { error, ..Default::default() })),
-        ApiKey::SyncGroup => answer(reply, ready(SyncGroupResponse { error, ..Default::default() })),
+        ApiKey::Heartbeat => said(reply, HeartbeatResponse { throttle_ms: 0, error }),
+        ApiKey::LeaveGroup => said(reply, LeaveGroupResponse { error, ..Default::default() }),
+        ApiKey::SyncGroup => said(reply, SyncGroupResponse { error, ..Default::default() }),
         ApiKey::DescribeGroups => {
             let groups = vec![DescribedGroup { error, ..Default::default() }];
-            answer(reply, ready(DescribeGroupsResponse { throttle_ms: 0, groups }))
+            said(reply, DescribeGroupsResponse { throttle_ms: 0, groups })
         }
-        ApiKey::ListGroups => answer(reply, ready(ListGroupsResponse { error, ..Default::default() })),
+        ApiKey::ListGroups => said(reply, ListGroupsResponse { error, ..Default::default() }),
         ApiKey::DeleteGroups => {
             let results = vec![DeletedGroup { group_id: String::new(), error }];
-            answer(reply, ready(DeleteGroupsResponse { throttle_ms: 0, results }))
+            said(reply, DeleteGroupsResponse { throttle_ms: 0, results })
         }
         ApiKey::OffsetForLeaderEpoch => {
             let partitions = vec![EpochPartitionResult { error, ..Default::default() }];
             let topics = vec![EpochTopicResult { name: String::new(), partitions }];
-            answer(reply, ready(OffsetForLeaderEpochResponse { throttle_ms: 0, topics }))
+            said(reply, OffsetForLeaderEpochResponse { throttle_ms: 0, topics })
         }
-        ApiKey::SaslHandshake => answer(reply, ready(SaslHandshakeResponse { error, ..Default::default() })),
+        ApiKey::SaslHandshake => said(reply, SaslHandshakeResponse { error, ..Default::default() }),
         ApiKey::SaslAuthenticate => {
-            answer(reply, ready(SaslAuthenticateResponse { error, error_message, ..Default::default() }))
+            said(reply, SaslAuthenticateResponse { error, error_message, ..Default::default() })
         }
-        ApiKey::DescribeAcls => {
-            answer(reply, ready(DescribeAclsResponse { error, error_message, ..Default::default() }))
-        }
+        ApiKey::DescribeAcls => said(reply, DescribeAclsResponse { error, error_message, ..Default::default() }),
         ApiKey::CreateAcls => {
             let results = vec![AclCreationResult { error, error_message }];
-            answer(reply, ready(CreateAclsResponse { throttle_ms: 0, results }))
+            said(reply, CreateAclsResponse { throttle_ms: 0, results })
         }
         ApiKey::DeleteAcls => {
             let results = vec![DeleteAclsResult { error, error_message, matches: Vec::new() }];
-            answer(reply, ready(DeleteAclsResponse { throttle_ms: 0, results }))
+            said(reply, DeleteAclsResponse { throttle_ms: 0, results })
         }
         ApiKey::DescribeConfigs => {
             let results = vec![DescribeConfigsResult { error, error_message, ..Default::default() }];
-            answer(reply, ready(DescribeConfigsResponse { throttle_ms: 0, results }))
+            said(reply, DescribeConfigsResponse { throttle_ms: 0, results })
         }
         ApiKey::AlterConfigs => {
             let responses = vec![AlteredResource { error, error_message, ..Default::default() }];
-            answer(reply, ready(AlterConfigsResponse { throttle_ms: 0, responses }))
+            said(reply, AlterConfigsResponse { throttle_ms: 0, responses })
         }
         ApiKey::IncrementalAlterConfigs => {
             let responses = vec![AlteredResource { error, error_message, ..Default::default() }];
-            answer(reply, ready(IncrementalAlterConfigsResponse { throttle_ms: 0, responses }))
+            said(reply, IncrementalAlterConfigsResponse { throttle_ms: 0, responses })
         }
         ApiKey::DescribeLogDirs => {
             let results = vec![LogDirsResult { error, ..Default::default() }];
-            answer(reply, ready(DescribeLogDirsResponse { error, results, ..Default::default() }))
+            said(reply, DescribeLogDirsResponse { error, results, ..Default::default() })
         }
         ApiKey::CreatePartitions => {
             let results = vec![CreatePartitionsResult { name: String::new(), error, error_message }];
-            answer(reply, ready(CreatePartitionsResponse { throttle_ms: 0, results }))
+            said(reply, CreatePartitionsResponse { throttle_ms: 0, results })
         }
         ApiKey::ListPartitionReassignments => {
-            answer(reply, ready(ListPartitionReassignmentsResponse { error, error_message, ..Default::default() }))
+            said(reply, ListPartitionReassignmentsResponse { error, error_message, ..Default::default() })
         }
         ApiKey::DescribeClientQuotas => {
-            answer(reply, ready(DescribeClientQuotasResponse { error, error_message, ..Default::default() }))
+            said(reply, DescribeClientQuotasResponse { error, error_message, ..Default::default() })
         }
-        ApiKey::DescribeCluster => {
-            answer(reply, ready(DescribeClusterResponse { error, error_message, ..Default::default() }))
-        }
+        ApiKey::DescribeCluster => said(reply, DescribeClusterResponse { error, error_message, ..Default::default() }),
         ApiKey::DescribeProducers => {
             let partitions = vec![DescribedProducersPartition { error, error_message, ..Default::default() }];
             let topics = vec![DescribedProducersTopic { partitions, ..Default::default() }];
-            answer(reply, ready(DescribeProducersResponse { throttle_ms: 0, topics }))
+            said(reply, DescribeProducersResponse { throttle_ms: 0, topics })
         }
         ApiKey::DescribeTopicPartitions => {
             let topics = vec![DescribedTopic { error, ..Default::default() }];
-            answer(reply, ready(DescribeTopicPartitionsResponse { topics, ..Default::default() }))
+            said(reply, DescribeTopicPartitionsResponse { topics, ..Default::default() })
         }
         ApiKey::DeleteRecords => {
             let partitions = vec![DeleteRecordsPartitionResult { error, low_watermark: -1, ..Default::default() }];
             let topics = vec![DeleteRecordsTopicResult { partitions, ..Default::default() }];
-            answer(reply, ready(DeleteRecordsResponse { throttle_ms: 0, topics }))
+            said(reply, DeleteRecordsResponse { throttle_ms: 0, topics })
         }
-        ApiKey::OffsetDelete => answer(reply, ready(OffsetDeleteResponse { error, ..Default::default() })),
+        ApiKey::OffsetDelete => said(reply, OffsetDeleteResponse { error, ..Default::default() }),
     })
 }
 

@@ -119,6 +119,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         advertise_tls: None,
         host_names: Vec::new(),
         access: Access::new(false),
+        quotas: crate::quota::Quotas::default(),
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },
         map: Map::default(),
         placement: PlacementClient::new(&[url]),

@@ -8,7 +8,7 @@ use wire::kafka::{ApiKey, FetchPartition, FetchRequest, FetchResponse, FetchTopi
 
 use super::cost::Cost;
 use super::{Measured, report, topic_names};
-use crate::cli::{BenchOptions, KafkaTarget};
+use crate::cli::BenchOptions;
 use crate::kafka_client::connect;
 use crate::output::Failure;
 
@@ -22,7 +22,7 @@ pub async fn run(options: BenchOptions) -> Result<(), Failure> {
     let mut readers = Vec::new();
     for name in topic_names(&options) {
         for partition in 0..options.partitions {
-            readers.push(tokio::spawn(read(options.gateway.clone(), name.clone(), partition, options.bytes, deadline)));
+            readers.push(tokio::spawn(read(options.clone(), name.clone(), partition, deadline)));
         }
     }
     let mut measured = Measured { records: 0, bytes: 0, requests: 0, seconds: 0.0, errors: 0, latency: None };
@@ -38,13 +38,13 @@ pub async fn run(options: BenchOptions) -> Result<(), Failure> {
 }
 
 async fn read(
-    target: KafkaTarget,
+    options: BenchOptions,
     topic: String,
     partition: i32,
-    bytes_max: Option<u64>,
     deadline: Instant,
 ) -> Result<(u64, u64, u64), Failure> {
-    let (mut writer, mut reader) = connect(&target).await?;
+    let bytes_max = options.bytes;
+    let (mut writer, mut reader) = connect(&options.gateway, &options.credentials).await?;
     let (mut records, mut bytes, mut requests, mut offset) = (0, 0, 0, 0);
     while Instant::now() < deadline && bytes_max.is_none_or(|max| bytes < max) {
         let wanted =

@@ -14,7 +14,7 @@ use wire::records::{BatchBuilder, NewRecord};
 
 use super::cost::Cost;
 use super::{Measured, progress, report, topic_names};
-use crate::cli::{BenchOptions, KafkaTarget};
+use crate::cli::{BenchOptions, Credentials, KafkaTarget};
 use crate::kafka_client::{KafkaReader, connect, create_topics};
 use crate::output::Failure;
 
@@ -44,7 +44,7 @@ pub async fn run(options: BenchOptions) -> Result<(), Failure> {
     let codec = Codec::from_name(&options.compression)
         .ok_or_else(|| Failure::usage(format!("compression `{}` is not known", options.compression)))?;
     let names = topic_names(&options);
-    create_topics(&options.gateway, &names, options.partitions).await?;
+    create_topics(&options.gateway, &options.credentials, &names, options.partitions).await?;
     let all: Places = names.iter().flat_map(|name| (0..options.partitions).map(move |p| (name.clone(), p))).collect();
     let pool = Arc::new(build_pool(&options, codec)?);
     let counters = Arc::new(Counters::default());
@@ -60,7 +60,7 @@ pub async fn run(options: BenchOptions) -> Result<(), Failure> {
             counters: Arc::clone(&counters),
             batches_per_s: rate.map(|rate| rate / pool[0].1 as f64),
         };
-        producers.push(tokio::spawn(producer.run(options.gateway.clone())));
+        producers.push(tokio::spawn(producer.run(options.gateway.clone(), options.credentials.clone())));
     }
     let warm_up = Duration::from_millis((options.seconds * 100).max(500));
     tokio::time::sleep(warm_up).await;
@@ -157,8 +157,8 @@ struct Sent {
 }
 
 impl Producer {
-    async fn run(self, target: KafkaTarget) -> Result<Histogram<u64>, Failure> {
-        let (mut writer, reader) = connect(&target).await?;
+    async fn run(self, target: KafkaTarget, by: Credentials) -> Result<Histogram<u64>, Failure> {
+        let (mut writer, reader) = connect(&target, &by).await?;
         let window = Arc::new(Semaphore::new(self.in_flight));
         let (sent, receiving) = mpsc::unbounded_channel::<Sent>();
         let receiver = tokio::spawn(receive(reader, receiving, Arc::clone(&window), Arc::clone(&self.counters)));

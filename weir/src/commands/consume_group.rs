@@ -248,7 +248,7 @@ impl Member<'_> {
         question: &Q,
     ) -> Result<A, Failure> {
         if self.connection.is_none() {
-            self.connection = Some(connect(&self.options.gateway).await?);
+            self.connection = Some(connect(&self.options.gateway, &self.options.target.credentials).await?);
         }
         let Some((writer, reader)) = &mut self.connection else { return Err(Failure::unreachable("no connection")) };
         let asking = async {

@@ -16,7 +16,7 @@ use crate::client::{Client, failure, part};
 use crate::output::{Failure, Output, print};
 
 /// The account that is meant: the caller's own where none was named.
-async fn account(client: &Client, option: &AccountOption) -> Result<String, Failure> {
+pub async fn account(client: &Client, option: &AccountOption) -> Result<String, Failure> {
     match &option.account {
         Some(account) => Ok(part(account)),
         None => Ok(text(&client.json(Method::GET, "/v1/whoami", None).await?["account"])),

@@ -1,0 +1,204 @@
+//! Quotas: what an account, a cluster, a user or a role may use, and what it has used.
+//!
+//! Each has a [`Meter`]; a caller pays at all that are its own ([`toll::Toll`]). A limit is shared among gateways: once a second each
+//! tells placement what was used through it, and is told its part.
+
+mod meter;
+pub mod stock;
+pub mod toll;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use service::clock;
+use service::drain::Drain;
+use service::quotas::{QuotaShares, QuotaUsage, SHARE_EVERY_MS};
+use types::{AccountId, Limits, MSK_SERVERLESS, UNLIMITED};
+
+use crate::Gateway;
+use crate::access::known::Known;
+use crate::tenant::Tenant;
+
+pub use meter::Meter;
+
+/// A share that nobody renewed holds for so long, in ms.
+const SHARE_HOLDS_MS: u64 = 10 * SHARE_EVERY_MS;
+
+/// Whose usage is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All its clusters together.
+    Account(AccountId),
+    Cluster(Tenant),
+    User(AccountId, String),
+    /// All its sessions together.
+    Role(AccountId, String),
+}
+
+impl Scope {
+    pub fn account(&self) -> AccountId {
+        match self {
+            Self::Account(account) | Self::User(account, _) | Self::Role(account, _) => *account,
+            Self::Cluster(tenant) => tenant.account,
+        }
+    }
+}
+
+/// The same on all gateways.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let account = self.account().digits();
+        match self {
+            Self::Account(_) => write!(f, "account/{account}"),
+            Self::Cluster(tenant) => write!(f, "cluster/{account}/{}", tenant.cluster),
+            Self::User(_, name) => write!(f, "user/{account}/{name}"),
+            Self::Role(_, name) => write!(f, "role/{account}/{name}"),
+        }
+    }
+}
+
+/// A profile and what it limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    pub profile: String,
+    pub limits: Limits,
+}
+
+/// The quota of a scope, as identities say it.
+pub fn quota_of(known: &Known, operator: AccountId, scope: &Scope) -> Quota {
+    let account = scope.account();
+    let (chosen, unsaid) = match scope {
+        Scope::Account(id) => {
+            let chosen = known.account(*id).and_then(|account| account.quota.clone());
+            (chosen, if *id == operator { UNLIMITED } else { MSK_SERVERLESS })
+        }
+        Scope::Cluster(tenant) => {
+            (known.cluster_of(*tenant).and_then(|cluster| cluster.record.quota.clone()), UNLIMITED)
+        }
+        Scope::User(id, name) => (known.user(*id, name).and_then(|user| user.grants.quota.clone()), UNLIMITED),
+        Scope::Role(id, name) => (known.role(*id, name).and_then(|role| role.grants.quota.clone()), UNLIMITED),
+    };
+    let profile = chosen.unwrap_or_else(|| unsaid.to_owned());
+    // Its own profiles are for its users and roles alone.
+    let own = matches!(scope, Scope::User(..) | Scope::Role(..)).then_some(account);
+    let limits = known.limits(own.into_iter().chain([operator]), &profile);
+    Quota { profile, limits }
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Quotas {
+    meters: DashMap<Scope, Arc<Meter>>,
+    /// That are alive, as placement said last; 0: nobody said so yet.
+    gateways: AtomicUsize,
+    pub groups: stock::GroupNames,
+}
+
+/// Now, in µs of the clock of buckets.
+pub fn now_us() -> i64 {
+    clock::monotonic_us() as i64
+}
+
+impl Quotas {
+    /// The meter of a scope; made when it is first used.
+    pub fn meter(&self, gateway: &Gateway, scope: Scope) -> Arc<Meter> {
+        if let Some(known) = self.meters.get(&scope) {
+            return Arc::clone(&known);
+        }
+        let quota = quota_of(&gateway.access.known(), gateway.tenant.account, &scope);
+        let gateways = self.gateways(gateway);
+        let made = || Arc::new(Meter::new(scope.clone(), quota, gateways, now_us()));
+        Arc::clone(&self.meters.entry(scope.clone()).or_insert_with(made))
+    }
+
+    /// The meter of a scope, if there was any use of it lately.
+    pub fn find(&self, scope: &Scope) -> Option<Arc<Meter>> {
+        self.meters.get(scope).map(|known| Arc::clone(&known))
+    }
+
+    fn gateways(&self, gateway: &Gateway) -> usize {
+        match self.gateways.load(Ordering::Relaxed) {
+            0 => gateway.map.gateways().len().max(1),
+            told => told,
+        }
+    }
+
+    /// Sets limits as identities say them now.
+    pub fn refresh(&self, known: &Known, operator: AccountId) {
+        let now_us = now_us();
+        for meter in &self.meters {
+            meter.set_quota(quota_of(known, operator, &meter.scope), now_us);
+        }
+    }
+
+    /// Counts what was used since the last time, and who used most of it; forgets who has not been there for long.
+    fn look(&self) {
+        let now_us = now_us();
+        self.meters.retain(|_, meter| {
+            meter.look(now_us);
+            Arc::strong_count(meter) > 1 || !meter.is_idle(now_us)
+        });
+        for meter in self.meters.iter().filter(|meter| matches!(meter.scope, Scope::Account(_))) {
+            let of_account = |other: &Meter| {
+                other.scope.account() == meter.scope.account()
+                    && matches!(other.scope, Scope::User(..) | Scope::Role(..))
+            };
+            let users: Vec<Arc<Meter>> =
+                self.meters.iter().filter(|other| of_account(other)).map(|other| Arc::clone(&other)).collect();
+            meter.note_top(&users);
+        }
+    }
+
+    fn usage(&self, gateway: i32) -> QuotaUsage {
+        let now_us = now_us();
+        let scopes = self.meters.iter().filter_map(|meter| meter.usage(now_us)).collect();
+        QuotaUsage { gateway, scopes }
+    }
+
+    fn take(&self, shares: QuotaShares) {
+        self.gateways.store(shares.gateways, Ordering::Relaxed);
+        let now_us = now_us();
+        let mut told: std::collections::HashMap<String, _> =
+            shares.scopes.into_iter().map(|share| (share.scope.clone(), share)).collect();
+        for meter in &self.meters {
+            meter.take_share(told.remove(&meter.scope.to_string()), shares.gateways, now_us);
+        }
+    }
+
+    /// Placement has been silent for long: others may have been given what was ours.
+    fn take_nothing(&self, gateways: usize) {
+        let now_us = now_us();
+        for meter in &self.meters {
+            meter.take_share(None, gateways, now_us);
+        }
+    }
+}
+
+/// Tells placement what was used, and takes shares, until the drain begins.
+pub async fn share(gateway: Arc<Gateway>, mut drain: Drain) {
+    let quotas = &gateway.quotas;
+    let mut told_ms = clock::monotonic_ms();
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            () = tokio::time::sleep(Duration::from_millis(SHARE_EVERY_MS)) => {}
+        }
+        quotas.look();
+        match gateway.placement.share_quotas(&quotas.usage(gateway.id)).await {
+            Ok(shares) => {
+                quotas.take(shares);
+                told_ms = clock::monotonic_ms();
+            }
+            Err(error) => {
+                tracing::debug!(%error, "quotas cannot be shared; going on with the last shares");
+                if clock::monotonic_ms().saturating_sub(told_ms) > SHARE_HOLDS_MS {
+                    quotas.take_nothing(quotas.gateways(&gateway));
+                }
+            }
+        }
+    }
+}
