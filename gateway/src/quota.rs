@@ -16,6 +16,7 @@ use dashmap::DashMap;
 use service::clock;
 use service::drain::Drain;
 use service::quotas::{QuotaShares, QuotaUsage, SHARE_EVERY_MS};
+use tokio::sync::Notify;
 use types::{AccountId, Limits, MSK_SERVERLESS, UNLIMITED};
 
 use crate::Gateway;
@@ -24,6 +25,8 @@ use crate::tenant::Tenant;
 
 pub use meter::Meter;
 
+/// Whoever waits for a first share waits a little for others.
+const SHARE_SOON: Duration = Duration::from_millis(100);
 /// A share that nobody renewed holds for so long, in ms.
 const SHARE_HOLDS_MS: u64 = 10 * SHARE_EVERY_MS;
 
@@ -95,6 +98,7 @@ pub struct Quotas {
     /// That are alive, as placement said last; 0: nobody said so yet.
     gateways: AtomicUsize,
     pub groups: stock::GroupNames,
+    needs_share: Arc<Notify>,
 }
 
 /// Now, in µs of the clock of buckets.
@@ -110,7 +114,7 @@ impl Quotas {
         }
         let quota = quota_of(&gateway.access.known(), gateway.tenant.account, &scope);
         let gateways = self.gateways(gateway);
-        let made = || Arc::new(Meter::new(scope.clone(), quota, gateways, now_us()));
+        let made = || Arc::new(Meter::new(scope.clone(), quota, gateways, now_us(), Arc::clone(&self.needs_share)));
         Arc::clone(&self.meters.entry(scope.clone()).or_insert_with(made))
     }
 
@@ -121,7 +125,8 @@ impl Quotas {
 
     fn gateways(&self, gateway: &Gateway) -> usize {
         match self.gateways.load(Ordering::Relaxed) {
-            0 => gateway.map.gateways().len().max(1),
+            // Those that clients of this one may use as well.
+            0 => gateway.gateways_for(false).len().max(1),
             told => told,
         }
     }
@@ -186,6 +191,7 @@ pub async fn share(gateway: Arc<Gateway>, mut drain: Drain) {
             biased;
             () = drain.begun() => return,
             () = tokio::time::sleep(Duration::from_millis(SHARE_EVERY_MS)) => {}
+            () = quotas.needs_share.notified() => tokio::time::sleep(SHARE_SOON).await,
         }
         quotas.look();
         match gateway.placement.share_quotas(&quotas.usage(gateway.id)).await {

@@ -111,8 +111,11 @@ async fn register_gateway(State(placement): Shared, Json(request): Json<Register
 }
 
 async fn share_quotas(State(placement): Shared, Json(usage): Json<QuotaUsage>) -> Answer<impl Serialize> {
-    let alive = members::gateways(&placement).await?.len();
-    Ok(Json(placement.quotas.take(usage, alive)))
+    let alive = members::gateways(&placement).await?;
+    // Clients use gateways of one kind: those where one must log in, or the others.
+    let kind = alive.iter().find(|gateway| gateway.id == usage.gateway).map(|gateway| gateway.is_login_required);
+    let alike = alive.iter().filter(|gateway| kind.is_none_or(|kind| kind == gateway.is_login_required)).count();
+    Ok(Json(placement.quotas.take(usage, alike)))
 }
 
 #[derive(Deserialize)]

@@ -26,7 +26,7 @@ impl QuotaBoard {
         let names: Vec<String> = usage.scopes.iter().map(|scope| scope.scope.clone()).collect();
         let scopes = usage.scopes.into_iter().map(|scope| (scope.scope.clone(), scope)).collect();
         told.insert(usage.gateway, (now_ms, scopes));
-        let gateways = alive.max(told.len());
+        let gateways = alive.max(1);
         let of_scope = |name: String| {
             let all = told.iter().filter_map(|(gateway, (_, scopes))| Some((*gateway, scopes.get(&name)?)));
             share(name.clone(), usage.gateway, &all.collect::<Vec<_>>(), gateways)

@@ -70,7 +70,7 @@ fn flow<'a>(shown: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_kafka_client_that_uses_too_much_is_told_and_made_to_wait() {
-    let dir = Scratch::new();
+    let dir = Scratch::new("quotas-kafka");
     let (guarded, noisy, quiet) = start(dir.path(), &["ingress=1M", "egress=2M"]);
     let mut session = Session::of(&guarded.plain, &noisy);
     // What was saved up in a second, and one request more.
@@ -110,7 +110,7 @@ fn a_kafka_client_that_uses_too_much_is_told_and_made_to_wait() {
 
 #[test]
 fn an_http_client_that_uses_too_much_is_told_which_quota_it_was_and_when_to_come_back() {
-    let dir = Scratch::new();
+    let dir = Scratch::new("quotas-http");
     let (guarded, noisy, quiet) = start(dir.path(), &["ingress=100k", "requests=1000"]);
     let post = |key: &Key| {
         let mut curl = Command::new("curl");
@@ -181,7 +181,7 @@ fn an_http_client_that_uses_too_much_is_told_which_quota_it_was_and_when_to_come
 
 #[test]
 fn two_gateways_share_a_limit() {
-    let dir = Scratch::new();
+    let dir = Scratch::new("quotas-share");
     let (mut guarded, noisy, _) = start(dir.path(), &["ingress=1M"]);
     let (kafka, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     let services = &guarded.cluster.services;
@@ -220,7 +220,7 @@ fn two_gateways_share_a_limit() {
 
 #[test]
 fn there_are_no_more_connections_groups_and_partitions_than_may_be() {
-    let dir = Scratch::new();
+    let dir = Scratch::new("quotas-stock");
     let limits = ["connections=3", "groups=2", "partitions=4", "topic_changes=100", "connects=50"];
     let (guarded, noisy, quiet) = start(dir.path(), &limits);
     let mut sessions: Vec<Session> = (0..3).map(|_| Session::of(&guarded.plain, &noisy)).collect();
@@ -260,7 +260,7 @@ fn there_are_no_more_connections_groups_and_partitions_than_may_be() {
 
 #[test]
 fn topics_are_not_made_faster_than_may_be() {
-    let dir = Scratch::new();
+    let dir = Scratch::new("quotas-topics");
     let (guarded, noisy, _) = start(dir.path(), &["topic_changes=2", "partition_changes=10"]);
     let mut session = Session::of(&guarded.plain, &noisy);
     let mut create = |name: String, num_partitions: i32| {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use quotas::{Bucket, least};
 use service::quotas::{FlowUsage, ScopeShare, ScopeUsage};
+use tokio::sync::Notify;
 use types::{Flow, Stock};
 
 use super::{Quota, Scope};
@@ -51,6 +52,8 @@ pub struct Meter {
     elsewhere: [AtomicU64; STOCKS],
     looked_us: AtomicU64,
     active_us: AtomicU64,
+    /// Told when a share is needed that placement has not given yet.
+    needs_share: Arc<Notify>,
 }
 
 /// What a meter says of a flow.
@@ -81,7 +84,7 @@ fn rate_of(flow: Flow, limit: u64) -> u64 {
 }
 
 impl Meter {
-    pub fn new(scope: Scope, quota: Quota, gateways: usize, now_us: i64) -> Self {
+    pub fn new(scope: Scope, quota: Quota, gateways: usize, now_us: i64, needs_share: Arc<Notify>) -> Self {
         let none = Quota { profile: String::new(), limits: types::Limits::default() };
         let meter = Self {
             scope,
@@ -92,6 +95,7 @@ impl Meter {
             elsewhere: Default::default(),
             looked_us: AtomicU64::new(now_us as u64),
             active_us: AtomicU64::new(now_us as u64),
+            needs_share,
         };
         meter.set_quota(quota, now_us);
         meter
@@ -147,10 +151,18 @@ impl Meter {
         }
         let mut bucket = line.bucket.lock().expect("no panic holds this lock");
         let debt_us = bucket.as_mut().map_or(0, |bucket| bucket.charge(now_us, amount));
+        drop(bucket);
         if debt_us > 0 {
-            line.is_short.store(true, Ordering::Relaxed);
+            self.note_short(line);
         }
         debt_us
+    }
+
+    fn note_short(&self, line: &Line) {
+        line.is_short.store(true, Ordering::Relaxed);
+        if load(&line.share) == 0 && load(&self.gateways) > 1 {
+            self.needs_share.notify_one();
+        }
     }
 
     /// How long it takes until nothing is owed, in µs. Whoever asks would use more.
@@ -161,8 +173,9 @@ impl Meter {
         }
         let bucket = line.bucket.lock().expect("no panic holds this lock");
         let debt_us = bucket.as_ref().map_or(0, |bucket| bucket.debt_us(now_us));
+        drop(bucket);
         if debt_us > 0 {
-            line.is_short.store(true, Ordering::Relaxed);
+            self.note_short(line);
         }
         debt_us
     }
@@ -292,7 +305,7 @@ mod tests {
     }
 
     fn meter(gateways: usize) -> Meter {
-        Meter::new(Scope::Account(AccountId(1)), quota(1_000), gateways, 0)
+        Meter::new(Scope::Account(AccountId(1)), quota(1_000), gateways, 0, Arc::default())
     }
 
     #[test]
