@@ -4,6 +4,7 @@
 //! decided by policies as they are at that moment ([`permit`]). What was denied is remembered for a while ([`decisions`]).
 
 pub mod decisions;
+pub mod issuers;
 pub mod known;
 pub mod permit;
 pub mod proof;
@@ -26,6 +27,7 @@ use types::{ErrorCode, Generation};
 
 use crate::Gateway;
 use crate::access::decisions::Decisions;
+use crate::access::issuers::{IssuerSettings, Issuers};
 use crate::access::known::Known;
 
 /// How long a change of identities is waited for after it was made here.
@@ -45,6 +47,7 @@ pub struct Access {
     /// Salts of users that do not exist, and verifiers that no password fits.
     pub nobody: [u8; 16],
     replays: Mutex<Replays>,
+    pub issuers: Issuers,
 }
 
 /// Whether a signature was used before.
@@ -107,7 +110,7 @@ impl Origin {
 }
 
 impl Access {
-    pub fn new(is_required: bool) -> Self {
+    pub fn new(is_required: bool, issuers: IssuerSettings) -> Self {
         Self {
             is_required,
             known: ArcSwap::from_pointee(Known::default()),
@@ -115,6 +118,7 @@ impl Access {
             decisions: Decisions::default(),
             nobody: random::wide().to_be_bytes(),
             replays: Mutex::default(),
+            issuers: Issuers::new(issuers),
         }
     }
 

@@ -4,6 +4,7 @@ mod accounts;
 mod groups;
 mod guard;
 mod identities;
+mod issuers;
 mod kafka_metrics;
 mod keys;
 mod login;
@@ -47,6 +48,8 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/decisions/{id}", get(who::why))
         .route("/v1/accounts", get(accounts::list).post(accounts::create))
         .route("/v1/accounts/{account}", get(accounts::show))
+        .route("/v1/accounts/{account}/issuers", get(issuers::list).post(issuers::add))
+        .route("/v1/accounts/{account}/issuers/{name}", delete(issuers::remove))
         .route("/v1/accounts/{account}/quota", get(quotas::show_account).put(quotas::set_account))
         .route("/v1/accounts/{account}/quota-profiles", get(quotas::profiles))
         .route("/v1/accounts/{account}/quota-profiles/{name}", put(quotas::put_profile))

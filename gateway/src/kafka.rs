@@ -199,7 +199,7 @@ async fn serve_connection<R, W>(
             }
         };
         gateway.metrics.kafka_requests.add(1);
-        let (pending, is_last) = match dispatch(&mut gate, &client, frame) {
+        let (pending, is_last) = match dispatch(&mut gate, &client, frame).await {
             Ok(Say::Answer(pending)) => (pending, false),
             Ok(Say::AnswerAndClose(pending)) => (pending, true),
             Ok(Say::Close(why)) => {
@@ -349,7 +349,7 @@ fn futures_ready(pending: &mut Pending) -> Option<Option<Vec<Bytes>>> {
 }
 
 /// Reads a request and begins it. What must happen in order (placing batches) has begun when this returns.
-fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Say, DecodeError> {
+async fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Say, DecodeError> {
     let (header, body) = RequestHeader::split(frame)?;
     let Some(offered) = Offered::of(header.key) else {
         return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
@@ -365,7 +365,7 @@ fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Result<Sa
         let error = DecodeError::Value { what: "api version", value: i64::from(header.version) };
         return refused::refuse(reply, body, KafkaError::UnsupportedVersion, &message).map(Say::Answer).ok_or(error);
     }
-    let caller = match gate.take(reply, &body) {
+    let caller = match gate.take(reply, &body).await {
         Ok(Turn::Begin(caller)) => caller,
         Ok(Turn::Say(say)) => return Ok(say),
         Err(error) => {

@@ -37,6 +37,7 @@ use types::limits::HEARTBEAT_MS;
 use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 
 use crate::access::Access;
+pub use crate::access::issuers::IssuerSettings;
 use crate::lane::LaneHandle;
 use crate::map::Map;
 use crate::map::cache::MapCache;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub is_login_required: bool,
     /// Names that clients reach this gateway by beside those that are advertised: of load balancers, say.
     pub host_names: Vec<String>,
+    /// How keys of issuers of tokens are fetched.
+    pub issuers: IssuerSettings,
     /// Where its map is cached, to start without placement.
     pub data: Option<PathBuf>,
 }
@@ -226,7 +229,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         advertise_tls: wanted.tls.clone(),
         host_names: names::all(settings.host_names, &wanted),
         tenant: Tenant { account: registered.account, cluster: registered.cluster },
-        access: Access::new(settings.is_login_required),
+        access: Access::new(settings.is_login_required, settings.issuers),
         quotas: Quotas::default(),
         map: Map::default(),
         placement,

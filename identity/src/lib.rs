@@ -1,8 +1,9 @@
-//! Proofs of who calls: AWS Signature Version 4, what clients of Amazon MSK send, SCRAM-SHA-512.
+//! Proofs of who calls: AWS Signature Version 4, what clients of Amazon MSK send, SCRAM-SHA-512, JSON Web Tokens.
 //!
 //! Pure: no I/O, no clock; random bytes, keys and the time are given. What was wrong with a proof is for the log; clients are
 //! told one text for everything.
 
+pub mod jwt;
 pub mod msk;
 pub mod request;
 pub mod scram;

@@ -2,6 +2,7 @@
 //!
 //! All of them lie under `identity/`, so that one read of the store has them as they were at one revision.
 
+mod issuers;
 mod keys;
 mod quotas;
 
@@ -20,6 +21,7 @@ use types::{
     is_valid_cluster_name, is_valid_identity_name,
 };
 
+use self::issuers::{ISSUERS, add_issuer, remove_issuer};
 use self::keys::{KEYS, SealedKey, create_key, has_expired, keys_of};
 use self::quotas::{PROFILES, set_profile, set_quota};
 use crate::records::{self, DefaultCluster, json, name_key, parse};
@@ -110,6 +112,7 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
             key if key.starts_with(ACCOUNTS) => all.accounts.push(parse(entry)?),
             key if key.starts_with(CLUSTERS) => all.clusters.push(parse(entry)?),
             key if key.starts_with(USERS) => all.users.push(parse(entry)?),
+            key if key.starts_with(ISSUERS) => all.issuers.push(parse(entry)?),
             key if key.starts_with(PROFILES) => all.profiles.push(parse(entry)?),
             key if key.starts_with(ROLES) => all.roles.push(parse(entry)?),
             key if key.starts_with(KEYS) => keys.push(parse(entry)?),
@@ -257,6 +260,8 @@ async fn plan(
             })
             .await
         }
+        IdentityChange::AddIssuer { issuer } => add_issuer(store, account, issuer).await,
+        IdentityChange::RemoveIssuer { name } => remove_issuer(store, account, name).await,
         IdentityChange::SetProfile { name, limits } => set_profile(store, account, name, limits).await,
         IdentityChange::SetQuota { of, profile } => set_quota(store, account, of, profile.as_deref()).await,
         IdentityChange::CreateKey { key } => create_key(store, seal, account, key, now_ms).await,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, Generation, Limits, QuotaProfile, RoleRecord,
-    ScramRecord, UserRecord,
+    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, Generation, IssuerRecord, Limits,
+    QuotaProfile, RoleRecord, ScramRecord, UserRecord,
 };
 
 use crate::api::{ApiError, PlacementClient};
@@ -30,6 +30,8 @@ pub struct Identities {
     /// Quota profiles; those that are built in are not among them.
     #[serde(default)]
     pub profiles: Vec<QuotaProfile>,
+    #[serde(default)]
+    pub issuers: Vec<IssuerRecord>,
 }
 
 /// An answer to a gateway that asked for what is newer.
@@ -160,6 +162,14 @@ pub enum IdentityChange {
     },
     RevokeKey {
         id: String,
+    },
+    /// Of this account.
+    AddIssuer {
+        issuer: IssuerRecord,
+    },
+    /// Sessions of its tokens end.
+    RemoveIssuer {
+        name: String,
     },
     /// Makes a quota profile, or sets what it limits.
     SetProfile {

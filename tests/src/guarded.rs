@@ -71,6 +71,8 @@ impl Guarded {
             ["gateway", "--kafka", &plain, "--http", &http, "--placement", &placement, "--kafka-tls", &kafka]
                 .as_slice(),
             &["--advertise-kafka-tls", &shown, "--tls-cert", &cert, "--tls-key", &key, "--require-login"],
+            // Issuers of tests are on this machine.
+            &["--private-issuers"],
         ]
         .concat();
         let mut gateway = Service::new(dir, "gateway-guarded", &arguments);

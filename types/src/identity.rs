@@ -125,6 +125,33 @@ pub struct AccessKeyRecord {
     pub created_ms: i64,
 }
 
+/// An OpenID Connect issuer that an account trusts: whom it says somebody is takes on one of these roles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerRecord {
+    pub account: AccountId,
+    pub name: String,
+    /// The `iss` of its tokens, to the letter.
+    pub issuer: String,
+    /// Tokens are for one of these (`aud`).
+    pub audiences: Vec<String>,
+    pub keys: IssuerKeys,
+    /// What may be taken on.
+    pub roles: Vec<String>,
+    /// The claim that names the role; `None`: there is only one.
+    #[serde(default)]
+    pub role_claim: Option<String>,
+}
+
+/// Where the public keys of an issuer are (RFC 7517).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum IssuerKeys {
+    /// Fetched from there, again and again.
+    Url { url: String },
+    /// As they were given.
+    Set { jwks: String },
+}
+
 /// Whether a name may be that of a cluster, user, role, session or policy: 1 to 64 of `A-Z a-z 0-9 + = , . @ _ -`, as in IAM.
 pub fn is_valid_identity_name(name: &str) -> bool {
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);

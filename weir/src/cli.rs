@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::output::Output;
 
 mod identity;
+mod issuer;
 mod operate;
 mod policy;
 mod quota;
@@ -17,6 +18,7 @@ pub use identity::{
     AccountCommand, AccountOption, ClusterCommand, Credentials, HolderCommand, HolderOptions, KeyCommand,
     KeyHolderOptions, PolicyTarget,
 };
+pub use issuer::IssuerCommand;
 pub use operate::{NodeCommand, PartitionCommand};
 pub use policy::{PolicyCommand, SimulateOptions};
 pub use quota::{QuotaCommand, QuotaOfOptions};
@@ -97,6 +99,9 @@ pub enum Command {
     /// Access keys of users, temporary credentials of roles
     #[command(subcommand)]
     Key(KeyCommand),
+    /// OpenID Connect issuers whose tokens an account takes
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// What accounts, clusters, users and roles may use, and what they use
     #[command(subcommand)]
     Quota(QuotaCommand),

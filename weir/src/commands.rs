@@ -4,6 +4,7 @@ pub mod consume;
 mod consume_group;
 pub mod group;
 pub mod identity;
+pub mod issuer;
 pub mod metadata;
 pub mod operate;
 pub mod policy;

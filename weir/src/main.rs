@@ -94,6 +94,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::User(command) => commands::identity::holders("users", command).await,
         Command::Role(command) => commands::identity::holders("roles", command).await,
         Command::Key(command) => commands::identity::keys(command).await,
+        Command::Issuer(command) => commands::issuer::run(command).await,
         Command::Quota(command) => commands::quota::run(command).await,
         Command::Whoami { target } => commands::identity::whoami(&target).await,
         Command::Certs(CertsCommand::Dev { dir, host }) => certs::dev(&dir, &host),

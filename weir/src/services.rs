@@ -166,6 +166,7 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         advertise_tls: advertise_tls.filter(|_| kafka_tls.is_some()).as_deref().map(endpoint).transpose()?,
         placement: options.placement,
         is_login_required,
+        issuers: options.login.issuers(),
         host_names: options.login.host_name,
         data: options.data,
     };

@@ -77,6 +77,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         advertise_tls: tls_addresses[0].map(|address| named.unwrap_or_else(|| at(address))),
         placement,
         is_login_required,
+        issuers: options.login.issuers(),
         host_names: options.login.host_name.clone(),
         // All of it starts together.
         data: None,

@@ -7,11 +7,15 @@ use identity::scram::Verifier;
 use policies::{Document, DocumentKind, Principal};
 use service::identities::{GatewayKey, Identities};
 use types::{
-    AccountId, AccountRecord, ClusterRecord, Grants, KeyHolder, Limits, MSK_SERVERLESS, RoleRecord, ScramRecord,
-    UserRecord, built_in,
+    AccountId, AccountRecord, ClusterRecord, Grants, IssuerRecord, KeyHolder, Limits, MSK_SERVERLESS, RoleRecord,
+    ScramRecord, UserRecord, built_in,
 };
 
+use super::proof::Reason;
 use crate::tenant::Tenant;
+
+/// What is logged of an issuer that nobody trusts.
+const ISSUER_CHARS_MAX: usize = 200;
 
 /// A cluster with its resource policy.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Login {
     pub key: Option<String>,
     /// What was stored of the password that it was proved with.
     pub password: Option<ScramRecord>,
+    /// Who said that it is so.
+    pub issuer: Option<Arc<IssuerRecord>>,
     /// When the credentials end, in ms since 1970.
     pub expires_ms: Option<i64>,
     /// What the client calls itself, where it says so in its proof.
@@ -94,6 +100,8 @@ pub struct Known {
     roles: HashMap<Name, RoleRecord>,
     keys: HashMap<String, GatewayKey>,
     profiles: HashMap<Name, Limits>,
+    /// By what their tokens call them.
+    issuers: HashMap<String, Vec<Arc<IssuerRecord>>>,
     /// Identity policies, boundaries and session policies by their text.
     documents: HashMap<String, Result<Arc<Document>, Unreadable>>,
 }
@@ -101,7 +109,11 @@ pub struct Known {
 impl Known {
     /// `before`: what is parsed already.
     pub fn new(identities: Identities, before: &Self) -> Self {
-        let Identities { day, accounts, clusters, users, roles, keys, profiles } = identities;
+        let Identities { day, accounts, clusters, users, roles, keys, profiles, issuers } = identities;
+        let mut by_issuer: HashMap<String, Vec<Arc<IssuerRecord>>> = HashMap::new();
+        for issuer in issuers {
+            by_issuer.entry(issuer.issuer.clone()).or_default().push(Arc::new(issuer));
+        }
         let mut documents = HashMap::new();
         let grants = users.iter().map(|user| &user.grants).chain(roles.iter().map(|role| &role.grants));
         let texts = grants.flat_map(|grants| grants.policies.values().chain(&grants.boundary));
@@ -134,6 +146,7 @@ impl Known {
             roles: roles.into_iter().map(|role| ((role.account, role.name.clone()), role)).collect(),
             keys: keys.into_iter().map(|key| (key.record.id.clone(), key)).collect(),
             profiles: profiles.into_iter().map(|known| ((known.account, known.name), known.limits)).collect(),
+            issuers: by_issuer,
             documents,
         }
     }
@@ -178,6 +191,24 @@ impl Known {
         self.roles.values()
     }
 
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<IssuerRecord>> {
+        self.issuers.values().flatten()
+    }
+
+    /// The account's issuer that a token is of, by what it says of itself: `iss`, to the letter, and `aud`.
+    ///
+    /// # Errors
+    /// Nobody trusts it, or more than one account does for what it is for.
+    pub fn issuer_of(&self, name: &str, audiences: &[&str]) -> Result<Arc<IssuerRecord>, Reason> {
+        let is_for =
+            |issuer: &&Arc<IssuerRecord>| issuer.audiences.iter().any(|known| audiences.contains(&known.as_str()));
+        let mut all = self.issuers.get(name).into_iter().flatten().filter(is_for);
+        match (all.next(), all.next()) {
+            (Some(only), None) => Ok(Arc::clone(only)),
+            _ => Err(Reason::UnknownIssuer(name.chars().take(ISSUER_CHARS_MAX).collect())),
+        }
+    }
+
     /// What a quota profile limits: one that is built in, or of the first of these accounts that has one of that name.
     pub fn limits(&self, mut owners: impl Iterator<Item = AccountId>, name: &str) -> Limits {
         let own = || owners.find_map(|owner| self.profiles.get(&(owner, name.to_owned())).cloned());
@@ -201,6 +232,10 @@ impl Known {
             return None;
         }
         if login.key.as_deref().is_some_and(|key| self.key(key).is_none_or(|key| key.record.account != login.account)) {
+            return None;
+        }
+        // Taken away, or not as it was any more.
+        if login.issuer.as_ref().is_some_and(|issuer| !self.issuers().any(|known| known == issuer)) {
             return None;
         }
         let (grants, session): (&Grants, _) = match &login.who {

@@ -33,6 +33,12 @@ pub enum Reason {
     /// Less time is left than clients can renew in.
     SessionTooShort,
     Malformed(&'static str),
+    /// No account trusts it for what the token is for.
+    UnknownIssuer(String),
+    /// Its keys cannot be had.
+    Issuer(String),
+    /// The token does not name a role that it may take on.
+    Role(String),
     /// It came twice.
     Replayed,
     /// More came than can be told from replays.
@@ -93,6 +99,7 @@ fn login(key: &GatewayKey, token: Option<&str>, user_agent: Option<String>, now_
         who,
         key: Some(key.record.id.clone()),
         password: None,
+        issuer: None,
         expires_ms,
         user_agent,
     })
@@ -137,7 +144,8 @@ pub fn scram_verifier(known: &Known, first: &First, account: AccountId, nobody: 
     match stored.as_ref().and_then(verifier) {
         Some(verifier) => {
             let who = Who::User(user.to_owned());
-            let login = Login { account, who, key: None, password: stored, expires_ms: None, user_agent: None };
+            let login =
+                Login { account, who, key: None, password: stored, issuer: None, expires_ms: None, user_agent: None };
             (verifier, Some(login))
         }
         None => (Verifier::of_nobody(nobody, &format!("{}/{user}", account.digits())), None),

@@ -2,6 +2,7 @@
 //!
 //! KIP-152 has the framing, KIP-368 the renewal; mechanisms are those of MSK, and SCRAM-SHA-512.
 
+use identity::jwt::is_jwt;
 use identity::msk;
 use identity::scram::{Exchange, First};
 use serde_json::json;
@@ -68,7 +69,7 @@ pub struct Place<'a> {
 ///
 /// # Errors
 /// The login failed; why is for the log alone.
-pub fn step(access: &Access, progress: Progress, message: &[u8], place: &Place<'_>) -> Result<Step, Reason> {
+pub async fn step(access: &Access, progress: Progress, message: &[u8], place: &Place<'_>) -> Result<Step, Reason> {
     let known = access.known();
     match progress {
         Progress::Chosen(Mechanism::ScramSha512) => {
@@ -98,14 +99,17 @@ pub fn step(access: &Access, progress: Progress, message: &[u8], place: &Place<'
         }
         Progress::Chosen(Mechanism::OAuthBearer) => {
             let token = bearer(message)?;
-            let login = of_token(access, token, place.now_s)?;
+            let login = of_token(access, token, place.now_s).await?;
             Ok(Step::Done(Vec::new(), Box::new(login)))
         }
     }
 }
 
-/// Who a bearer token is of.
-pub fn of_token(access: &Access, token: &str, now_s: i64) -> Result<Login, Reason> {
+/// Who a bearer token is of: one of an issuer, or of a signer of MSK.
+pub async fn of_token(access: &Access, token: &str, now_s: i64) -> Result<Login, Reason> {
+    if is_jwt(token) {
+        return access.issuers.login(&access.known(), token, now_s).await;
+    }
     let signed = msk::token(token).ok_or(Reason::Malformed("token"))??;
     of_msk(&access.known(), signed, now_s)
 }

@@ -30,7 +30,7 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     gateway.metrics.http_requests.add(1);
     let (mut parts, body) = request.into_parts();
     let taken = async {
-        let proof = login::begin(&gateway, &parts)?;
+        let proof = login::begin(&gateway, &parts).await?;
         let body = take_body(&parts.headers, parts.version, body).await?;
         let caller = login::finish(&gateway, &parts, proof, &body)?;
         Ok((body, caller))

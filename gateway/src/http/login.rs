@@ -42,7 +42,7 @@ pub enum Proof {
 ///
 /// # Errors
 /// `LoginRequired`.
-pub fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
+pub async fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
     let origin = origin(parts);
     let mut values = parts.headers.get_all(AUTHORIZATION).iter();
     let proof = match (values.next(), values.next()) {
@@ -52,24 +52,29 @@ pub fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
         }
         (None, _) => return Ok(Proof::None),
         (Some(_), Some(_)) => Err(Reason::Malformed("authorization")),
-        (Some(value), None) => value.to_str().map_err(|_| Reason::Malformed("authorization")).and_then(|value| {
-            if let Some(signed) = Authorization::parse(value) {
-                let signed = signed?;
-                // Whoever holds no key of ours is not waited for with a body.
-                is_known(&gateway.access.known(), &signed.scope)?;
-                return Ok(Proof::Signed(Box::new(signed)));
-            }
-            let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-            if !scheme.eq_ignore_ascii_case("bearer") {
-                return Err(Reason::Malformed("authorization"));
-            }
-            if !origin.is_private() {
-                return Err(Reason::NotPrivate);
-            }
-            of_token(&gateway.access, token.trim(), now_s()).map(|login| Proof::Token(Box::new(login)))
-        }),
+        (Some(value), None) => match value.to_str() {
+            Ok(value) => read(gateway, value, origin).await,
+            Err(_) => Err(Reason::Malformed("authorization")),
+        },
     };
     proof.map_err(|reason| unknown(origin, &reason))
+}
+
+async fn read(gateway: &Gateway, value: &str, origin: Origin) -> Result<Proof, Reason> {
+    if let Some(signed) = Authorization::parse(value) {
+        let signed = signed?;
+        // Whoever holds no key of ours is not waited for with a body.
+        is_known(&gateway.access.known(), &signed.scope)?;
+        return Ok(Proof::Signed(Box::new(signed)));
+    }
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Reason::Malformed("authorization"));
+    }
+    if !origin.is_private() {
+        return Err(Reason::NotPrivate);
+    }
+    of_token(&gateway.access, token.trim(), now_s()).await.map(|login| Proof::Token(Box::new(login)))
 }
 
 /// The caller, now that the body is there.

@@ -89,7 +89,7 @@ impl Gate {
 
     /// # Errors
     /// A message of a login that cannot be read.
-    pub fn take(&mut self, reply: Reply, body: &Bytes) -> Result<Turn, DecodeError> {
+    pub async fn take(&mut self, reply: Reply, body: &Bytes) -> Result<Turn, DecodeError> {
         let refuse = |error, message: &str| match refused::refuse(reply, body.clone(), error, message) {
             Some(pending) => Say::AnswerAndClose(pending),
             None => Say::Close("a request in the midst of a login"),
@@ -97,7 +97,8 @@ impl Gate {
         let say = match (reply.offered.key, self.progress.take()) {
             (ApiKey::SaslHandshake, None) => self.handshake(reply, &Message::decode(body.clone(), reply.version)?),
             (ApiKey::SaslAuthenticate, Some(progress)) => {
-                self.authenticate(reply, progress, &Message::decode(body.clone(), reply.version)?)
+                let request = Message::decode(body.clone(), reply.version)?;
+                self.authenticate(reply, progress, &request).await
             }
             (ApiKey::SaslAuthenticate, None) => {
                 let _: SaslAuthenticateRequest = Message::decode(body.clone(), reply.version)?;
@@ -146,7 +147,7 @@ impl Gate {
         }
     }
 
-    fn authenticate(&mut self, reply: Reply, progress: Progress, request: &SaslAuthenticateRequest) -> Say {
+    async fn authenticate(&mut self, reply: Reply, progress: Progress, request: &SaslAuthenticateRequest) -> Say {
         let ok = |auth_bytes: Vec<u8>, session_lifetime_ms: i64| {
             let auth_bytes = auth_bytes.into();
             let response = SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() };
@@ -156,7 +157,7 @@ impl Gate {
         let account = self.gateway.account_of_host(host.as_deref());
         let is_ours = |name: &str| self.gateway.is_own_name(name, self.origin);
         let place = Place { origin: self.origin, account, is_ours: &is_ours, now_s: now_s() };
-        let stepped = step(&self.gateway.access, progress, &request.auth_bytes, &place);
+        let stepped = step(&self.gateway.access, progress, &request.auth_bytes, &place).await;
         let taken = stepped.and_then(|step| match step {
             Step::Next(answer, progress) => Ok((answer, Some(progress), 0)),
             Step::Done(answer, login) => self.enter(*login).map(|lifetime_ms| (answer, None, lifetime_ms)),

@@ -118,7 +118,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         id: 1,
         advertise_tls: None,
         host_names: Vec::new(),
-        access: Access::new(false),
+        access: Access::new(false, crate::IssuerSettings::default()),
         quotas: crate::quota::Quotas::default(),
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },
         map: Map::default(),

@@ -14,8 +14,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /**
  * Logs in with the library that clients of Amazon MSK use, writes a record and reads it back.
  *
- * <p>Usage: Login MECHANISM BOOTSTRAP CA TOPIC VALUE [SECONDS]. MECHANISM is AWS_MSK_IAM or OAUTHBEARER (the same library's
- * handler). Credentials are those of the environment, as the AWS SDK reads them. With SECONDS it goes on writing for so long.
+ * <p>Usage: Login MECHANISM BOOTSTRAP CA TOPIC VALUE [SECONDS]. MECHANISM is AWS_MSK_IAM, OAUTHBEARER (the same library's
+ * handler), or JWT: OAUTHBEARER with Apache Kafka's own handler, and the token in the file that WEIR_TOKEN_FILE names. Credentials are those of the environment, as the AWS SDK reads them. With SECONDS it goes on writing for so long.
  * Ends with 0 once the record was read; with 3 and the client's words once it was refused.
  */
 public class Login {
@@ -25,13 +25,22 @@ public class Login {
         config.put("security.protocol", "SASL_SSL");
         config.put("ssl.truststore.type", "PEM");
         config.put("ssl.truststore.location", args[2]);
-        config.put("sasl.mechanism", args[0]);
+        config.put("sasl.mechanism", args[0].equals("JWT") ? "OAUTHBEARER" : args[0]);
         config.put("request.timeout.ms", "10000");
         config.put("delivery.timeout.ms", "20000");
         config.put("max.block.ms", "20000");
         if (args[0].equals("AWS_MSK_IAM")) {
             config.put("sasl.jaas.config", "software.amazon.msk.auth.iam.IAMLoginModule required;");
             config.put("sasl.client.callback.handler.class", "software.amazon.msk.auth.iam.IAMClientCallbackHandler");
+        } else if (args[0].equals("JWT")) {
+            String url = java.nio.file.Path.of(System.getenv("WEIR_TOKEN_FILE")).toUri().toString();
+            System.setProperty("org.apache.kafka.sasl.oauthbearer.allowed.urls", url);
+            System.setProperty("org.apache.kafka.sasl.oauthbearer.allowed.files", System.getenv("WEIR_TOKEN_FILE"));
+            config.put("sasl.oauthbearer.token.endpoint.url", url);
+            config.put("sasl.jaas.config",
+                "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;");
+            config.put("sasl.login.callback.handler.class",
+                "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler");
         } else {
             config.put("sasl.jaas.config",
                 "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;");

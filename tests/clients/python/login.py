@@ -6,6 +6,7 @@ CLIENT is one of
 
 confluent-signer    confluent-kafka with a token of the aws-msk-iam-sasl-signer (OAUTHBEARER)
 confluent-expired   the same, with a token that has run out
+confluent-jwt       the same with the token in WEIR_TOKEN
 confluent-scram     confluent-kafka with SCRAM-SHA-512; WEIR_USER and WEIR_PASSWORD
 kafka-python        kafka-python's own AWS_MSK_IAM
 kafka-python-elsewhere   the same, signed for another host
@@ -42,7 +43,9 @@ def confluent(mechanism):
         "error_cb": failed,
         "topic.metadata.refresh.interval.ms": 500,
     }
-    if mechanism == "OAUTHBEARER":
+    if client == "confluent-jwt":
+        config["oauth_cb"] = lambda _: (os.environ["WEIR_TOKEN"], time.time() + 900)
+    elif mechanism == "OAUTHBEARER":
         from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
 
         if client == "confluent-expired":

@@ -18,6 +18,19 @@ pub struct LoginOptions {
     /// A name that clients reach this gateway by beside the advertised ones, such as a load balancer's; again for several
     #[arg(long, value_name = "NAME", env = "WEIR_HOST_NAME", value_delimiter = ',')]
     pub host_name: Vec<String>,
+    /// Certificates (PEM) that those of issuers of tokens are signed by; what this machine trusts unless given
+    #[arg(long, value_name = "FILE", env = "WEIR_ISSUER_CA")]
+    pub issuer_ca: Option<PathBuf>,
+    /// Fetch keys of issuers of tokens from private and loopback addresses too, from those without TLS: managers of accounts
+    /// can then have this gateway ask whatever it reaches
+    #[arg(long, env = "WEIR_PRIVATE_ISSUERS")]
+    pub private_issuers: bool,
+}
+
+impl LoginOptions {
+    pub fn issuers(&self) -> gateway::IssuerSettings {
+        gateway::IssuerSettings { ca: self.issuer_ca.clone(), may_be_private: self.private_issuers }
+    }
 }
 
 #[derive(Debug, Args)]

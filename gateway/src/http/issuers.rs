@@ -1,0 +1,121 @@
+//! `/v1/accounts/{account}/issuers`: whose tokens an account takes.
+
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use identity::jwt::Keys;
+use policies::vocabulary::{DESCRIBE_ACCOUNT, MANAGE_ACCOUNT};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service::identities::IdentityChange;
+use types::{ErrorCode, IssuerKeys, IssuerRecord};
+use wire::frame::Refusal;
+
+use super::accounts::{account, change};
+use super::problem::Problem;
+use crate::caller::Caller;
+use crate::error::refuse;
+
+fn shown(issuer: &IssuerRecord) -> Value {
+    let url = match &issuer.keys {
+        IssuerKeys::Url { url } => Some(url),
+        IssuerKeys::Set { .. } => None,
+    };
+    json!({
+        "account": issuer.account.digits(),
+        "name": issuer.name,
+        "issuer": issuer.issuer,
+        "audiences": issuer.audiences,
+        "jwks_url": url,
+        "roles": issuer.roles,
+        "role_claim": issuer.role_claim,
+    })
+}
+
+pub async fn list(Extension(caller): Extension<Arc<Caller>>, Path(text): Path<String>) -> Result<Json<Value>, Problem> {
+    let id = account(&text)?;
+    caller.account(DESCRIBE_ACCOUNT, id)?;
+    let known = caller.gateway.access.known();
+    let mut issuers: Vec<_> = known.issuers().filter(|issuer| issuer.account == id).collect();
+    issuers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Json(json!({ "issuers": issuers.into_iter().map(|issuer| shown(issuer)).collect::<Vec<_>>() })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewIssuer {
+    name: String,
+    issuer: String,
+    audiences: Vec<String>,
+    roles: Vec<String>,
+    #[serde(default)]
+    role_claim: Option<String>,
+    /// Where its keys are; asked of the issuer unless this or the keys are given.
+    #[serde(default)]
+    jwks_url: Option<String>,
+    #[serde(default)]
+    jwks: Option<Value>,
+}
+
+pub async fn add(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path(text): Path<String>,
+    body: Result<Json<NewIssuer>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let id = account(&text)?;
+    let Json(new) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    // What is fetched is fetched for those alone who may.
+    caller.account(MANAGE_ACCOUNT, id)?;
+    let NewIssuer { name, issuer, audiences, roles, role_claim, jwks_url, jwks } = new;
+    let keys = keys(&caller, &issuer, jwks_url, jwks).await?;
+    let issuer = IssuerRecord { account: id, name, issuer, audiences, keys, roles, role_claim };
+    change(&caller, id, IdentityChange::AddIssuer { issuer: issuer.clone() }).await?;
+    Ok((StatusCode::CREATED, Json(shown(&issuer))).into_response())
+}
+
+/// Keys that can be used now: what cannot is told to whom it can help.
+async fn keys(caller: &Caller, issuer: &str, url: Option<String>, set: Option<Value>) -> Result<IssuerKeys, Refusal> {
+    let wrong = |why: String| refuse(ErrorCode::InvalidRequest, why);
+    let url = match (url, set) {
+        (Some(_), Some(_)) => return Err(wrong("`jwks_url` or `jwks`, not both".to_owned())),
+        (None, Some(set)) => {
+            let jwks = set.to_string();
+            Keys::parse(jwks.as_bytes()).map_err(|why| wrong(why.to_owned()))?;
+            return Ok(IssuerKeys::Set { jwks });
+        }
+        (Some(url), None) => url,
+        (None, None) => discover(caller, issuer).await.map_err(wrong)?,
+    };
+    let body = caller.gateway.access.issuers.fetch(&url).await.map_err(wrong)?;
+    Keys::parse(&body).map_err(|why| wrong(format!("`{url}`: {why}")))?;
+    Ok(IssuerKeys::Url { url })
+}
+
+/// Where an issuer says that its keys are (OpenID Connect Discovery 1.0). What it said stays, whatever it says later.
+async fn discover(caller: &Caller, issuer: &str) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Document {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let at = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let body = caller.gateway.access.issuers.fetch(&at).await?;
+    let document: Document = serde_json::from_slice(&body).map_err(|error| format!("`{at}`: {error}"))?;
+    if document.issuer == issuer {
+        Ok(document.jwks_uri)
+    } else {
+        Err(format!("`{at}` is of issuer `{}`: names of issuers agree to the letter", document.issuer))
+    }
+}
+
+pub async fn remove(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path((text, name)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    change(&caller, account(&text)?, IdentityChange::RemoveIssuer { name }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

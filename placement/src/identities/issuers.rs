@@ -1,0 +1,86 @@
+//! Issuers of tokens that accounts trust.
+
+use service::api::ApiError;
+use types::{AccountId, ErrorCode, IssuerKeys, IssuerRecord, is_valid_identity_name};
+
+use super::{Plan, absent, check_name, delete, invalid, put};
+use crate::records::parse;
+use crate::store::MetadataStore;
+
+pub const ISSUERS: &str = "identity/issuer/";
+/// Of one account.
+const ISSUERS_MAX: usize = 20;
+const AUDIENCES_MAX: usize = 10;
+const ROLES_MAX: usize = 50;
+const TEXT_BYTES_MAX: usize = 512;
+const KEYS_BYTES_MAX: usize = 64 * 1024;
+
+fn issuer_key(account: AccountId, name: &str) -> String {
+    format!("{ISSUERS}{}/{name}", account.digits())
+}
+
+pub async fn add_issuer(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    issuer: &IssuerRecord,
+) -> Result<Plan, ApiError> {
+    let issuer = IssuerRecord { account, ..issuer.clone() };
+    check(&issuer)?;
+    let key = issuer_key(account, &issuer.name);
+    let mut of_account = 0;
+    for (_, entry) in store.range(ISSUERS).await?.1 {
+        let known: IssuerRecord = parse(&entry)?;
+        of_account += usize::from(known.account == account);
+        // A token must not be of two accounts, or of two issuers of one.
+        let is_taken =
+            known.issuer == issuer.issuer && known.audiences.iter().any(|audience| issuer.audiences.contains(audience));
+        if is_taken {
+            let message =
+                "this issuer is trusted for this audience already: choose an audience that is this account's alone";
+            return Err(ApiError::new(ErrorCode::AlreadyExists, message));
+        }
+    }
+    if of_account >= ISSUERS_MAX {
+        return Err(invalid(format!("the account has {ISSUERS_MAX} issuers already")));
+    }
+    if store.get(&key).await?.is_some() {
+        return Err(ApiError::new(ErrorCode::AlreadyExists, format!("issuer `{}` is there already", issuer.name)));
+    }
+    Ok(put(key, 0, &issuer))
+}
+
+pub async fn remove_issuer(store: &dyn MetadataStore, account: AccountId, name: &str) -> Result<Plan, ApiError> {
+    let key = issuer_key(account, name);
+    let entry = store.get(&key).await?.ok_or_else(|| absent("issuer", name))?;
+    Ok(delete(key, entry.revision))
+}
+
+fn check(issuer: &IssuerRecord) -> Result<(), ApiError> {
+    check_name(&issuer.name, "issuer")?;
+    let is_text =
+        |text: &str| (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.bytes().any(|b| b.is_ascii_control());
+    if !is_text(&issuer.issuer) {
+        return Err(invalid(format!("an issuer is a text of 1 to {TEXT_BYTES_MAX} bytes, as tokens have it in `iss`")));
+    }
+    let has_audiences = (1..=AUDIENCES_MAX).contains(&issuer.audiences.len());
+    if !has_audiences || !issuer.audiences.iter().all(|audience| is_text(audience)) {
+        return Err(invalid(format!("an issuer has 1 to {AUDIENCES_MAX} audiences, as tokens have them in `aud`")));
+    }
+    let has_roles = (1..=ROLES_MAX).contains(&issuer.roles.len());
+    if !has_roles || !issuer.roles.iter().all(|role| is_valid_identity_name(role)) {
+        return Err(invalid(format!("an issuer has 1 to {ROLES_MAX} roles that its tokens may take on")));
+    }
+    if issuer.role_claim.is_none() && issuer.roles.len() > 1 {
+        return Err(invalid("with several roles a claim says which one is meant"));
+    }
+    if !issuer.role_claim.as_deref().is_none_or(is_text) {
+        return Err(invalid("a claim has a name"));
+    }
+    match &issuer.keys {
+        IssuerKeys::Url { url } if !is_text(url) => Err(invalid("the URL of the keys is missing")),
+        IssuerKeys::Set { jwks } if jwks.len() > KEYS_BYTES_MAX => {
+            Err(invalid(format!("a set of keys has {KEYS_BYTES_MAX} bytes at most")))
+        }
+        IssuerKeys::Url { .. } | IssuerKeys::Set { .. } => Ok(()),
+    }
+}

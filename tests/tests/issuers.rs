@@ -1,0 +1,229 @@
+//! Tokens of an OpenID Connect issuer: whoever has one takes on a role, in the account that trusts it and in no other.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tests::guarded::{Guarded, app_policy, output_text};
+use tests::{Scratch, free_port, java_with_kafka, run, succeed, tools, weir};
+
+const OURS: &str = "111111111111";
+const THEIRS: &str = "222222222222";
+
+/// An issuer: a web server of its documents, and the key that it signs with.
+struct Issuer {
+    server: Child,
+    dir: PathBuf,
+    url: String,
+    key: EncodingKey,
+    key_id: &'static str,
+}
+
+impl Issuer {
+    fn start(dir: &Path) -> Self {
+        let (port, folder) = (free_port(), dir.join("issuer"));
+        let url = format!("http://127.0.0.1:{port}");
+        std::fs::create_dir_all(folder.join(".well-known")).expect("a folder");
+        let document = json!({ "issuer": url, "jwks_uri": format!("{url}/keys.json") });
+        std::fs::write(folder.join(".well-known/openid-configuration"), document.to_string()).expect("written");
+        let mut python = Command::new("python3");
+        python.args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1", "--directory"]).arg(&folder);
+        let server = python.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("python3");
+        let mut issuer = Self { server, key: new_key(dir, "a").0, dir: folder, url, key_id: "a" };
+        issuer.rotate(dir, "a");
+        let until = Instant::now() + Duration::from_secs(10);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "the issuer does not come up");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        issuer
+    }
+
+    /// From now on it signs with a key of this id, and shows no other.
+    fn rotate(&mut self, dir: &Path, id: &'static str) {
+        let (key, n) = new_key(dir, id);
+        let public = json!({ "kty": "RSA", "kid": id, "use": "sig", "alg": "RS256", "e": "AQAB", "n": n });
+        std::fs::write(self.dir.join("keys.json"), json!({ "keys": [public] }).to_string()).expect("written");
+        (self.key, self.key_id) = (key, id);
+    }
+
+    fn token(&self, change: impl FnOnce(&mut Value)) -> String {
+        let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
+        let mut claims = json!({
+            "iss": self.url, "aud": "weir-ours", "sub": "auth0|alice", "iat": now_s, "exp": now_s + 600, "role": "writer",
+        });
+        change(&mut claims);
+        let header = Header { kid: Some(self.key_id.to_owned()), ..Header::new(Algorithm::RS256) };
+        encode(&header, &claims, &self.key).expect("a token")
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A private key, and the modulus of its public half.
+fn new_key(dir: &Path, id: &str) -> (EncodingKey, String) {
+    let (pem, der) = (dir.join(format!("{id}.pem")), dir.join(format!("{id}.der")));
+    succeed(Command::new("openssl").args(["genrsa", "-traditional", "-out"]).arg(&pem).arg("2048"), b"");
+    succeed(
+        Command::new("openssl").args(["rsa", "-traditional", "-outform", "DER", "-in"]).arg(&pem).arg("-out").arg(&der),
+        b"",
+    );
+    let told = succeed(Command::new("openssl").args(["rsa", "-noout", "-modulus", "-in"]).arg(&pem), b"");
+    let told = String::from_utf8(told).expect("text");
+    let digits = told.trim().strip_prefix("Modulus=").expect("a modulus");
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal");
+    let modulus: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+    (EncodingKey::from_rsa_der(&std::fs::read(der).expect("a key")), URL_SAFE_NO_PAD.encode(modulus))
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// What a request with this token comes to: the status, and the answer.
+fn ask(guarded: &Guarded, token: &str, path: &str) -> (String, String) {
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-w", "\n%{http_code}", "-H", &format!("authorization: Bearer {token}")]);
+    curl.arg(format!("{}{path}", guarded.http));
+    let text = String::from_utf8(run(&mut curl, b"", Duration::from_secs(20)).stdout).expect("text");
+    let (body, status) = text.rsplit_once('\n').expect("a status");
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_token_of_a_trusted_issuer_is_a_session_of_a_role() {
+    let dir = Scratch::new("issuers");
+    let guarded = Guarded::start(dir.path());
+    let mut issuer = Issuer::start(dir.path());
+    for (account, name) in [(OURS, "ours"), (THEIRS, "theirs")] {
+        guarded.make_account(account, name, "u-1");
+        for role in ["writer", "idle"] {
+            guarded.operate(&["role", "create", role, "--account", account], b"");
+        }
+        guarded.put_policy(account, "--role", "writer", &app_policy(account, name, "u-1"));
+    }
+    // Where its keys are is asked of it, by the gateway that is told to trust it; from a loopback only if it may.
+    let add = |name: &str, account: &str, more: &[&str]| {
+        let arguments = ["issuer", "add", name, "--issuer", &issuer.url, "--account", account];
+        let server = ["--server", &guarded.cluster.http];
+        run(Command::new(weir()).args(arguments).args(more).args(server), b"", Duration::from_secs(20))
+    };
+    let by_claim = ["--role", "writer", "--role", "idle", "--role-claim", "role"];
+    let refused = add("sso", OURS, &[&["--audience", "weir-ours"], &by_claim[..]].concat());
+    assert!(
+        refused.status.code() == Some(2) && output_text(&refused).contains("https://"),
+        "{}",
+        output_text(&refused)
+    );
+    let keys = issuer.dir.join("keys.json");
+    let given = add(
+        "given",
+        THEIRS,
+        &["--audience", "weir-theirs", "--role", "writer", "--jwks", keys.to_str().expect("a path")],
+    );
+    assert!(given.status.success(), "{}", output_text(&given));
+    let taken = add(
+        "taken",
+        OURS,
+        &["--audience", "weir-theirs", "--role", "writer", "--jwks", keys.to_str().expect("a path")],
+    );
+    assert!(!taken.status.success() && output_text(&taken).contains("already"), "{}", output_text(&taken));
+    let admin = guarded.make_user(
+        OURS,
+        "admin",
+        &json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": ["account:*", "kafka-cluster:*"], "Resource": "*" } ] }),
+    );
+    let arguments = ["issuer", "add", "sso", "--issuer", &issuer.url, "--audience", "weir-ours"];
+    let added = guarded.weir_as(&admin, &[&arguments[..], &by_claim[..]].concat());
+    assert!(added.status.success(), "{}", output_text(&added));
+
+    // Who it is.
+    let right = issuer.token(|_| ());
+    let (status, body) = ask(&guarded, &right, "/v1/whoami");
+    assert_eq!(status, "200", "{body}");
+    let who: Value = serde_json::from_str(&body).expect("JSON");
+    let principal = who["principal"].as_str().expect("a principal");
+    assert!(principal.starts_with(&format!("arn:aws:sts::{OURS}:assumed-role/writer/auth0-alice-")), "{principal}");
+    assert_eq!((&who["account"], who["expires_ms"].is_i64()), (&json!(OURS), true));
+
+    // Clients of Kafka.
+    let topic = guarded.weir_as(&admin, &["topic", "create", "app"]);
+    assert!(topic.status.success(), "{}", output_text(&topic));
+    let file = dir.path().join("token");
+    std::fs::write(&file, &right).expect("written");
+    let python = |token: &str, value: &str| {
+        let mut command = Command::new(tools().join("python/bin/python"));
+        command.arg(clients().join("python/login.py")).arg("confluent-jwt").env("WEIR_TOKEN", token);
+        run(command.args([&guarded.kafka]).arg(&guarded.ca).args(["app", value]), b"", Duration::from_secs(60))
+    };
+    let written = python(&right, "by librdkafka");
+    assert!(written.status.success(), "{}", output_text(&written));
+    let mut java = java_with_kafka();
+    java.arg(clients().join("java/Login.java")).arg("JWT").env("WEIR_TOKEN_FILE", &file);
+    let written =
+        run(java.args([&guarded.kafka]).arg(&guarded.ca).args(["app", "by Java"]), b"", Duration::from_secs(90));
+    assert!(written.status.success(), "{}", output_text(&written));
+
+    // A role without a policy may do nothing; one that the issuer may not give is none.
+    let (status, _) = ask(&guarded, &issuer.token(|claims| claims["role"] = "idle".into()), "/v1/topics");
+    assert_eq!(status, "403");
+    for wrong in [json!("admin"), json!(["writer"]), json!("writer "), json!(null)] {
+        let (status, body) = ask(&guarded, &issuer.token(|claims| claims["role"] = wrong.clone()), "/v1/topics");
+        assert_eq!(status, "401", "{wrong}: {body}");
+    }
+    // For somebody else, from somebody else, or of another time.
+    let mut wrong = vec![
+        issuer.token(|claims| claims["aud"] = "weir".into()),
+        issuer.token(|claims| claims["aud"] = "WEIR-OURS".into()),
+        issuer.token(|claims| claims["aud"] = json!({ "weir-ours": true })),
+        issuer.token(|claims| claims["aud"] = json!([])),
+        issuer.token(|claims| claims["aud"] = json!(["weir-ours", "weir-theirs"])),
+        issuer.token(|claims| claims["iss"] = format!("{}/", claims["iss"].as_str().expect("text")).into()),
+        issuer.token(|claims| claims["iss"] = claims["iss"].as_str().expect("text").to_uppercase().into()),
+        issuer.token(|claims| claims["exp"] = 1_000_000_000.into()),
+        issuer.token(|claims| drop(claims.as_object_mut().expect("an object").remove("aud"))),
+    ];
+    let mut parts: Vec<&str> = right.split('.').collect();
+    let other = issuer.token(|claims| claims["sub"] = "mallory".into());
+    parts[1] = other.split('.').nth(1).expect("claims");
+    wrong.push(parts.join("."));
+    for token in &wrong {
+        let (status, body) = ask(&guarded, token, "/v1/topics");
+        assert!(status == "401" && body.contains("Access denied"), "{token}: {status} {body}");
+    }
+    let refused = python(&wrong[0], "refused");
+    assert_eq!(refused.status.code(), Some(3), "{}", output_text(&refused));
+    // A tenant's token is nobody in another's cluster: what it says of accounts means nothing.
+    let theirs = issuer.token(|claims| (claims["aud"], claims["account"]) = ("weir-theirs".into(), OURS.into()));
+    let (_, body) = ask(&guarded, &theirs, "/v1/whoami");
+    assert!(body.contains(&format!("arn:aws:sts::{THEIRS}:assumed-role/writer/")), "{body}");
+    let (status, body) = ask(&guarded, &theirs, "/v1/topics");
+    assert!(status == "200" && !body.contains("\"app\""), "{body}");
+
+    // An issuer that is not trusted any more ends what its tokens began, and takes no more.
+    issuer.rotate(dir.path(), "b");
+    let (status, _) = ask(&guarded, &right, "/v1/topics");
+    assert_eq!(status, "200", "its old key is known for minutes");
+    // A key that is not known is looked for, if that was not done within a minute.
+    let began = Instant::now();
+    let rotated = issuer.token(|_| ());
+    while ask(&guarded, &rotated, "/v1/topics").0 != "200" {
+        assert!(began.elapsed() < Duration::from_secs(70), "the new key is not taken");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    assert_eq!(ask(&guarded, &right, "/v1/topics").0, "401", "the old key is gone");
+    let removed = guarded.weir_as(&admin, &["issuer", "remove", "sso"]);
+    assert!(removed.status.success(), "{}", output_text(&removed));
+    assert_eq!(ask(&guarded, &rotated, "/v1/topics").0, "401");
+    assert!(!guarded.log().contains(&rotated), "no token is in a log");
+}
