@@ -32,6 +32,7 @@ use service::health::{self, Health, Metric};
 use service::http::PROTOCOLS;
 use service::nodes::NodePool;
 use service::tls::{Tls, TlsFiles};
+use service::trust::{Trust, TrustFiles};
 use tokio::net::TcpListener;
 use types::limits::HEARTBEAT_MS;
 use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub is_login_required: bool,
     /// Names that clients reach this gateway by beside those that are advertised: of load balancers, say.
     pub host_names: Vec<String>,
+    /// For TLS with other services; `None`: plain TCP.
+    pub trust: Option<TrustFiles>,
     /// How keys of issuers of tokens are fetched.
     pub issuers: IssuerSettings,
     /// Where its map is cached, to start without placement.
@@ -200,7 +203,8 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         listeners.kafka_tls.map(|listener| tls(&[]).map(|tls| (listener, tls))).transpose().map_err(wrong)?;
     let https =
         listeners.https.map(|listener| tls(&PROTOCOLS).map(|tls| (listener, tls))).transpose().map_err(wrong)?;
-    let placement = PlacementClient::new(&settings.placement);
+    let trust = settings.trust.as_ref().map(|files| Trust::open(files, &[])).transpose().map_err(wrong)?;
+    let placement = PlacementClient::new(&settings.placement, trust.as_ref());
     let Endpoint { host, port } = settings.advertise;
     let wanted = RegisterGateway {
         host,
@@ -233,7 +237,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         quotas: Quotas::default(),
         map: Map::default(),
         placement,
-        pool: NodePool::default(),
+        pool: NodePool::new(trust.clone()),
         lanes: DashMap::new(),
         watermarks: DashMap::new(),
         producer_ids: tokio::sync::Mutex::new(0..0),
@@ -247,6 +251,9 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     if gateway.access.is_required {
         // A client that is refused because nobody is known yet does not come back.
         access::read_once(&gateway).await;
+    }
+    if let Some(trust) = trust {
+        tokio::spawn(trust.follow(drain.clone()));
     }
     tokio::spawn(access::follow(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(quota::share(Arc::clone(&gateway), drain.clone()));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,9 +17,10 @@ use service::api::{
     AcceptLoss, AlterTopic, ApiError, Backup, CreateTopic, DeleteTopic, Done, DrainNode, FailoverRequest, MapChanges,
     MovePartition, ProducerIds, RegisterGateway, RegisterNode, Status, TrimPartition,
 };
-use service::http::CLUSTER_HEADER;
+use service::http::{CLUSTER_HEADER, Peer};
 use service::identities::{ChangeIdentity, NewIdentities};
 use service::quotas::QuotaUsage;
+use service::trust::{Role, Roles};
 use types::limits::PRODUCER_ID_BLOCK;
 use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
@@ -47,6 +48,7 @@ impl IntoResponse for Failure {
         let status = match self.0.code {
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::TopicExists | ErrorCode::AlreadyExists => StatusCode::CONFLICT,
+            ErrorCode::ClusterDenied => StatusCode::FORBIDDEN,
             code if code.retry() == types::Retry::Yes => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -77,7 +79,33 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/quotas", post(share_quotas))
         .route("/placement/v1/identities", get(all_identities).post(change_identity))
         .layer(middleware::from_fn_with_state(Arc::clone(&placement), is_meant))
+        .layer(middleware::from_fn(is_allowed))
         .with_state(placement)
+}
+
+/// Who may make a call: by what its certificate says that it is, where services show certificates.
+fn callers(method: &Method, path: &str) -> &'static [Role] {
+    let rest = path.strip_prefix("/placement/v1/").unwrap_or_default();
+    let (first, last) = (rest.split('/').next().unwrap_or_default(), rest.rsplit('/').next().unwrap_or_default());
+    match (first, last) {
+        ("nodes", "nodes") => &[Role::StorageNode],
+        ("map", _) | ("partitions", "failover" | "trim") => &[Role::Gateway, Role::StorageNode],
+        ("partitions", _) if *method == Method::GET => &[Role::Gateway, Role::StorageNode],
+        ("backup", _) => &[Role::Operator],
+        // What clients and operators ask for comes by gateways, which know who they are.
+        _ => &[Role::Gateway],
+    }
+}
+
+async fn is_allowed(request: Request, next: Next) -> Response {
+    let roles = request.extensions().get::<Peer>().map_or(Roles::NONE, |peer| peer.roles);
+    let (method, path) = (request.method(), request.uri().path());
+    if roles.has_one_of(callers(method, path)) {
+        return next.run(request).await;
+    }
+    tracing::warn!(?roles, %method, path, "a service asked for what it may not");
+    let message = format!("this certificate may not {method} {path}");
+    Failure(ApiError::new(ErrorCode::ClusterDenied, message)).into_response()
 }
 
 /// Refuses askers that belong to another store: its absences are not theirs; and everybody where newer metadata was restored

@@ -11,6 +11,7 @@ use cores::scheduler::places;
 use service::api::ApiError;
 use service::health::{Health, Metric};
 use service::nodes::NodePool;
+use service::trust::Trust;
 use service::{clock, random};
 use tokio::sync::{Semaphore, mpsc, watch};
 use types::limits::OPEN_TIMEOUT_MS;
@@ -50,9 +51,9 @@ impl Failovers {
         &self.pool
     }
 
-    pub fn new(health: &Health) -> Self {
+    pub fn new(health: &Health, trust: Option<Arc<Trust>>) -> Self {
         Self {
-            pool: NodePool::default(),
+            pool: NodePool::new(trust),
             running: Mutex::default(),
             lost: Mutex::default(),
             permits: Semaphore::new(CONCURRENT_MAX),

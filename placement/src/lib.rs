@@ -30,6 +30,8 @@ use std::time::Duration;
 
 use service::drain::Drain;
 use service::health::{self, Health};
+use service::http::PROTOCOLS;
+use service::trust::{Trust, TrustFiles};
 use tokio::net::TcpListener;
 use types::{ClusterId, Generation};
 
@@ -112,9 +114,11 @@ async fn open(at: &StoreAt) -> Result<Arc<dyn MetadataStore>, StoreError> {
 
 /// Opens the store and serves until the drain begins; returns when ready. Partitions that nobody appends to for
 /// `park_after` are parked. `seal_key`: the file of the key that secrets are sealed with; a store that is a folder has its own.
+/// `trust`: with it services must show certificates, and may call what is theirs.
 pub async fn start(
     at: StoreAt,
     seal_key: Option<PathBuf>,
+    trust: Option<TrustFiles>,
     park_after: Duration,
     listener: TcpListener,
     drain: Drain,
@@ -127,7 +131,9 @@ pub async fn start(
     };
     let seal = seal.transpose().map_err(StoreError::Unavailable)?;
     let health = Health::new();
-    let failovers = failover::Failovers::new(&health);
+    let trust = trust.as_ref().map(|files| Trust::open(files, &PROTOCOLS[1..])).transpose();
+    let trust = trust.map_err(|error| StoreError::Unavailable(format!("certificates between services: {error}")))?;
+    let failovers = failover::Failovers::new(&health, trust.clone());
     let repairs = repair::Repairs::new(&health);
     records::ensure_default_cluster(&*store).await?;
     let cluster = records::default_cluster(&*store).await?.cluster;
@@ -154,7 +160,11 @@ pub async fn start(
     tokio::spawn(balance::run(Arc::clone(&placement), drain.clone()));
     tokio::spawn(retention::run(Arc::clone(&placement), drain.clone()));
     let router = api::routes(placement).merge(health::routes(Arc::clone(&health)));
-    tokio::spawn(service::http::serve(listener, None, router, drain));
+    let tls = trust.as_ref().map(|trust| Arc::clone(trust.server()));
+    if let Some(trust) = trust {
+        tokio::spawn(trust.follow(drain.clone()));
+    }
+    tokio::spawn(service::http::serve(listener, tls, router, drain));
     health.set_ready(true);
     Ok(())
 }

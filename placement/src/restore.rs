@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use service::api::{BACKUP_FORMAT, Backup, LogStarts};
 use service::clock;
 use service::nodes::NodePool;
+use service::trust::{Trust, TrustFiles};
 use types::limits::HEARTBEAT_MS;
 use types::{
     AccountId, ClusterId, Gap, Generation, NodeId, NodeRecord, Offset, PartitionRecord, TopicId, TopicPartition,
@@ -51,6 +52,8 @@ pub struct Plan {
     pub accepts_loss: bool,
     /// Only look: no node is fenced, nothing is written.
     pub is_dry_run: bool,
+    /// For TLS with storage nodes.
+    pub trust: Option<TrustFiles>,
 }
 
 /// What was restored.
@@ -153,7 +156,8 @@ pub async fn run(plan: Plan, progress: impl Fn(&str)) -> Result<Restored, Restor
         StoreAt::Redb(dir) if !RedbStore::is_in(dir) => None,
         at => Some(open_empty(at).await?),
     };
-    let pool = NodePool::default();
+    let trust = plan.trust.as_ref().map(|files| Trust::open(files, &[])).transpose().map_err(RestoreError::Refused)?;
+    let pool = NodePool::new(trust);
     let addresses = addresses(&plan, &known);
     if addresses.is_empty() {
         return refuse("no storage node is known: name them with --node HOST:PORT");

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use types::{
 };
 
 use crate::http::JsonClient;
+use crate::trust::Trust;
 
 /// A refusal, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,8 +327,8 @@ const HEARTBEAT: Duration = Duration::from_millis(1_500);
 const OPEN: Duration = Duration::from_secs(15);
 
 impl PlacementClient {
-    pub fn new(urls: &[String]) -> Self {
-        Self(JsonClient::new(urls))
+    pub fn new(urls: &[String], trust: Option<&Arc<Trust>>) -> Self {
+        Self(JsonClient::new(urls, trust))
     }
 
     /// From now on an answer of another cluster's placement is an error: a node whose data belongs to `cluster` must

@@ -12,15 +12,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use types::limits::FRAME_BYTES_MAX;
 use wire::frame::{Frame, Refusal};
 
 use crate::alive::NodeReader;
+use crate::trust::{Role, Stream, Trust, connect};
 
 /// How often a writer lets others run before it writes, as long as each time brings it frames.
 const YIELDS_MAX: usize = 4;
@@ -55,16 +55,24 @@ impl FrameSender {
 }
 
 /// Splits a socket: a sender with its writing task, and the reading side.
-pub fn start(stream: TcpStream) -> (FrameSender, FrameReader) {
-    let _ = stream.set_nodelay(true);
-    let (read, write) = stream.into_split();
+pub fn start(stream: impl Into<Stream>) -> (FrameSender, FrameReader) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let writing = tokio::spawn(write_frames(write, receiver)).abort_handle();
-    let read = Counted { half: read, reads: Arc::default() };
+    let (half, writing) = match stream.into() {
+        Stream::Plain(stream) => {
+            let _ = stream.set_nodelay(true);
+            let (read, write) = stream.into_split();
+            (Half::Plain(read), tokio::spawn(write_frames(write, receiver)))
+        }
+        stream @ Stream::Tls(_) => {
+            let (read, write) = tokio::io::split(stream);
+            (Half::Tls(read), tokio::spawn(write_frames(write, receiver)))
+        }
+    };
+    let (read, writing) = (Counted { half, reads: Arc::default() }, writing.abort_handle());
     (FrameSender { queue: sender, writing }, FrameReader { read, buffer: BytesMut::with_capacity(READ_BUFFER_BYTES) })
 }
 
-async fn write_frames(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Chunks>) {
+async fn write_frames<W: AsyncWrite + Unpin>(mut socket: W, mut queue: mpsc::UnboundedReceiver<Chunks>) {
     let mut frames = Vec::with_capacity(CHUNKS_MAX);
     let mut chunks: Vec<Bytes> = Vec::with_capacity(2 * CHUNKS_MAX);
     while queue.recv_many(&mut frames, CHUNKS_MAX).await > 0 {
@@ -125,13 +133,27 @@ pub struct FrameReader {
 /// The reading half of a socket; counts what arrives, so that others see whether anything does.
 #[derive(Debug)]
 struct Counted {
-    half: OwnedReadHalf,
+    half: Half,
     reads: Arc<AtomicU64>,
+}
+
+enum Half {
+    Plain(OwnedReadHalf),
+    Tls(ReadHalf<Stream>),
+}
+
+impl std::fmt::Debug for Half {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Plain(_)) { "Plain" } else { "Tls" })
+    }
 }
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let result = Pin::new(&mut self.half).poll_read(cx, buf);
+        let result = match &mut self.half {
+            Half::Plain(half) => Pin::new(half).poll_read(cx, buf),
+            Half::Tls(half) => Pin::new(half).poll_read(cx, buf),
+        };
         if result.is_ready() {
             self.reads.fetch_add(1, Ordering::Relaxed);
         }
@@ -261,8 +283,8 @@ impl std::fmt::Debug for FrameClient {
 
 impl FrameClient {
     /// Connects to a storage node.
-    pub async fn connect(address: &str, timeout: Duration) -> std::io::Result<Self> {
-        let connecting = tokio::time::timeout(timeout, TcpStream::connect(address));
+    pub async fn connect(trust: Option<&Arc<Trust>>, address: &str, timeout: Duration) -> std::io::Result<Self> {
+        let connecting = tokio::time::timeout(timeout, connect(trust, Role::StorageNode, address));
         let stream = connecting.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let (sender, reader) = start(stream);
         let mut reader = NodeReader::new(reader, sender.clone(), 0);

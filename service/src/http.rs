@@ -9,12 +9,15 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,6 +27,7 @@ use types::{ClusterId, ErrorCode};
 use crate::api::ApiError;
 use crate::drain::Drain;
 use crate::tls::Tls;
+use crate::trust::{Role, Roles, Trust};
 
 /// Names the cluster whose metadata the asker belongs to; empty while it does not know.
 pub const CLUSTER_HEADER: &str = "weir-cluster";
@@ -36,7 +40,14 @@ pub struct JsonClient {
     current: Arc<AtomicUsize>,
     /// Sent with each request once it is known.
     cluster: Arc<OnceLock<String>>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// Trusts nobody: without certificates of our own only `http://` is spoken.
+fn plain_config() -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("the versions are those of the provider");
+    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 fn encode<B: Serialize>(body: &B) -> Result<Bytes, ApiError> {
@@ -45,10 +56,18 @@ fn encode<B: Serialize>(body: &B) -> Result<Bytes, ApiError> {
 }
 
 impl JsonClient {
-    pub fn new(urls: &[String]) -> Self {
+    /// With `trust` servers are placement processes, by their certificates, and addresses begin with `https://`.
+    pub fn new(urls: &[String], trust: Option<&Arc<Trust>>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        connector.enforce_http(false);
+        let config = match trust {
+            Some(trust) => trust.client_config(Role::Placement).expect("the versions are those of the provider"),
+            None => plain_config(),
+        };
+        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
+        let connector = builder.wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         Self { urls, current: Arc::default(), cluster: Arc::default(), client }
@@ -159,6 +178,8 @@ const HEADER_WAIT: Duration = Duration::from_secs(600);
 pub struct Peer {
     pub address: IpAddr,
     pub is_tls: bool,
+    /// What its certificate says that it is, where services speak TLS with each other.
+    pub roles: Roles,
 }
 
 /// What HTTP clients may choose by ALPN.
@@ -183,13 +204,20 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router,
         let _ = stream.set_nodelay(true);
         let (tls, watcher) = (tls.clone(), graceful.watcher());
         let address = peer.ip();
-        let router = router.clone().layer(Extension(Peer { address, is_tls: tls.is_some() }));
+        let router = router.clone();
+        let is_tls = tls.is_some();
+        let of = move |roles| router.layer(Extension(Peer { address, is_tls, roles }));
         tokio::spawn(async move {
             match tls {
-                None => serve_connection(auto::Builder::new(TokioExecutor::new()), stream, router, watcher).await,
+                None => {
+                    let router = of(Roles::ALL);
+                    serve_connection(auto::Builder::new(TokioExecutor::new()), stream, router, watcher).await;
+                }
                 Some(tls) => match tls.accept(stream, peer.ip()).await {
                     Ok(stream) => {
                         // What was agreed upon: nobody waits for a first byte to find out.
+                        let first = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                        let router = of(Roles::of_certificate(first));
                         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0].as_bytes());
                         let builder = auto::Builder::new(TokioExecutor::new());
                         let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };

@@ -13,3 +13,4 @@ pub mod nodes;
 pub mod quotas;
 pub mod random;
 pub mod tls;
+pub mod trust;

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use types::limits::FIRST_WORD_MS;
 
 use crate::connection::FrameClient;
+use crate::trust::Trust;
 
 /// After a connection that could not be made others are told the same for so long: many wait for one node.
 const REST: Duration = Duration::from_millis(50);
@@ -30,22 +31,29 @@ impl Slot {
 
 /// See the module's text.
 #[derive(Debug, Default, Clone)]
-pub struct NodePool(Arc<DashMap<String, Arc<Slot>>>);
+pub struct NodePool {
+    slots: Arc<DashMap<String, Arc<Slot>>>,
+    trust: Option<Arc<Trust>>,
+}
 
 impl NodePool {
+    pub fn new(trust: Option<Arc<Trust>>) -> Self {
+        Self { slots: Arc::default(), trust }
+    }
+
     /// There was a connection to `address` and there is none now; nothing is said of addresses that were never asked for.
     pub fn is_lost(&self, address: &str) -> bool {
-        self.0.get(address).is_some_and(|slot| slot.client().is_none())
+        self.slots.get(address).is_some_and(|slot| slot.client().is_none())
     }
 
     pub fn is_connected(&self, address: &str) -> bool {
-        self.0.get(address).is_some_and(|slot| slot.client().is_some())
+        self.slots.get(address).is_some_and(|slot| slot.client().is_some())
     }
 
     /// Connects, unless there is a connection: its end then tells that the node is gone. Tries for a while: a node is
     /// registered a moment before it serves.
     pub fn watch(&self, address: &str) {
-        let is_known = self.0.contains_key(address);
+        let is_known = self.slots.contains_key(address);
         if is_known && !self.is_lost(address) {
             return;
         }
@@ -67,9 +75,9 @@ impl NodePool {
 
     /// The open connection to `address`, or a new one.
     pub async fn get(&self, address: &str) -> io::Result<FrameClient> {
-        let slot = match self.0.get(address) {
+        let slot = match self.slots.get(address) {
             Some(slot) => Arc::clone(&slot),
-            None => Arc::clone(&self.0.entry(address.to_owned()).or_default()),
+            None => Arc::clone(&self.slots.entry(address.to_owned()).or_default()),
         };
         if let Some(client) = slot.client() {
             return Ok(client);
@@ -82,7 +90,7 @@ impl NodePool {
             return Err(kind.into());
         }
         let was_there = slot.client.lock().expect("no panic holds this lock").take().is_some() || failed.is_some();
-        let fresh = connect(address, was_there).await;
+        let fresh = connect(self.trust.as_ref(), address, was_there).await;
         *failed = fresh.as_ref().err().map(|error| (Instant::now(), error.kind()));
         *slot.client.lock().expect("no panic holds this lock") = fresh.as_ref().ok().cloned();
         fresh
@@ -91,10 +99,10 @@ impl NodePool {
 
 /// A kernel takes connections for a process that hangs, and so does what stands between: a node that is there says so at
 /// once. To one whose connection ended, or could not be made, it must also get through.
-async fn connect(address: &str, is_doubtful: bool) -> io::Result<FrameClient> {
+async fn connect(trust: Option<&Arc<Trust>>, address: &str, is_doubtful: bool) -> io::Result<FrameClient> {
     let patience = Duration::from_millis(FIRST_WORD_MS);
     // Ends also if whoever asks goes away meanwhile: nobody else knows of this connection.
-    let unused = Unused(Some(FrameClient::connect(address, patience).await?));
+    let unused = Unused(Some(FrameClient::connect(trust, address, patience).await?));
     match unused.is_answered(patience, is_doubtful).await {
         true => Ok(unused.take()),
         false => Err(ErrorKind::TimedOut.into()),

@@ -13,8 +13,10 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
 
@@ -63,6 +65,8 @@ pub struct Tls {
     current: ArcSwap<ServerConfig>,
     /// What the files said when they were looked at last.
     known: Mutex<Texts>,
+    /// Moves when new certificates were taken.
+    changed: watch::Sender<u64>,
     /// Handshakes under way by address.
     handshakes: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -82,7 +86,17 @@ impl Tls {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let texts = files.texts()?;
         let current = ArcSwap::from_pointee(config(&texts, &protocols)?);
-        Ok(Arc::new(Self { files, protocols, current, known: Mutex::new(texts), handshakes: Mutex::default() }))
+        let (known, changed) = (Mutex::new(texts), watch::channel(0).0);
+        Ok(Arc::new(Self { files, protocols, current, known, changed, handshakes: Mutex::default() }))
+    }
+
+    pub fn files(&self) -> &TlsFiles {
+        &self.files
+    }
+
+    /// Moves when new certificates were taken.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Takes new certificates as files change, until the drain begins. Connections that are open stay; files that are not
@@ -118,6 +132,7 @@ impl Tls {
         match config(&texts, &self.protocols) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
+                self.changed.send_modify(|changed| *changed += 1);
                 tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
             }
             // Perhaps one of the files is still to come: they are looked at again when they change again.
@@ -167,14 +182,30 @@ impl Drop for Turn<'_> {
     }
 }
 
-fn config(texts: &Texts, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&texts.cert)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("cert: {error}"))?;
+/// A certificate, those that it is signed by, and its key.
+type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn chain(cert: &[u8], key: &[u8]) -> Result<Chain, String> {
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(cert).collect::<Result<_, _>>().map_err(|error| format!("cert: {error}"))?;
     if chain.is_empty() {
         return Err("cert: there is no certificate in it".to_owned());
     }
-    let key = PrivateKeyDer::from_pem_slice(&texts.key).map_err(|error| format!("key: {error}"))?;
+    Ok((chain, PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("key: {error}"))?))
+}
+
+/// A certificate with its key, from PEM.
+///
+/// # Errors
+/// They are not PEM, or do not belong together.
+pub fn certified_key(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
+    let (chain, key) = chain(cert, key)?;
+    CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider())
+        .map_err(|error| error.to_string())
+}
+
+fn config(texts: &Texts, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> {
+    let (chain, key) = chain(&texts.cert, &texts.key)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

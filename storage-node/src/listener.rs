@@ -1,12 +1,14 @@
 //! The data-path listener: hands each frame to the owner of its partition.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use service::alive::Keepalives;
 use service::connection;
 use service::drain::Drain;
-use tokio::net::{TcpListener, TcpStream};
+use service::trust::{Role, Roles, Stream, accept};
+use tokio::net::TcpListener;
 use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{FenceReply, Frame, MemberState, PeerMessage, PeerReply, Refusal};
 
@@ -25,8 +27,17 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
         match accepted {
             // What could be answered from memory would only hide that nothing is written any more.
             Ok(_) if node.is_hung() => tokio::time::sleep(Duration::from_millis(10)).await,
-            Ok((stream, _)) => {
-                tokio::spawn(serve_connection(Arc::clone(&node), stream));
+            Ok((stream, from)) => {
+                let node = Arc::clone(&node);
+                tokio::spawn(async move {
+                    match accept(node.trust.as_ref(), stream, from.ip()).await {
+                        Ok((stream, roles)) if roles != Roles::NONE => {
+                            serve_connection(node, stream, roles, from).await
+                        }
+                        Ok(_) => tracing::warn!(%from, "a certificate that names no service"),
+                        Err(error) => tracing::debug!(%from, %error, "no TLS came about with a service"),
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -36,7 +47,21 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
     }
 }
 
-async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
+/// Who may send a frame.
+fn senders(frame: &Frame) -> &'static [Role] {
+    match frame {
+        Frame::Hello { .. } | Frame::Peer(_) => &[Role::StorageNode],
+        Frame::Append(_) | Frame::Ask(_) => &[Role::Gateway],
+        Frame::Fetch(_) | Frame::Describe(_) => &[Role::Gateway, Role::StorageNode, Role::Placement],
+        // What changes who leads what.
+        Frame::Fence(_) | Frame::Open { .. } | Frame::Copy(_) | Frame::Hint { .. } => &[Role::Placement],
+        // It may fence as well, when metadata is made anew.
+        Frame::Inventory(_) => &[Role::Placement, Role::Operator],
+        _ => &Role::ALL,
+    }
+}
+
+async fn serve_connection(node: Arc<Node>, stream: Stream, roles: Roles, from: SocketAddr) {
     let (sender, mut reader) = connection::start(stream);
     let mut peer: Option<NodeId> = None;
     let mut keepalives = Keepalives::new(&reader);
@@ -47,6 +72,10 @@ async fn serve_connection(node: Arc<Node>, stream: TcpStream) {
         };
         let Some((correlation, frame)) = keepalives.next(&mut reader, keepalive).await else { return };
         let asker = || (sender.clone(), correlation);
+        if !roles.has_one_of(senders(&frame)) {
+            tracing::warn!(%from, ?roles, frame = ?std::mem::discriminant(&frame), "a service sent what it may not; closing");
+            return;
+        }
         match frame {
             Frame::Hello { node: id, .. } => {
                 peer = Some(id);

@@ -14,6 +14,7 @@ use service::api::{ApiError, PlacementClient};
 use service::drain::Drain;
 use service::health::{self, Health};
 use service::nodes::NodePool;
+use service::trust::{Trust, TrustFiles};
 use service::{clock, random};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -54,11 +55,15 @@ pub struct Settings {
     /// Where others reach the data-path listener.
     pub advertise: String,
     pub placement: Vec<String>,
+    /// For TLS with other services; `None`: plain TCP, and everybody may do everything.
+    pub trust: Option<TrustFiles>,
 }
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error("certificates between services: {0}")]
+    Trust(String),
     #[error("data directory `{dir}`: {source}")]
     Data { dir: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -99,6 +104,8 @@ pub struct Node {
     pub peers: Peers,
     /// Connections to other nodes, for copies.
     pub pool: NodePool,
+    /// How other services prove what they are.
+    pub trust: Option<Arc<Trust>>,
     /// Bounds the copies that are made here at once.
     pub copies: Semaphore,
     /// Sealed segments whose copies here are damaged: placement is told with each heartbeat.
@@ -258,7 +265,9 @@ impl StorageNode {
         let incarnation = identity(&data).map_err(in_data)?;
         let health = Health::new();
         let metrics = Metrics::new(&health);
-        let placement = PlacementClient::new(&settings.placement);
+        let trust =
+            settings.trust.as_ref().map(|files| Trust::open(files, &[])).transpose().map_err(StartError::Trust)?;
+        let placement = PlacementClient::new(&settings.placement, trust.as_ref());
         let direct = DirectFiles::new(&data.join("journal")).map_err(in_data)?;
         let is_direct = direct.is_direct();
         let flush_us = direct.measure_us().map_err(in_data)?;
@@ -301,7 +310,8 @@ impl StorageNode {
             budget: Arc::default(),
             flusher,
             peers: Peers::default(),
-            pool: NodePool::default(),
+            pool: NodePool::new(trust.clone()),
+            trust: trust.clone(),
             copies: Semaphore::new(COPIES_MAX),
             damaged: Mutex::default(),
             placement,
@@ -319,6 +329,9 @@ impl StorageNode {
         let writer = FileWriter::new(files, state.next_file, extents, flush::is_urgent(&node)).map_err(in_data)?;
         state.start_owners(&node);
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
+        if let Some(trust) = trust {
+            tokio::spawn(trust.follow(drain.clone()));
+        }
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
         tokio::spawn(following::follow_map(Arc::clone(&node), data.join("revision"), drain.clone()));
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, is_registered, drain.clone()));

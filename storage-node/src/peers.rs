@@ -12,7 +12,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use service::alive::NodeReader;
 use service::connection::{self, FrameSender};
-use tokio::net::TcpStream;
+use service::trust::{Role, connect};
 use tokio::task::AbortHandle;
 use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{Frame, PeerMessage, PeerReply};
@@ -195,7 +195,7 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
 /// Connects and says who asks. A connection counts once the node has answered the greeting: what stands between may take
 /// connections for a process that is gone.
 async fn greet(node: &Node, address: &str) -> Result<(FrameSender, NodeReader), ErrorKind> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.kind())?;
+    let stream = connect(node.trust.as_ref(), Role::StorageNode, address).await.map_err(|error| error.kind())?;
     let (sender, reader) = connection::start(stream);
     let mut reader = NodeReader::new(reader, sender.clone(), 1);
     let me = node.me();

@@ -210,6 +210,24 @@ impl Cluster {
 
     /// As [`Cluster::with_nodes`], with this metadata store and as many placement processes: they come first.
     pub fn with_store(dir: &Path, zones: &[&str], store: &str, placements: usize) -> Self {
+        Self::build(dir, zones, store, placements, None)
+    }
+
+    /// As [`Cluster::start`], with TLS between services; `certs` is what `weir certs dev` wrote.
+    pub fn with_trust(dir: &Path, certs: &Path) -> Self {
+        let store = format!("redb:{}", dir.join("placement").to_str().expect("a path"));
+        Self::build(dir, &["az-a", "az-b", "az-c"], &store, 1, Some(certs))
+    }
+
+    fn build(dir: &Path, zones: &[&str], store: &str, placements: usize, certs: Option<&Path>) -> Self {
+        let scheme = if certs.is_some() { "https" } else { "http" };
+        let trust = |service: &mut Service, role: &str| {
+            let Some(certs) = certs else { return };
+            let file = |name: String| certs.join(name).to_str().expect("a path").to_owned();
+            let (ca, cert) = (file("internal-ca.pem".into()), file(format!("internal-{role}.pem")));
+            let key = file(format!("internal-{role}-key.pem"));
+            service.add_arguments(&["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
+        };
         let local = || format!("127.0.0.1:{}", free_port());
         let (kafka, http) = (local(), local());
         let at = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
@@ -217,8 +235,10 @@ impl Cluster {
         for number in 0..placements {
             let listen = local();
             let name = if placements == 1 { "placement".to_owned() } else { format!("placement-{}", number + 1) };
-            services.push(Service::new(dir, &name, &["placement", "--listen", &listen, "--store", store]));
-            urls.push(format!("http://{listen}"));
+            let mut placement = Service::new(dir, &name, &["placement", "--listen", &listen, "--store", store]);
+            trust(&mut placement, "placement");
+            services.push(placement);
+            urls.push(format!("{scheme}://{listen}"));
         }
         let url = urls.join(",");
         for (number, az) in zones.iter().enumerate() {
@@ -239,10 +259,14 @@ impl Cluster {
                 "--placement",
                 &url,
             ];
-            services.push(Service::new(dir, &name, &arguments));
+            let mut node = Service::new(dir, &name, &arguments);
+            trust(&mut node, "storage-node");
+            services.push(node);
         }
         let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &url];
-        services.push(Service::new(dir, "gateway", &arguments));
+        let mut gateway = Service::new(dir, "gateway", &arguments);
+        trust(&mut gateway, "gateway");
+        services.push(gateway);
         services.iter_mut().for_each(Service::start);
         Self { kafka, http: format!("http://{http}"), services }
     }

@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use service::tls::TlsFiles;
+use service::trust::Role;
 
 use crate::output::Failure;
 
@@ -17,6 +19,15 @@ pub const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca-key.pem";
 /// Those that `weir up` makes for itself are made anew when they are so old.
 const RENEWED_AFTER: Duration = Duration::from_secs(600 * 24 * 3_600);
+/// Of the CA that signs for services alone, and of those.
+const INTERNAL_CA: &str = "internal-ca.pem";
+const INTERNAL_CA_KEY: &str = "internal-ca-key.pem";
+const INTERNAL: [(&str, Role); 4] = [
+    ("placement", Role::Placement),
+    ("gateway", Role::Gateway),
+    ("storage-node", Role::StorageNode),
+    ("operator", Role::Operator),
+];
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 pub fn dev(dir: &Path, hosts: &[String]) -> Result<(), Failure> {
@@ -26,6 +37,11 @@ pub fn dev(dir: &Path, hosts: &[String]) -> Result<(), Failure> {
     for (name, what) in [("server", "server"), ("client", "client")] {
         let (cert, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}-key.pem")));
         println!("{what:12} {}, key {}", cert.display(), key.display());
+    }
+    make_internal(dir)?;
+    println!("services     CA {}", dir.join(INTERNAL_CA).display());
+    for (name, _) in INTERNAL {
+        println!("{name:12} {}", dir.join(format!("internal-{name}.pem")).display());
     }
     Ok(())
 }
@@ -52,21 +68,37 @@ fn make(dir: &Path, hosts: Vec<String>) -> Result<(), Failure> {
             format!("there are certificates that this command did not make (no {CA_KEY}): take another folder");
         return Err(failed(&reason));
     }
-    let issuer = ca(dir).map_err(|error| failed(&error))?;
-    leaf(dir, "server", hosts, ExtendedKeyUsagePurpose::ServerAuth, &issuer).map_err(|error| failed(&error))?;
-    leaf(dir, "client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, &issuer).map_err(|error| failed(&error))
+    let issuer = ca_of(dir, CA, CA_KEY, "Weir development CA").map_err(|error| failed(&error))?;
+    let names = params(hosts, "").map_err(|error| failed(&error))?.subject_alt_names;
+    let server = leaf(dir, "server", names, vec![ExtendedKeyUsagePurpose::ServerAuth], &issuer);
+    server.map_err(|error| failed(&error))?;
+    let client = leaf(dir, "client", Vec::new(), vec![ExtendedKeyUsagePurpose::ClientAuth], &issuer);
+    client.map_err(|error| failed(&error))
+}
+
+/// Certificates of services, by a CA of their own.
+fn make_internal(dir: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", dir.display()));
+    let issuer = ca_of(dir, INTERNAL_CA, INTERNAL_CA_KEY, "Weir development CA of services");
+    let issuer = issuer.map_err(|error| failed(&error))?;
+    for (name, role) in INTERNAL {
+        let purposes = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let uri = role.uri().try_into().map(SanType::URI).map_err(|error: rcgen::Error| failed(&error))?;
+        leaf(dir, &format!("internal-{name}"), vec![uri], purposes, &issuer).map_err(|error| failed(&error))?;
+    }
+    Ok(())
 }
 
 type Made<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// The CA that is there, or a new one.
-fn ca(dir: &Path) -> Made<Issuer<'static, KeyPair>> {
-    let (cert, key) = (dir.join(CA), dir.join(CA_KEY));
+fn ca_of(dir: &Path, cert: &str, key: &str, name: &str) -> Made<Issuer<'static, KeyPair>> {
+    let (cert, key) = (dir.join(cert), dir.join(key));
     if cert.exists() && key.exists() {
         let key = KeyPair::from_pem(&fs::read_to_string(&key)?)?;
         return Ok(Issuer::from_ca_cert_pem(&fs::read_to_string(&cert)?, key)?);
     }
-    let mut params = params(Vec::new(), "Weir development CA")?;
+    let mut params = params(Vec::new(), name)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let pair = KeyPair::generate()?;
@@ -78,13 +110,14 @@ fn ca(dir: &Path) -> Made<Issuer<'static, KeyPair>> {
 fn leaf(
     dir: &Path,
     name: &str,
-    hosts: Vec<String>,
-    purpose: ExtendedKeyUsagePurpose,
+    names: Vec<SanType>,
+    purposes: Vec<ExtendedKeyUsagePurpose>,
     issuer: &Issuer<'static, KeyPair>,
 ) -> Made<()> {
-    let mut params = params(hosts, &format!("Weir development {name}"))?;
+    let mut params = params(Vec::new(), &format!("Weir development {name}"))?;
+    params.subject_alt_names = names;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![purpose];
+    params.extended_key_usages = purposes;
     params.use_authority_key_identifier_extension = true;
     let pair = KeyPair::generate()?;
     let certificate = params.signed_by(&pair, issuer)?;

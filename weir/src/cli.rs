@@ -23,7 +23,7 @@ pub use operate::{NodeCommand, PartitionCommand};
 pub use policy::{PolicyCommand, SimulateOptions};
 pub use quota::{QuotaCommand, QuotaOfOptions};
 pub use services::{GatewayOptions, PlacementCommand, PlacementOptions, RestoreOptions, StorageNodeOptions, UpOptions};
-pub use tls::{CertsCommand, KafkaTarget, TlsOptions};
+pub use tls::{CertsCommand, KafkaTarget, TlsOptions, TrustOptions};
 
 /// Streaming as a service that anyone can run.
 #[derive(Debug, Parser)]

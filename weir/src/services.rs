@@ -43,6 +43,18 @@ pub fn check_gateway_bind(addresses: &[SocketAddr], is_login_required: bool, is_
     Ok(())
 }
 
+/// With certificates placement is spoken to by TLS, without them it is not.
+pub fn check_placement(urls: &[String], has_trust: bool) -> Result<(), Failure> {
+    let wanted = if has_trust { "https://" } else { "http://" };
+    match urls.iter().find(|url| !url.starts_with(wanted)) {
+        Some(url) if has_trust => {
+            Err(Failure::usage(format!("--internal-ca is given: placement is at https://, not at `{url}`")))
+        }
+        Some(url) => Err(Failure::usage(format!("`{url}` needs --internal-ca, --internal-cert and --internal-key"))),
+        None => Ok(()),
+    }
+}
+
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| Failure::failed(format!("{address}: {error}")))
 }
@@ -75,11 +87,14 @@ pub fn store_at(store: &str) -> Result<StoreAt, Failure> {
 }
 
 pub async fn placement(options: PlacementOptions) -> Result<(), Failure> {
-    check_bind(&[options.listen], options.insecure_bind)?;
+    let trust = options.trust.files();
+    if trust.is_none() {
+        check_bind(&[options.listen], options.insecure_bind)?;
+    }
     let store = store_at(&options.store)?;
     let listener = bind(options.listen).await?;
     let (handle, drain) = drain::channel();
-    placement::start(store, options.seal_key, Duration::from_secs(options.park_after), listener, drain)
+    placement::start(store, options.seal_key, trust, Duration::from_secs(options.park_after), listener, drain)
         .await
         .map_err(|error| Failure::failed(error.to_string()))?;
     println!("placement is ready");
@@ -87,7 +102,13 @@ pub async fn placement(options: PlacementOptions) -> Result<(), Failure> {
 }
 
 pub async fn storage_node(options: StorageNodeOptions) -> Result<(), Failure> {
-    check_bind(&[options.listen, options.admin], options.insecure_bind)?;
+    let trust = options.trust.files();
+    check_placement(&options.placement, trust.is_some())?;
+    // Health and metrics are plain in any case.
+    if trust.is_none() {
+        check_bind(&[options.listen], options.insecure_bind)?;
+    }
+    check_bind(&[options.admin], options.insecure_bind)?;
     let listener = bind(options.listen).await?;
     let admin = bind(options.admin).await?;
     let name = options.name.unwrap_or_else(|| format!("{}-{}", options.az, options.listen.port()));
@@ -97,6 +118,7 @@ pub async fn storage_node(options: StorageNodeOptions) -> Result<(), Failure> {
         data: options.data,
         advertise: options.advertise.unwrap_or_else(|| options.listen.to_string()),
         placement: options.placement,
+        trust,
     };
     let (handle, drain) = drain::channel();
     let node = StorageNode::start(settings, listener, admin, drain).await;
@@ -147,6 +169,8 @@ pub async fn bind_tls(
 
 pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
     let is_login_required = options.login.require_login;
+    let trust = options.trust.files();
+    check_placement(&options.placement, trust.is_some())?;
     check_gateway_bind(&[options.kafka, options.http], is_login_required, options.insecure_bind)?;
     let is_named = options.advertise_kafka.is_some();
     let advertise = endpoint(&options.advertise_kafka.unwrap_or_else(|| options.kafka.to_string()))?;
@@ -166,6 +190,7 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         advertise_tls: advertise_tls.filter(|_| kafka_tls.is_some()).as_deref().map(endpoint).transpose()?,
         placement: options.placement,
         is_login_required,
+        trust,
         issuers: options.login.issuers(),
         host_names: options.login.host_name,
         data: options.data,

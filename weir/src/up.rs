@@ -36,6 +36,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
     let started = placement::start(
         StoreAt::Redb(options.data.join("placement")),
         None,
+        None,
         Duration::from_secs(types::limits::PARK_AFTER_S),
         listener,
         drain.clone(),
@@ -58,6 +59,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
             az: az.to_owned(),
             advertise: listener.local_addr()?.to_string(),
             placement: placement.clone(),
+            trust: None,
         };
         starting.push(tokio::spawn(StorageNode::start(settings, listener, admin, drain.clone())));
     }
@@ -77,6 +79,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         advertise_tls: tls_addresses[0].map(|address| named.unwrap_or_else(|| at(address))),
         placement,
         is_login_required,
+        trust: None,
         issuers: options.login.issuers(),
         host_names: options.login.host_name.clone(),
         // All of it starts together.

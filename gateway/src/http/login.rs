@@ -11,6 +11,7 @@ use identity::request::{Authorization, Request};
 use identity::sigv4::{hex, sha256};
 use service::http::Peer;
 use service::random;
+use service::trust::Roles;
 use types::ErrorCode;
 use wire::frame::Refusal;
 
@@ -99,8 +100,9 @@ pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes)
 }
 
 fn origin(parts: &Parts) -> Origin {
-    let unknown = Peer { address: std::net::Ipv4Addr::UNSPECIFIED.into(), is_tls: false };
-    let Peer { address, is_tls } = parts.extensions.get::<Peer>().copied().unwrap_or(unknown);
+    let (address, roles) = (std::net::Ipv4Addr::UNSPECIFIED.into(), Roles::NONE);
+    let unknown = Peer { address, is_tls: false, roles };
+    let Peer { address, is_tls, .. } = parts.extensions.get::<Peer>().copied().unwrap_or(unknown);
     Origin { address, is_tls }
 }
 

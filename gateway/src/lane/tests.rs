@@ -122,7 +122,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         quotas: crate::quota::Quotas::default(),
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },
         map: Map::default(),
-        placement: PlacementClient::new(&[url]),
+        placement: PlacementClient::new(&[url], None),
         pool: NodePool::default(),
         lanes: DashMap::new(),
         watermarks: DashMap::new(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{TlsOptions, http_url, plain_name};
+use super::{TlsOptions, TrustOptions, gateway_url, plain_name};
 use crate::output::Output;
 
 /// Who may come in.
@@ -84,6 +84,8 @@ pub struct PlacementOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = types::limits::PARK_AFTER_S, env = "WEIR_PLACEMENT_PARK_AFTER",
           value_parser = clap::value_parser!(u64).range(5..))]
     pub park_after: u64,
+    #[command(flatten)]
+    pub trust: TrustOptions,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_PLACEMENT_INSECURE_BIND")]
     pub insecure_bind: bool,
@@ -105,9 +107,11 @@ pub enum PlacementCommand {
             value_name = "URL",
             default_value = "http://127.0.0.1:7000",
             value_delimiter = ',',
-            value_parser = http_url
+            value_parser = gateway_url
         )]
         placement: Vec<String>,
+        #[command(flatten)]
+        trust: TrustOptions,
     },
     /// Make metadata anew from a backup and from what the storage nodes hold, while no placement runs
     #[command(after_help = "Example:\n  weir placement restore weir.json --store redb:/var/lib/weir/placement-new")]
@@ -144,6 +148,8 @@ pub struct RestoreOptions {
     /// Only tell what would be restored: no storage node is fenced, nothing is written
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub trust: TrustOptions,
     /// How results are printed
     #[arg(long, value_enum, default_value = "table")]
     pub output: Output,
@@ -178,10 +184,12 @@ pub struct StorageNodeOptions {
         value_name = "URL",
         default_value = "http://127.0.0.1:7000",
         value_delimiter = ',',
-        value_parser = http_url,
+        value_parser = gateway_url,
         env = "WEIR_STORAGE_NODE_PLACEMENT"
     )]
     pub placement: Vec<String>,
+    #[command(flatten)]
+    pub trust: TrustOptions,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_STORAGE_NODE_INSECURE_BIND")]
     pub insecure_bind: bool,
@@ -216,7 +224,7 @@ pub struct GatewayOptions {
         value_name = "URL",
         default_value = "http://127.0.0.1:7000",
         value_delimiter = ',',
-        value_parser = http_url,
+        value_parser = gateway_url,
         env = "WEIR_GATEWAY_PLACEMENT"
     )]
     pub placement: Vec<String>,
@@ -224,6 +232,8 @@ pub struct GatewayOptions {
     pub tls: TlsOptions,
     #[command(flatten)]
     pub login: LoginOptions,
+    #[command(flatten)]
+    pub trust: TrustOptions,
     /// Allow addresses beyond loopback although nobody is authenticated
     #[arg(long, env = "WEIR_GATEWAY_INSECURE_BIND")]
     pub insecure_bind: bool,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use service::tls::TlsFiles;
+use service::trust::TrustFiles;
 
 /// What listeners with TLS need.
 #[derive(Debug, Args)]
@@ -42,6 +43,29 @@ impl TlsOptions {
     }
 }
 
+/// How services prove to each other what they are: all three files, or none.
+#[derive(Debug, Clone, Args)]
+pub struct TrustOptions {
+    /// Speak TLS with other services, and take those for ours whose certificates these (PEM) signed; for a CA that signs for
+    /// nothing else. Placement's addresses begin with https:// then
+    #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_CA", requires_all = ["internal_cert", "internal_key"])]
+    pub internal_ca: Option<PathBuf>,
+    /// The service's own certificate; its alternative names say what it is: URI urn:weir:placement, urn:weir:gateway,
+    /// urn:weir:storage-node or urn:weir:operator
+    #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_CERT", requires = "internal_ca")]
+    pub internal_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_KEY", requires = "internal_ca")]
+    pub internal_key: Option<PathBuf>,
+}
+
+impl TrustOptions {
+    pub fn files(&self) -> Option<TrustFiles> {
+        let (cert, key) = (self.internal_cert.clone()?, self.internal_key.clone()?);
+        Some(TrustFiles { ca: self.internal_ca.clone()?, cert, key })
+    }
+}
+
 /// A gateway's Kafka address, and how to speak to it.
 #[derive(Debug, Clone, Args)]
 pub struct KafkaTarget {
@@ -57,7 +81,8 @@ pub struct KafkaTarget {
 pub enum CertsCommand {
     /// Make a local CA and certificates signed by it, to try TLS with; not for production
     ///
-    /// Writes ca.pem, server.pem, server-key.pem, client.pem and client-key.pem. A CA that is there already is used again, so
+    /// Writes ca.pem, server.pem, server-key.pem, client.pem and client-key.pem for clients, and internal-ca.pem with a certificate of
+    /// each service for --internal-ca. A CA that is there already is used again, so
     /// that clients which trust it need no change; delete the folder to begin anew. The CA's key stays in ca-key.pem.
     #[command(after_help = "Example:\n  weir certs dev --dir certs --host gateway.example\n  \
           weir gateway --https 127.0.0.1:8443 --tls-cert certs/server.pem --tls-key certs/server-key.pem\n  \

@@ -5,14 +5,15 @@ use std::path::Path;
 use placement::restore::{Plan, RestoreError, Restored};
 use serde_json::json;
 use service::api::{Backup, PlacementClient};
+use service::trust::Trust;
 
-use crate::cli::{PlacementCommand, RestoreOptions};
+use crate::cli::{PlacementCommand, RestoreOptions, TrustOptions};
 use crate::output::{Failure, print};
-use crate::services::store_at;
+use crate::services::{check_placement, store_at};
 
 pub async fn run(command: PlacementCommand) -> Result<(), Failure> {
     match command {
-        PlacementCommand::Backup { file, placement } => backup(&file, &placement).await,
+        PlacementCommand::Backup { file, placement, trust } => backup(&file, &placement, &trust).await,
         PlacementCommand::Restore { file, options } => {
             let text =
                 std::fs::read(&file).map_err(|error| Failure::failed(format!("`{}`: {error}", file.display())))?;
@@ -24,8 +25,11 @@ pub async fn run(command: PlacementCommand) -> Result<(), Failure> {
     }
 }
 
-async fn backup(file: &Path, placement: &[String]) -> Result<(), Failure> {
-    let backup = PlacementClient::new(placement).backup().await?;
+async fn backup(file: &Path, placement: &[String], trust: &TrustOptions) -> Result<(), Failure> {
+    let files = trust.files();
+    check_placement(placement, files.is_some())?;
+    let trust = files.map(|files| Trust::open(&files, &[])).transpose().map_err(Failure::failed)?;
+    let backup = PlacementClient::new(placement, trust.as_ref()).backup().await?;
     let text = serde_json::to_vec(&backup).expect("a backup is plain data");
     // Whole, or not there: an older backup under this name stays until then.
     let new = file.with_extension("new");
@@ -45,6 +49,7 @@ async fn restore(backup: Option<Backup>, options: RestoreOptions) -> Result<(), 
         without: options.without.clone(),
         accepts_loss: options.accept_loss,
         is_dry_run: options.dry_run,
+        trust: options.trust.files(),
     };
     let restored = placement::restore::run(plan, |text| eprintln!("{text}")).await.map_err(|error| match error {
         RestoreError::Refused(why) => Failure::failed(why),

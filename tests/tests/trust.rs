@@ -1,0 +1,292 @@
+//! TLS between services: each is taken for what its certificate says, and may do what is its own.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::guarded::output_text;
+use tests::{Cluster, Scratch, Service, free_port, run, succeed, weir};
+use types::{AccountId, Epoch, Generation, Incarnation, NodeId, Nonce, SegmentId, TopicId, TopicPartition};
+use wire::frame::{DescribeRequest, FenceRequest, Frame};
+use wire::inventory::InventoryRequest;
+
+const ROLES: [&str; 4] = ["placement", "gateway", "storage-node", "operator"];
+
+fn certs(dir: &Path) -> PathBuf {
+    let certs = dir.join("certs");
+    succeed(Command::new(weir()).args(["certs", "dev", "--dir"]).arg(&certs), b"");
+    certs
+}
+
+/// A certificate with its key: `NAME.pem` and `NAME-key.pem` in a folder.
+#[derive(Clone)]
+struct Shown {
+    dir: PathBuf,
+    name: String,
+}
+
+impl Shown {
+    fn of(dir: &Path, name: &str) -> Self {
+        Self { dir: dir.to_owned(), name: name.to_owned() }
+    }
+
+    fn cert(&self) -> PathBuf {
+        self.dir.join(format!("{}.pem", self.name))
+    }
+
+    fn key(&self) -> PathBuf {
+        self.dir.join(format!("{}-key.pem", self.name))
+    }
+}
+
+/// A certificate that `ca` of `dir` signs: `extensions` as openssl has them; valid for so many days.
+fn sign(dir: &Path, ca: &str, name: &str, extensions: &str, days: &str) -> Shown {
+    let shown = Shown::of(dir, name);
+    let (request, file) = (dir.join("request.pem"), dir.join("extensions"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=test",
+    ]);
+    succeed(openssl.arg("-keyout").arg(shown.key()).arg("-out").arg(&request), b"");
+    std::fs::write(&file, extensions).expect("written");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-req", "-days", days, "-CAcreateserial", "-extfile"]).arg(&file).arg("-in").arg(&request);
+    openssl.arg("-CA").arg(dir.join(format!("{ca}.pem"))).arg("-CAkey").arg(dir.join(format!("{ca}-key.pem")));
+    succeed(openssl.arg("-out").arg(shown.cert()), b"");
+    shown
+}
+
+/// What a call of placement's API comes to with this certificate: the status, or why there was none.
+fn call(certs: &Path, shown: Option<&Shown>, method: &str, url: &str) -> String {
+    let mut curl = Command::new("curl");
+    // Certificates say what a service is, not where.
+    curl.args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", "-X", method]);
+    curl.args(["-H", "content-type: application/json", "-d", "{}"]).arg("--cacert").arg(certs.join("internal-ca.pem"));
+    if let Some(shown) = shown {
+        curl.arg("--cert").arg(shown.cert()).arg("--key").arg(shown.key());
+    }
+    String::from_utf8(run(curl.arg(url), b"", Duration::from_secs(10)).stdout).expect("text")
+}
+
+/// Sends a frame to a storage node with this certificate; how many bytes it sent beside keepalives, within a second.
+fn tell(shown: &Shown, address: &str, frame: &Frame) -> bool {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-quiet", "-connect", address, "-cert"]).arg(shown.cert()).arg("-key").arg(shown.key());
+    let mut child =
+        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("openssl");
+    let (head, tail) = frame.encode(77);
+    let mut stdin = child.stdin.take().expect("piped");
+    let bytes = [&head[..], tail.as_deref().unwrap_or_default()].concat();
+    stdin.write_all(&bytes).and_then(|()| stdin.flush()).expect("openssl reads");
+    std::thread::sleep(Duration::from_millis(700));
+    let has_ended = child.try_wait().expect("a child").is_some();
+    drop(stdin);
+    let _ = child.kill();
+    let answered = child.wait_with_output().expect("its end").stdout;
+    // Answers carry the number that was asked with.
+    let is_answered = answered.windows(8).any(|bytes| bytes == 77_u64.to_be_bytes());
+    assert!(is_answered != has_ended, "answered {is_answered}, ended {has_ended}");
+    is_answered
+}
+
+fn partition() -> TopicPartition {
+    TopicPartition { topic: TopicId(7), partition: 0 }
+}
+
+#[test]
+fn services_do_what_their_certificates_say_and_nothing_else() {
+    let dir = Scratch::new("trust-roles");
+    let certs = certs(dir.path());
+    let mut cluster = Cluster::with_trust(dir.path(), &certs);
+    // Everything goes on as without: writing, reading, a failover.
+    let weir_at = |arguments: &[&str], input: &[u8]| {
+        run(Command::new(weir()).args(arguments).args(["--server", &cluster.http]), input, Duration::from_secs(30))
+    };
+    assert!(weir_at(&["topic", "create", "t", "--partitions", "3"], b"").status.success());
+    let write = |line: &str| {
+        let written = weir_at(&["produce", "t"], format!("{line}\n").as_bytes());
+        assert!(written.status.success(), "{}", output_text(&written));
+    };
+    write("before");
+    let shown = |role: &str| Shown::of(&certs, &format!("internal-{role}"));
+    let url = cluster.services[4].option("--placement").to_owned();
+    let node = cluster.services[1].option("--listen").to_owned();
+
+    // Placement's calls.
+    let calls = [
+        ("POST", "nodes", "storage-node"),
+        ("POST", "nodes/drain", "gateway"),
+        ("POST", "gateways", "gateway"),
+        ("GET", "map?after=0", "gateway storage-node"),
+        ("GET", "identities", "gateway"),
+        ("POST", "identities", "gateway"),
+        ("POST", "quotas", "gateway"),
+        ("POST", "topics", "gateway"),
+        ("POST", "topics/delete", "gateway"),
+        ("GET", "status", "gateway"),
+        ("GET", "backup", "operator"),
+        ("POST", "producer-ids", "gateway"),
+        ("GET", "partitions/7/0", "gateway storage-node"),
+        ("POST", "partitions/7/0/failover", "gateway storage-node"),
+        ("POST", "partitions/7/0/open", "gateway"),
+        ("POST", "partitions/7/0/accept-loss", "gateway"),
+    ];
+    for (method, path, allowed) in calls {
+        for role in ROLES {
+            let status = call(&certs, Some(&shown(role)), method, &format!("{url}/placement/v1/{path}"));
+            let may = allowed.split(' ').any(|known| known == role);
+            assert!((status != "403") == may && status != "000", "{role} {method} {path}: {status}");
+        }
+    }
+
+    // What storage nodes are sent.
+    let segment = SegmentId { partition: partition(), generation: Generation(1), epoch: Epoch(1), nonce: Nonce(1) };
+    let fence = FenceRequest { partition: partition(), generation: Generation(1), epoch: Epoch(9), nonce: None };
+    let frames = [
+        (Frame::Fence(fence), "placement"),
+        (Frame::Inventory(InventoryRequest { fence: None, after: None }), "placement operator"),
+        (Frame::Describe(DescribeRequest { account: AccountId(0), segment, end: 0 }), "placement gateway storage-node"),
+    ];
+    for (frame, allowed) in &frames {
+        for role in ROLES {
+            let may = allowed.split(' ').any(|known| known == role);
+            assert_eq!(tell(&shown(role), &node, frame), may, "{role}: {frame:?}");
+        }
+    }
+    let log = cluster.services[1].log_text();
+    assert!(log.contains("a service sent what it may not"), "{log}");
+    // A greeting is a storage node's: it has no answer, and a gateway's connection ends.
+    let hello = Frame::Hello { node: NodeId(99), incarnation: Incarnation(1) };
+    for role in ["gateway", "operator", "placement"] {
+        assert!(!tell(&shown(role), &node, &hello), "{role}");
+    }
+
+    // Certificates that are none of ours.
+    let both = "extendedKeyUsage=serverAuth,clientAuth\n";
+    let uri = |uri: &str| format!("subjectAltName=URI:{uri}\n{both}");
+    let other = dir.path().join("other");
+    succeed(Command::new(weir()).args(["certs", "dev", "--dir"]).arg(&other), b"");
+    let refused = [
+        ("nobody's", None),
+        ("a client's", Some(Shown::of(&certs, "client"))),
+        ("another CA's", Some(Shown::of(&other, "internal-gateway"))),
+        ("one of no role", Some(sign(&certs, "internal-ca", "no-role", both, "10"))),
+        ("a longer name's", Some(sign(&certs, "internal-ca", "longer", &uri("urn:weir:gateway2"), "10"))),
+        ("a pattern's", Some(sign(&certs, "internal-ca", "pattern", &uri("urn:weir:*"), "10"))),
+        ("another case's", Some(sign(&certs, "internal-ca", "case", &uri("urn:weir:Gateway"), "10"))),
+        (
+            "a DNS name's",
+            Some(sign(&certs, "internal-ca", "dns", &format!("subjectAltName=DNS:gateway\n{both}"), "10")),
+        ),
+        (
+            "a server's alone",
+            Some(sign(
+                &certs,
+                "internal-ca",
+                "server-only",
+                "subjectAltName=URI:urn:weir:gateway\nextendedKeyUsage=serverAuth\n",
+                "10",
+            )),
+        ),
+        ("an expired one", Some(sign(&certs, "internal-ca", "expired", &uri("urn:weir:gateway"), "-1"))),
+    ];
+    for (what, shown) in &refused {
+        let status = call(&certs, shown.as_ref(), "GET", &format!("{url}/placement/v1/status"));
+        assert!(["000", "403"].contains(&status.as_str()), "{what}: {status}");
+        if let Some(shown) = shown {
+            assert!(!tell(shown, &node, &frames[2].0), "{what}");
+        }
+    }
+    let right = sign(&certs, "internal-ca", "right", &uri("urn:weir:gateway"), "10");
+    assert_eq!(call(&certs, Some(&right), "GET", &format!("{url}/placement/v1/status")), "200");
+    // Nor is anything said without TLS.
+    assert_eq!(call(&certs, None, "GET", &format!("{}/placement/v1/status", url.replace("https", "http"))), "000");
+
+    // A node takes nobody for placement who is not, wherever it is told to look: a gateway's certificate does not do.
+    let listen = format!("127.0.0.1:{}", free_port());
+    let store = format!("redb:{}", dir.path().join("false").display());
+    let mut false_placement =
+        Service::new(dir.path(), "false-placement", &["placement", "--listen", &listen, "--store", &store]);
+    let file = |shown: &Shown| [shown.cert(), shown.key()].map(|path| path.to_str().expect("a path").to_owned());
+    let [cert, key] = file(&shown("gateway"));
+    let ca = certs.join("internal-ca.pem").to_str().expect("a path").to_owned();
+    false_placement.add_arguments(&["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
+    false_placement.start();
+    let backup = |url: &str, role: &str| {
+        let [cert, key] = file(&shown(role));
+        let mut command = Command::new(weir());
+        command.args(["placement", "backup"]).arg(dir.path().join("backup")).args(["--placement", url]);
+        command.args(["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
+        run(&mut command, b"", Duration::from_secs(30))
+    };
+    assert!(!backup(&format!("https://{listen}"), "operator").status.success());
+    assert!(backup(&url, "operator").status.success());
+    assert!(!backup(&url, "gateway").status.success());
+    let plain =
+        run(Command::new(weir()).args(["placement", "backup", "x", "--placement", &url]), b"", Duration::from_secs(10));
+    assert_eq!(plain.status.code(), Some(2), "{}", output_text(&plain));
+
+    // A node that is gone is done without.
+    cluster.services[2].kill();
+    for n in 0..6 {
+        let written = run(
+            Command::new(weir()).args(["produce", "t", "-p", &(n % 3).to_string(), "--server", &cluster.http]),
+            b"after\n",
+            Duration::from_secs(30),
+        );
+        assert!(written.status.success(), "{}", output_text(&written));
+    }
+    cluster.services[2].start();
+}
+
+#[test]
+fn new_certificates_between_services_are_taken_while_they_run() {
+    let dir = Scratch::new("trust-rotation");
+    let certs = certs(dir.path());
+    let mut cluster = Cluster::with_trust(dir.path(), &certs);
+    let write = |cluster: &Cluster| {
+        let written = run(
+            Command::new(weir()).args(["produce", "t", "--server", &cluster.http]),
+            b"line\n",
+            Duration::from_secs(30),
+        );
+        assert!(written.status.success(), "{}", output_text(&written));
+    };
+    write(&cluster);
+    // Other certificates by another CA: whoever still shows an old one is not taken any more.
+    let old = dir.path().join("old");
+    std::fs::create_dir(&old).expect("a folder");
+    for name in std::fs::read_dir(&certs).expect("a folder").flatten() {
+        std::fs::copy(name.path(), old.join(name.file_name())).expect("copied");
+    }
+    for name in ["internal-ca.pem", "internal-ca-key.pem"] {
+        std::fs::remove_file(certs.join(name)).expect("removed");
+    }
+    succeed(Command::new(weir()).args(["certs", "dev", "--dir"]).arg(&certs), b"");
+    let url = cluster.services[4].option("--placement").to_owned();
+    let status = |dir: &Path| {
+        let shown = Shown::of(dir, "internal-gateway");
+        call(&certs, Some(&shown), "GET", &format!("{url}/placement/v1/status"))
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    while status(&certs) != "200" {
+        assert!(Instant::now() < until, "the new CA is not taken");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(status(&old), "000");
+    write(&cluster);
+    // All of it is new by now: what connects anew does so by the new ones.
+    std::thread::sleep(Duration::from_secs(6));
+    cluster.services[1].kill();
+    cluster.services[1].start();
+    write(&cluster);
+}
