@@ -114,6 +114,7 @@ mod tests {
             uuid: "u-1".into(),
             region: "eu-west-1".into(),
             policy: None,
+            quota: None,
         };
         assert_eq!(of_cluster("{cluster}.{region}.example", &cluster), "orders.eu-west-1.example");
         assert_eq!(of_cluster("gw-{uuid}-{account}.example", &cluster), "gw-u-1-000000000007.example");

@@ -233,9 +233,8 @@ fn is_public(ip: IpAddr) -> bool {
             let [a, b, ..] = ip.octets();
             let is_shared = a == 100 && (64..128).contains(&b);
             let is_reserved = a == 0 || a >= 240 || (a == 198 && (b == 18 || b == 19)) || (a == 192 && b == 0);
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_documentation())
-                && !is_shared
-                && !is_reserved
+            let is_special = ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast();
+            !(is_special || ip.is_documentation() || is_shared || is_reserved)
         }
         // Of what is given out today; addresses that wrap one of IPv4 are not among it.
         IpAddr::V6(ip) => {
