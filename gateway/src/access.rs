@@ -3,6 +3,7 @@
 //! Identities come from placement and lie in memory ([`known`]); proofs are checked against them ([`proof`]), and each call is
 //! decided by policies as they are at that moment ([`permit`]). What was denied is remembered for a while ([`decisions`]).
 
+pub mod audit;
 pub mod decisions;
 pub mod issuers;
 pub mod known;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use identity::request::SKEW_S;
+use policies::vocabulary::CONNECT;
 use service::api::ApiError;
 use service::drain::Drain;
 use service::identities::{ChangeIdentity, IdentityChanged, NewIdentities};
@@ -26,10 +28,14 @@ use tokio::sync::watch;
 use types::{ErrorCode, Generation};
 
 use crate::Gateway;
+use crate::access::audit::{Audit, Event, Outcome};
 use crate::access::decisions::Decisions;
 use crate::access::issuers::{IssuerSettings, Issuers};
 use crate::access::known::Known;
+use crate::access::proof::Reason;
 
+/// Of why a login failed so much is audited.
+const REASON_CHARS_MAX: usize = 300;
 /// How long a change of identities is waited for after it was made here.
 const CHANGE_WAIT: Duration = Duration::from_secs(5);
 /// Requests of ten minutes whose signatures are remembered, some 150 MB: five thousand a second.
@@ -48,6 +54,7 @@ pub struct Access {
     pub nobody: [u8; 16],
     replays: Mutex<Replays>,
     pub issuers: Issuers,
+    pub audit: Audit,
 }
 
 /// Whether a signature was used before.
@@ -110,7 +117,7 @@ impl Origin {
 }
 
 impl Access {
-    pub fn new(is_required: bool, issuers: IssuerSettings) -> Self {
+    pub fn new(is_required: bool, issuers: IssuerSettings, audit: Audit) -> Self {
         Self {
             is_required,
             known: ArcSwap::from_pointee(Known::default()),
@@ -119,6 +126,7 @@ impl Access {
             nobody: random::wide().to_be_bytes(),
             replays: Mutex::default(),
             issuers: Issuers::new(issuers),
+            audit,
         }
     }
 
@@ -137,6 +145,22 @@ impl Access {
             self.known.store(Arc::new(Known::new(identities, &self.known.load())));
         }
         self.seen.send_replace((new.generation, new.revision));
+    }
+
+    /// Notes a login that did not come about, under the id that the client was told.
+    pub fn note_refused(&self, origin: Origin, id: &str, reason: &Reason) {
+        if self.audit.is_on() {
+            let why: String = format!("{reason:?}").chars().take(REASON_CHARS_MAX).collect();
+            self.audit.note(Event {
+                at_ms: clock::wall_ms(),
+                source: origin.address,
+                principal: None,
+                access_key: None,
+                action: CONNECT.name,
+                resource: None,
+                outcome: Outcome::Refused(id.to_owned(), why),
+            });
+        }
     }
 
     /// Notes that a signature (64 hexadecimal digits) is used.

@@ -38,6 +38,7 @@ use types::limits::HEARTBEAT_MS;
 use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 
 use crate::access::Access;
+use crate::access::audit::Audit;
 pub use crate::access::issuers::IssuerSettings;
 use crate::lane::LaneHandle;
 use crate::map::Map;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub trust: Option<TrustFiles>,
     /// How keys of issuers of tokens are fetched.
     pub issuers: IssuerSettings,
+    /// Where decisions are written to.
+    pub audit_log: Option<PathBuf>,
     /// Where its map is cached, to start without placement.
     pub data: Option<PathBuf>,
 }
@@ -228,12 +231,14 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     };
     // Its map, once read, is of this cluster: another store's must not take its place.
     placement.expect_cluster(registered.cluster);
+    let audit = Audit::open(settings.audit_log.as_deref(), registered.id, &health);
+    let audit = audit.map_err(|error| ApiError::new(ErrorCode::Internal, format!("the audit log: {error}")))?;
     let gateway = Arc::new(Gateway {
         id: registered.id,
         advertise_tls: wanted.tls.clone(),
         host_names: names::all(settings.host_names, &wanted),
         tenant: Tenant { account: registered.account, cluster: registered.cluster },
-        access: Access::new(settings.is_login_required, settings.issuers),
+        access: Access::new(settings.is_login_required, settings.issuers, audit),
         quotas: Quotas::default(),
         map: Map::default(),
         placement,

@@ -21,6 +21,8 @@ pub struct Guarded {
     pub plain: String,
     pub http: String,
     pub ca: PathBuf,
+    /// Its audit log.
+    pub audit: PathBuf,
 }
 
 /// An access key as it is told when it is made.
@@ -66,19 +68,21 @@ impl Guarded {
         let placement = cluster.services[cluster.services.len() - 1].option("--placement").to_owned();
         let shown = kafka.replace("127.0.0.1", "localhost");
         let file = |name: &str| certs.join(name).to_str().expect("a path").to_owned();
+        let audit = dir.join("audit.jsonl").to_str().expect("a path").to_owned();
         let (cert, key) = (file("server.pem"), file("server-key.pem"));
         let arguments = [
             ["gateway", "--kafka", &plain, "--http", &http, "--placement", &placement, "--kafka-tls", &kafka]
                 .as_slice(),
             &["--advertise-kafka-tls", &shown, "--tls-cert", &cert, "--tls-key", &key, "--require-login"],
             // Issuers of tests are on this machine.
-            &["--private-issuers"],
+            &["--private-issuers", "--audit-log", &audit],
         ]
         .concat();
         let mut gateway = Service::new(dir, "gateway-guarded", &arguments);
         gateway.start();
         cluster.services.push(gateway);
-        Self { cluster, kafka: shown, plain, http: format!("http://{http}"), ca: certs.join("ca.pem") }
+        let (http, ca) = (format!("http://{http}"), certs.join("ca.pem"));
+        Self { cluster, kafka: shown, plain, http, ca, audit: audit.into() }
     }
 
     /// The operator's command.
@@ -149,6 +153,12 @@ impl Guarded {
 
     pub fn set_password(&self, account: &str, user: &str, password: &str) {
         self.operate(&["user", "set-password", user, "--account", account], format!("{password}\n").as_bytes());
+    }
+
+    /// Events of the audit log so far; they are written a moment after they came about.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.audit).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     pub fn log(&self) -> String {

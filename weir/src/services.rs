@@ -192,6 +192,7 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         is_login_required,
         trust,
         issuers: options.login.issuers(),
+        audit_log: options.login.audit_log.clone(),
         host_names: options.login.host_name,
         data: options.data,
     };

@@ -81,6 +81,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         is_login_required,
         trust: None,
         issuers: options.login.issuers(),
+        audit_log: options.login.audit_log.clone(),
         host_names: options.login.host_name.clone(),
         // All of it starts together.
         data: None,

@@ -1,11 +1,13 @@
 //! What one caller may do: decided by its policies and those of the cluster, as they are now.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use policies::{Context, Policies, Request, decide};
 use service::clock;
 
+use super::audit::{Event, Outcome};
 use super::decisions::{Denied, new_id};
 use super::known::{Cluster, Known, Login, Standing};
 use super::{Access, Origin};
@@ -27,6 +29,7 @@ pub struct Permit {
     /// Its own account and the cluster that it speaks to.
     tenant: Tenant,
     gateway: i32,
+    source: IpAddr,
     context: Context,
     state: Mutex<State>,
 }
@@ -92,7 +95,8 @@ impl Permit {
             context.add("aws:UserAgent", user_agent.chars().take(USER_AGENT_MAX).collect::<String>());
         }
         let state = State { known, basis: Some(basis), cache: HashMap::new(), cached_since_ms: 0 };
-        Some(Self { login, tenant, gateway, context, state: Mutex::new(state) })
+        let source = origin.address;
+        Some(Self { login, tenant, gateway, source, context, state: Mutex::new(state) })
     }
 
     fn has_expired(&self) -> bool {
@@ -148,6 +152,9 @@ impl Permit {
                 Some(_) if is_quiet => Verdict::Denied(None),
                 Some(denied) => Verdict::Denied(Some(note(access, denied))),
             };
+            if !is_quiet && access.audit.is_on() {
+                self.audit(access, action, &key.1, &verdict);
+            }
             state.cache.insert(key, verdict.clone());
             verdict
         });
@@ -156,6 +163,24 @@ impl Permit {
             Verdict::Denied(Some(denied)) => Err(Refusal::Denied(denied)),
             Verdict::Denied(None) => Err(Refusal::Unseen),
         }
+    }
+
+    fn audit(&self, access: &Access, action: &'static str, resource: &str, verdict: &Verdict) {
+        let outcome = match verdict {
+            Verdict::Allowed => Outcome::Allowed,
+            Verdict::Denied(denied) => {
+                Outcome::Denied(denied.as_ref().map(|denied| denied.id.clone()).unwrap_or_default())
+            }
+        };
+        access.audit.note(Event {
+            at_ms: clock::wall_ms(),
+            source: self.source,
+            principal: Some(self.login.arn()),
+            access_key: self.login.key.clone(),
+            action,
+            resource: Some(resource.to_owned()),
+            outcome,
+        });
     }
 
     fn decide(

@@ -58,7 +58,7 @@ pub async fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
             Err(_) => Err(Reason::Malformed("authorization")),
         },
     };
-    proof.map_err(|reason| unknown(origin, &reason))
+    proof.map_err(|reason| unknown(gateway, origin, &reason))
 }
 
 async fn read(gateway: &Gateway, value: &str, origin: Origin) -> Result<Proof, Reason> {
@@ -96,7 +96,7 @@ pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes)
         Some(name) => admit_by_name(gateway, login, name, origin),
         None => admit(gateway, login, host(parts).as_deref(), origin),
     });
-    caller.map_err(|reason| unknown(origin, &reason))
+    caller.map_err(|reason| unknown(gateway, origin, &reason))
 }
 
 fn origin(parts: &Parts) -> Origin {
@@ -107,9 +107,10 @@ fn origin(parts: &Parts) -> Origin {
 }
 
 /// One text for whatever was wrong; the log has why.
-fn unknown(origin: Origin, reason: &Reason) -> Refusal {
+fn unknown(gateway: &Gateway, origin: Origin, reason: &Reason) -> Refusal {
     let id = format!("{:032x}", random::wide());
     tracing::warn!(id, address = %origin.address, ?reason, "an HTTP client was not let in");
+    gateway.access.note_refused(origin, &id, reason);
     if *reason == Reason::TooMany {
         return refuse(ErrorCode::Overloaded, "too many signed requests for their replays to be told");
     }

@@ -170,6 +170,7 @@ impl Gate {
             Err(reason) => {
                 let id = format!("{:032x}", random::wide());
                 tracing::warn!(id, address = %self.origin.address, ?reason, "a Kafka client was not let in");
+                self.gateway.access.note_refused(self.origin, &id, &reason);
                 let message = match reason {
                     Reason::SessionTooShort => "Session too short".to_owned(),
                     Reason::OtherPrincipal => "Cannot change principals during re-authentication".to_owned(),

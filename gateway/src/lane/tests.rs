@@ -118,7 +118,11 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         id: 1,
         advertise_tls: None,
         host_names: Vec::new(),
-        access: Access::new(false, crate::IssuerSettings::default()),
+        access: Access::new(
+            false,
+            crate::IssuerSettings::default(),
+            crate::access::audit::Audit::open(None, 1, &Health::new()).expect("no file"),
+        ),
         quotas: crate::quota::Quotas::default(),
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },
         map: Map::default(),

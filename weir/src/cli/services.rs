@@ -18,6 +18,10 @@ pub struct LoginOptions {
     /// A name that clients reach this gateway by beside the advertised ones, such as a load balancer's; again for several
     #[arg(long, value_name = "NAME", env = "WEIR_HOST_NAME", value_delimiter = ',')]
     pub host_name: Vec<String>,
+    /// Write who did what, from where, and what was decided, to this file, a JSON object a line; at 256 MiB it becomes FILE.1 and a
+    /// new one begins
+    #[arg(long, value_name = "FILE", env = "WEIR_AUDIT_LOG", requires = "require_login")]
+    pub audit_log: Option<PathBuf>,
     /// Certificates (PEM) that those of issuers of tokens are signed by; what this machine trusts unless given
     #[arg(long, value_name = "FILE", env = "WEIR_ISSUER_CA")]
     pub issuer_ca: Option<PathBuf>,
