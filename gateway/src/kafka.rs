@@ -47,6 +47,7 @@ use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
 use service::tls::Tls;
+use service::trust::uris_of;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
@@ -103,7 +104,9 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc
                             Ok(stream) => {
                                 let server_name = stream.get_ref().1.server_name().map(str::to_owned);
                                 let origin = Origin { address: peer.ip(), is_tls: true };
-                                let gate = Gate::new(&gateway, origin, server_name);
+                                let uris = uris_of(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
+                                let mut gate = Gate::new(&gateway, origin, server_name);
+                                gate.enter_by_certificate(&uris);
                                 let (read, write) = tokio::io::split(stream);
                                 serve_connection(&gateway, peer, gate, read, write, drain).await;
                             }

@@ -27,7 +27,7 @@ use types::{ClusterId, ErrorCode};
 use crate::api::ApiError;
 use crate::drain::Drain;
 use crate::tls::Tls;
-use crate::trust::{Role, Roles, Trust};
+use crate::trust::{Role, Roles, Trust, uris_of};
 
 /// Names the cluster whose metadata the asker belongs to; empty while it does not know.
 pub const CLUSTER_HEADER: &str = "weir-cluster";
@@ -174,12 +174,14 @@ impl JsonClient {
 const HEADER_WAIT: Duration = Duration::from_secs(600);
 
 /// Who is at the other end of a connection: among the extensions of its requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub address: IpAddr,
     pub is_tls: bool,
     /// What its certificate says that it is, where services speak TLS with each other.
     pub roles: Roles,
+    /// The URIs that its certificate names it by.
+    pub uris: Arc<[String]>,
 }
 
 /// What HTTP clients may choose by ALPN.
@@ -206,18 +208,19 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router,
         let address = peer.ip();
         let router = router.clone();
         let is_tls = tls.is_some();
-        let of = move |roles| router.layer(Extension(Peer { address, is_tls, roles }));
+        let of =
+            move |roles, uris: Vec<String>| router.layer(Extension(Peer { address, is_tls, roles, uris: uris.into() }));
         tokio::spawn(async move {
             match tls {
                 None => {
-                    let router = of(Roles::ALL);
+                    let router = of(Roles::ALL, Vec::new());
                     serve_connection(auto::Builder::new(TokioExecutor::new()), stream, router, watcher).await;
                 }
                 Some(tls) => match tls.accept(stream, peer.ip()).await {
                     Ok(stream) => {
                         // What was agreed upon: nobody waits for a first byte to find out.
                         let first = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                        let router = of(Roles::of_certificate(first));
+                        let router = of(Roles::of_certificate(first), uris_of(first));
                         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0].as_bytes());
                         let builder = auto::Builder::new(TokioExecutor::new());
                         let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };

@@ -55,6 +55,12 @@ impl Role {
     }
 }
 
+/// The URIs among the alternative names of a certificate that was verified; `None`: there is none.
+pub fn uris_of(certificate: Option<&CertificateDer<'_>>) -> Vec<String> {
+    let parsed = certificate.and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+    parsed.iter().flat_map(|parsed| parsed.valid_uri_names()).map(str::to_owned).collect()
+}
+
 /// What somebody at the other end of a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Roles(u8);
@@ -70,11 +76,9 @@ impl Roles {
 
     /// What a certificate says; `None`: there is none.
     pub fn of_certificate(certificate: Option<&CertificateDer<'_>>) -> Self {
-        let Some(parsed) = certificate.and_then(|der| webpki::EndEntityCert::try_from(der).ok()) else {
-            return Self::NONE;
-        };
-        let names: Vec<&str> = parsed.valid_uri_names().collect();
-        Self::of(&Role::ALL.into_iter().filter(|role| names.contains(&role.uri())).collect::<Vec<_>>())
+        let names = uris_of(certificate);
+        let is_named = |role: &Role| names.iter().any(|name| name == role.uri());
+        Self::of(&Role::ALL.into_iter().filter(is_named).collect::<Vec<_>>())
     }
 
     pub fn has(self, role: Role) -> bool {

@@ -105,6 +105,22 @@ fn login(key: &GatewayKey, token: Option<&str>, user_agent: Option<String>, now_
     })
 }
 
+/// Whom a client's certificate names: a user by the ARN among its URIs, to the letter. Its CA is trusted to say so.
+pub fn of_certificate(known: &Known, uris: &[String]) -> Option<Login> {
+    let user = |uri: &String| {
+        let (account, name) = uri.strip_prefix("arn:aws:iam::")?.split_once(":user/")?;
+        let account = Some(account).filter(|digits| digits.len() == 12)?.parse().ok().map(AccountId)?;
+        known.user(account, name).map(|_| (account, name.to_owned()))
+    };
+    let mut users = uris.iter().filter_map(user);
+    let (account, name) = match (users.next(), users.next()) {
+        (Some(only), None) => only,
+        _ => return None,
+    };
+    let who = Who::User(name);
+    Some(Login { account, who, key: None, password: None, issuer: None, expires_ms: None, user_agent: None })
+}
+
 /// Who signed the payload of `AWS_MSK_IAM`, or the token of a signer.
 pub fn of_msk(known: &Known, signed: msk::Signed, now_s: i64) -> Result<Login, Reason> {
     let (proof, signature) = signed;

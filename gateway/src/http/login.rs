@@ -18,7 +18,7 @@ use wire::frame::Refusal;
 use crate::Gateway;
 use crate::access::known::Login;
 use crate::access::permit::Permit;
-use crate::access::proof::{Reason, is_known, of_request};
+use crate::access::proof::{Reason, is_known, of_certificate, of_request};
 use crate::access::sasl::of_token;
 use crate::access::{Origin, Use, now_s};
 use crate::caller::Caller;
@@ -36,6 +36,7 @@ pub enum Proof {
     /// Nothing, where nothing is asked.
     None,
     Signed(Box<Authorization>),
+    /// A bearer token, or a certificate.
     Token(Box<Login>),
 }
 
@@ -48,6 +49,11 @@ pub async fn begin(gateway: &Gateway, parts: &Parts) -> Result<Proof, Refusal> {
     let mut values = parts.headers.get_all(AUTHORIZATION).iter();
     let proof = match (values.next(), values.next()) {
         (None, _) if gateway.access.is_required => {
+            // Whom its certificate names needs no more.
+            let uris = parts.extensions.get::<Peer>().map(|peer| Arc::clone(&peer.uris));
+            if let Some(login) = uris.and_then(|uris| of_certificate(&gateway.access.known(), &uris)) {
+                return Ok(Proof::Token(Box::new(login)));
+            }
             let message = "this needs credentials: a request signed with AWS Signature Version 4, or a bearer token";
             return Err(refuse(ErrorCode::LoginRequired, message));
         }
@@ -101,8 +107,8 @@ pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes)
 
 fn origin(parts: &Parts) -> Origin {
     let (address, roles) = (std::net::Ipv4Addr::UNSPECIFIED.into(), Roles::NONE);
-    let unknown = Peer { address, is_tls: false, roles };
-    let Peer { address, is_tls, .. } = parts.extensions.get::<Peer>().copied().unwrap_or(unknown);
+    let unknown = Peer { address, is_tls: false, roles, uris: Arc::from([]) };
+    let Peer { address, is_tls, .. } = parts.extensions.get::<Peer>().cloned().unwrap_or(unknown);
     Origin { address, is_tls }
 }
 

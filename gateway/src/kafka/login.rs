@@ -19,7 +19,7 @@ use super::{Pending, Reply, refused, said};
 use crate::Gateway;
 use crate::access::known::Login;
 use crate::access::permit::Permit;
-use crate::access::proof::Reason;
+use crate::access::proof::{Reason, of_certificate};
 use crate::access::sasl::{Mechanism, Place, Progress, Step, step};
 use crate::access::{Origin, now_s};
 use crate::caller::Caller;
@@ -185,6 +185,19 @@ impl Gate {
                 let response = SaslAuthenticateResponse { error, error_message: Some(message), ..Default::default() };
                 Say::AnswerAndClose(said(reply, response))
             }
+        }
+    }
+
+    /// Lets in whom the client's certificate names; others may still log in.
+    pub fn enter_by_certificate(&mut self, uris: &[String]) {
+        if !self.is_closed() {
+            return;
+        }
+        let Some(login) = of_certificate(&self.gateway.access.known(), uris) else { return };
+        if let Err(reason) = self.enter(login) {
+            let id = format!("{:032x}", random::wide());
+            tracing::warn!(id, address = %self.origin.address, ?reason, "a Kafka client with a certificate was not let in");
+            self.gateway.access.note_refused(self.origin, &id, &reason);
         }
     }
 
