@@ -53,7 +53,7 @@ pub struct Access {
     /// Salts of users that do not exist, and verifiers that no password fits.
     pub nobody: [u8; 16],
     replays: Mutex<Replays>,
-    pub issuers: Issuers,
+    pub issuers: Arc<Issuers>,
     pub audit: Audit,
 }
 
@@ -125,7 +125,7 @@ impl Access {
             decisions: Decisions::default(),
             nobody: random::wide().to_be_bytes(),
             replays: Mutex::default(),
-            issuers: Issuers::new(issuers),
+            issuers: Arc::new(Issuers::new(issuers)),
             audit,
         }
     }

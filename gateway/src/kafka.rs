@@ -43,7 +43,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use policies::vocabulary::{ALTER_CLUSTER, DESCRIBE_CLUSTER, DESCRIBE_CLUSTER_CONFIG, KnownAction};
 use service::clock;
-use service::connection::{ReadError, read_length_prefixed, write_all};
+use service::connection::{ReadError, peek, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
 use service::tls::Tls;
@@ -154,14 +154,18 @@ async fn serve_connection<R, W>(
         let bytes_max = if gate.is_closed() { sasl::MESSAGE_BYTES_MAX } else { KAFKA_FRAME_BYTES_MAX };
         let caller = gate.caller();
         let reading = async {
-            // Who has used up a quota is not heard for a while; what it sends waits where it is (KIP-219).
-            rest(caller.as_deref()).await;
-            let frame = read_length_prefixed(&mut read, &mut buffer, bytes_max).await;
-            if let (Some(caller), Ok(Some(frame))) = (&caller, &frame) {
-                tokio::time::sleep(first_wait(caller, frame)).await;
+            if let Some(caller) = &caller {
+                // Who has used up a quota is not heard for a while; what it sends waits where it is (KIP-219).
+                rest(caller).await;
+                if let Some(key) = peek_key(&mut read, &mut buffer).await? {
+                    tokio::time::sleep(first_wait(caller, key)).await;
+                }
             }
-            // Of what was answered meanwhile, too.
-            rest(caller.as_deref()).await;
+            let frame = read_length_prefixed(&mut read, &mut buffer, bytes_max).await;
+            if let Some(caller) = &caller {
+                // Of what was answered meanwhile, too.
+                rest(caller).await;
+            }
             frame
         };
         tokio::pin!(reading);
@@ -178,7 +182,8 @@ async fn serve_connection<R, W>(
                 frame = &mut reading => break Some(frame),
                 _ = looks.tick() => {
                     let now = reads.load(Ordering::Relaxed);
-                    silences = if now == known { silences + 1 } else { 0 };
+                    let rests = caller.as_ref().is_some_and(|caller| !caller.toll.rest().is_zero());
+                    silences = if now == known && !rests { silences + 1 } else { 0 };
                     known = now;
                     if silences >= 3 {
                         tracing::debug!(%peer, "a Kafka connection was silent for too long; closing");
@@ -202,7 +207,18 @@ async fn serve_connection<R, W>(
             }
         };
         gateway.metrics.kafka_requests.add(1);
-        let (pending, is_last) = match dispatch(&mut gate, &client, frame).await {
+        // A login may have to wait for an issuer.
+        let until = if gate.is_closed() { deadline } else { tokio::time::Instant::now() + LOGIN_MAX };
+        let said = tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            said = tokio::time::timeout_at(until, dispatch(&mut gate, &client, frame)) => said,
+        };
+        let Ok(said) = said else {
+            tracing::info!(%peer, "a login took too long; closing a Kafka connection");
+            break;
+        };
+        let (pending, is_last) = match said {
             Ok(Say::Answer(pending)) => (pending, false),
             Ok(Say::AnswerAndClose(pending)) => (pending, true),
             Ok(Say::Close(why)) => {
@@ -272,17 +288,23 @@ async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watc
     }
 }
 
-/// Until a caller's quotas are paid for.
-async fn rest(caller: Option<&Caller>) {
-    while let Some(left) = caller.map(|caller| caller.toll.rest()).filter(|left| !left.is_zero()) {
-        tokio::time::sleep(left).await;
+/// The API key of the next request, as soon as it is there.
+async fn peek_key<R: AsyncRead + Unpin>(read: &mut R, buffer: &mut BytesMut) -> Result<Option<i16>, ReadError> {
+    // After the length.
+    let first = peek(read, buffer, 6).await?;
+    Ok(first.and_then(|first| first.get(4..6)).and_then(|key| Some(i16::from_be_bytes(key.try_into().ok()?))))
+}
+
+/// Until what a caller used is paid for; looks again each second, since limits change.
+async fn rest(caller: &Caller) {
+    while let Some(left) = Some(caller.toll.rest()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
     }
 }
 
-/// How long a request waits before it is begun: a connection's first of a kind, behind those of others.
-fn first_wait(caller: &Caller, frame: &Bytes) -> Duration {
-    let key = frame.first_chunk().map(|key| i16::from_be_bytes(*key));
-    let flow = key.and_then(Offered::of).and_then(|offered| login::flow_of(offered.key));
+/// How long a request waits before it is read: a connection's first of a kind, behind those of others.
+fn first_wait(caller: &Caller, key: i16) -> Duration {
+    let flow = Offered::of(key).and_then(|offered| login::flow_of(offered.key));
     flow.map_or(Duration::ZERO, |flow| caller.toll.first_wait(flow))
 }
 

@@ -7,6 +7,7 @@ mod meter;
 pub mod stock;
 pub mod toll;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,9 +113,12 @@ impl Quotas {
         if let Some(known) = self.meters.get(&scope) {
             return Arc::clone(&known);
         }
-        let quota = quota_of(&gateway.access.known(), gateway.tenant.account, &scope);
         let gateways = self.gateways(gateway);
-        let made = || Arc::new(Meter::new(scope.clone(), quota, gateways, now_us(), Arc::clone(&self.needs_share)));
+        // Read while the entry is held: a change of identities comes before it, or finds it.
+        let made = || {
+            let quota = quota_of(&gateway.access.known(), gateway.tenant.account, &scope);
+            Arc::new(Meter::new(scope.clone(), quota, gateways, now_us(), Arc::clone(&self.needs_share)))
+        };
         Arc::clone(&self.meters.entry(scope.clone()).or_insert_with(made))
     }
 
@@ -137,6 +141,7 @@ impl Quotas {
         for meter in &self.meters {
             meter.set_quota(quota_of(known, operator, &meter.scope), now_us);
         }
+        self.groups.retain(|tenant| known.cluster_of(tenant).is_some());
     }
 
     /// Counts what was used since the last time, and who used most of it; forgets who has not been there for long.
@@ -146,14 +151,12 @@ impl Quotas {
             meter.look(now_us);
             Arc::strong_count(meter) > 1 || !meter.is_idle(now_us)
         });
+        let mut users: HashMap<AccountId, Vec<Arc<Meter>>> = HashMap::new();
+        for meter in self.meters.iter().filter(|meter| matches!(meter.scope, Scope::User(..) | Scope::Role(..))) {
+            users.entry(meter.scope.account()).or_default().push(Arc::clone(&meter));
+        }
         for meter in self.meters.iter().filter(|meter| matches!(meter.scope, Scope::Account(_))) {
-            let of_account = |other: &Meter| {
-                other.scope.account() == meter.scope.account()
-                    && matches!(other.scope, Scope::User(..) | Scope::Role(..))
-            };
-            let users: Vec<Arc<Meter>> =
-                self.meters.iter().filter(|other| of_account(other)).map(|other| Arc::clone(&other)).collect();
-            meter.note_top(&users);
+            meter.note_top(users.get(&meter.scope.account()).map_or(&[], Vec::as_slice));
         }
     }
 
@@ -166,7 +169,7 @@ impl Quotas {
     fn take(&self, shares: QuotaShares) {
         self.gateways.store(shares.gateways, Ordering::Relaxed);
         let now_us = now_us();
-        let mut told: std::collections::HashMap<String, _> =
+        let mut told: HashMap<String, _> =
             shares.scopes.into_iter().map(|share| (share.scope.clone(), share)).collect();
         for meter in &self.meters {
             meter.take_share(told.remove(&meter.scope.to_string()), shares.gateways, now_us);
@@ -185,7 +188,7 @@ impl Quotas {
 /// Tells placement what was used, and takes shares, until the drain begins.
 pub async fn share(gateway: Arc<Gateway>, mut drain: Drain) {
     let quotas = &gateway.quotas;
-    let mut told_ms = clock::monotonic_ms();
+    let (mut told_ms, mut is_alone) = (clock::monotonic_ms(), false);
     loop {
         tokio::select! {
             biased;
@@ -198,10 +201,14 @@ pub async fn share(gateway: Arc<Gateway>, mut drain: Drain) {
             Ok(shares) => {
                 quotas.take(shares);
                 told_ms = clock::monotonic_ms();
+                is_alone = false;
             }
             Err(error) => {
                 tracing::debug!(%error, "quotas cannot be shared; going on with the last shares");
                 if clock::monotonic_ms().saturating_sub(told_ms) > SHARE_HOLDS_MS {
+                    if !std::mem::replace(&mut is_alone, true) {
+                        tracing::warn!(%error, "quotas were not shared for long: each gateway goes on with the least part of limits");
+                    }
                     quotas.take_nothing(quotas.gateways(&gateway));
                 }
             }

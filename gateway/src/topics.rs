@@ -13,7 +13,7 @@ use crate::caller::Caller;
 use crate::configs as known;
 use crate::error::{from_api, refuse, to_api};
 use crate::fetch::latest;
-use crate::quota::stock::check_partitions;
+use crate::quota::stock::{check_changes, check_partitions};
 
 /// Replication factor of topics that ask for none.
 pub const REPLICATION_FACTOR: i16 = 2;
@@ -39,12 +39,11 @@ pub async fn create(
     }
     configs.iter().try_for_each(|(name, value)| known::check(name, value))?;
     let more = u64::try_from(partitions).unwrap_or(0);
-    check_partitions(caller, more).map_err(to_api)?;
-    let made = make(caller, name, partitions, replication_factor, configs, is_dry_run).await?;
+    let _pending = check_partitions(caller, more).map_err(to_api)?;
     if !is_dry_run {
         caller.toll.charge_quietly(Flow::PartitionChanges, more);
     }
-    Ok(made)
+    make(caller, name, partitions, replication_factor, configs, is_dry_run).await
 }
 
 /// Whether a topic is one of Weir's own.
@@ -128,9 +127,8 @@ pub async fn alter(
         }
     }
     let more = partitions.map_or(0, |partitions| u64::try_from(partitions - topic.partitions).unwrap_or(0));
-    if more > 0 {
-        check_partitions(caller, more).map_err(to_api)?;
-    }
+    let _pending = if more > 0 { Some(check_partitions(caller, more).map_err(to_api)?) } else { None };
+    caller.toll.charge_quietly(Flow::PartitionChanges, more);
     let request = AlterTopic {
         account: caller.tenant.account,
         cluster: caller.tenant.cluster,
@@ -140,18 +138,17 @@ pub async fn alter(
     };
     let topic = caller.gateway.placement.alter_topic(&request).await?;
     caller.gateway.map.learn_topic(topic.clone());
-    caller.toll.charge_quietly(Flow::PartitionChanges, more);
     Ok(topic)
 }
 
 /// Deletes a topic; this gateway has forgotten it on return.
 pub async fn delete(caller: &Arc<Caller>, topic: &TopicRecord) -> Result<(), ApiError> {
-    caller.toll.check(Flow::PartitionChanges).map_err(|bite| to_api(bite.refusal()))?;
+    check_changes(caller).map_err(to_api)?;
+    caller.toll.charge_quietly(Flow::PartitionChanges, u64::from(topic.partitions.unsigned_abs()));
     let request = DeleteTopic { account: caller.tenant.account, cluster: caller.tenant.cluster, topic: topic.id };
     match caller.gateway.placement.delete_topic(&request).await {
         Ok(_) => {
             caller.gateway.map.forget_topic(topic.id);
-            caller.toll.charge_quietly(Flow::PartitionChanges, u64::from(topic.partitions.unsigned_abs()));
             Ok(())
         }
         Err(error) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +26,9 @@ use types::{ErrorCode, PartitionRecord, TopicId, TopicPartition};
 
 use crate::records::{PARTITIONS, TOPICS, parse, partition_key};
 use crate::{Placement, backup, balance, failover, identities, loss, members, records, retention, status, turn};
+
+/// Of the usage that a gateway tells: some hundred thousand scopes.
+const QUOTA_USAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 type Shared = State<Arc<Placement>>;
 
@@ -76,7 +79,7 @@ pub(crate) fn routes(placement: Arc<Placement>) -> Router {
         .route("/placement/v1/topics/alter", post(alter_topic))
         .route("/placement/v1/topics/delete", post(delete_topic))
         .route("/placement/v1/producer-ids", post(producer_ids))
-        .route("/placement/v1/quotas", post(share_quotas))
+        .route("/placement/v1/quotas", post(share_quotas).layer(DefaultBodyLimit::max(QUOTA_USAGE_BYTES_MAX)))
         .route("/placement/v1/identities", get(all_identities).post(change_identity))
         .layer(middleware::from_fn_with_state(Arc::clone(&placement), is_meant))
         .layer(middleware::from_fn(is_allowed))

@@ -6,4 +6,4 @@ mod bucket;
 mod share;
 
 pub use bucket::Bucket;
-pub use share::{Demand, least, shares};
+pub use share::{Demand, LEAST, least, shares};

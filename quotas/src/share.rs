@@ -4,8 +4,8 @@
 //! equally among those that could use it (max-min fairness). Who has not said that it needs anything keeps a little, so that it
 //! can begin.
 
-/// Every gateway has this part of an equal share, whatever it needs.
-const LEAST: u64 = 4;
+/// Every gateway has a part of an equal share, whatever it needs: one of so many.
+pub const LEAST: u64 = 4;
 
 /// What one gateway needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

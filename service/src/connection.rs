@@ -240,6 +240,20 @@ pub async fn read_length_prefixed<R: AsyncReadExt + Unpin>(
     Ok(Some(whole.freeze()))
 }
 
+/// The first bytes of what comes next, as soon as so many are there; they stay in the buffer. `None`: it ended before.
+pub async fn peek<'a, R: AsyncReadExt + Unpin>(
+    read: &mut R,
+    buffer: &'a mut BytesMut,
+    bytes: usize,
+) -> Result<Option<&'a [u8]>, ReadError> {
+    while buffer.len() < bytes {
+        if read_some(read, buffer, READ_BUFFER_BYTES).await? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(buffer.get(..bytes))
+}
+
 async fn read_some<R: AsyncReadExt + Unpin>(
     read: &mut R,
     buffer: &mut BytesMut,

@@ -13,6 +13,7 @@ use tests::{Scratch, free_port, java_with_kafka, run, succeed, tools, weir};
 
 const OURS: &str = "111111111111";
 const THEIRS: &str = "222222222222";
+const AUDIENCE: &str = "weir-111111111111";
 
 /// An issuer: a web server of its documents, and the key that it signs with.
 struct Issuer {
@@ -54,7 +55,7 @@ impl Issuer {
     fn token(&self, change: impl FnOnce(&mut Value)) -> String {
         let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
         let mut claims = json!({
-            "iss": self.url, "aud": "weir-ours", "sub": "auth0|alice", "iat": now_s, "exp": now_s + 600, "role": "writer",
+            "iss": self.url, "aud": AUDIENCE, "sub": "auth0|alice", "iat": now_s, "exp": now_s + 600, "role": "writer",
         });
         change(&mut claims);
         let header = Header { kid: Some(self.key_id.to_owned()), ..Header::new(Algorithm::RS256) };
@@ -118,7 +119,7 @@ fn a_token_of_a_trusted_issuer_is_a_session_of_a_role() {
         run(Command::new(weir()).args(arguments).args(more).args(server), b"", Duration::from_secs(20))
     };
     let by_claim = ["--role", "writer", "--role", "idle", "--role-claim", "role"];
-    let refused = add("sso", OURS, &[&["--audience", "weir-ours"], &by_claim[..]].concat());
+    let refused = add("sso", OURS, &[&["--audience", AUDIENCE], &by_claim[..]].concat());
     assert!(
         refused.status.code() == Some(2) && output_text(&refused).contains("https://"),
         "{}",
@@ -143,7 +144,14 @@ fn a_token_of_a_trusted_issuer_is_a_session_of_a_role() {
         &json!({ "Version": "2012-10-17", "Statement": [
         { "Effect": "Allow", "Action": ["account:*", "kafka-cluster:*"], "Resource": "*" } ] }),
     );
-    let arguments = ["issuer", "add", "sso", "--issuer", &issuer.url, "--audience", "weir-ours"];
+    let arguments = ["issuer", "add", "sso", "--issuer", &issuer.url, "--audience", AUDIENCE];
+    // What an account chooses itself is its own, and the roles are there.
+    let squat = ["issuer", "add", "sso", "--issuer", &issuer.url, "--audience", "weir", "--role", "writer"];
+    let nobody = [&arguments[..], &["--role", "nobody"]].concat();
+    for wrong in [&squat[..], &nobody] {
+        let refused = guarded.weir_as(&admin, wrong);
+        assert_eq!(refused.status.code(), Some(2), "{}", output_text(&refused));
+    }
     let added = guarded.weir_as(&admin, &[&arguments[..], &by_claim[..]].concat());
     assert!(added.status.success(), "{}", output_text(&added));
 
@@ -184,10 +192,10 @@ fn a_token_of_a_trusted_issuer_is_a_session_of_a_role() {
     // For somebody else, from somebody else, or of another time.
     let mut wrong = vec![
         issuer.token(|claims| claims["aud"] = "weir".into()),
-        issuer.token(|claims| claims["aud"] = "WEIR-OURS".into()),
-        issuer.token(|claims| claims["aud"] = json!({ "weir-ours": true })),
+        issuer.token(|claims| claims["aud"] = AUDIENCE.to_uppercase().into()),
+        issuer.token(|claims| claims["aud"] = json!({ AUDIENCE: true })),
         issuer.token(|claims| claims["aud"] = json!([])),
-        issuer.token(|claims| claims["aud"] = json!(["weir-ours", "weir-theirs"])),
+        issuer.token(|claims| claims["aud"] = json!([AUDIENCE, "weir-theirs"])),
         issuer.token(|claims| claims["iss"] = format!("{}/", claims["iss"].as_str().expect("text")).into()),
         issuer.token(|claims| claims["iss"] = claims["iss"].as_str().expect("text").to_uppercase().into()),
         issuer.token(|claims| claims["exp"] = 1_000_000_000.into()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tests::guarded::output_text;
+use tests::guarded::{Guarded, app_policy, output_text};
 use tests::{Cluster, Scratch, Service, free_port, run, succeed, weir};
 use types::{AccountId, Epoch, Generation, Incarnation, NodeId, Nonce, SegmentId, TopicId, TopicPartition};
 use wire::frame::{DescribeRequest, FenceRequest, Frame};
@@ -289,4 +289,86 @@ fn new_certificates_between_services_are_taken_while_they_run() {
     cluster.services[1].kill();
     cluster.services[1].start();
     write(&cluster);
+}
+
+#[test]
+fn clients_whose_certificates_name_a_user_need_no_other_login() {
+    const OURS: &str = "111111111111";
+    let dir = Scratch::new("trust-clients");
+    let mut guarded = Guarded::start(dir.path());
+    let certs = dir.path().join("certs");
+    let local = || format!("127.0.0.1:{}", free_port());
+    let (kafka, http, kafka_tls, https) = (local(), local(), local(), local());
+    let file = |name: &str| certs.join(name).to_str().expect("a path").to_owned();
+    let services = &guarded.cluster.services;
+    let placement = services[services.len() - 1].option("--placement").to_owned();
+    let (cert, key, ca) = (file("server.pem"), file("server-key.pem"), file("ca.pem"));
+    let arguments = [
+        ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"].as_slice(),
+        &["--kafka-tls", &kafka_tls, "--https", &https, "--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca],
+    ]
+    .concat();
+    let mut gateway = Service::new(dir.path(), "gateway-certs", &arguments);
+    gateway.start();
+    guarded.cluster.services.push(gateway);
+    guarded.make_account(OURS, "ours", "u-1");
+    guarded.make_user(OURS, "app", &app_policy(OURS, "ours", "u-1"));
+    guarded.operate(&["user", "create", "idle", "--account", OURS], b"");
+    let shown = |name: &str, uri: &str| {
+        sign(&certs, "ca", name, &format!("subjectAltName=URI:{uri}\nextendedKeyUsage=clientAuth\n"), "10")
+    };
+    let right = shown("app", &format!("arn:aws:iam::{OURS}:user/app"));
+    let ask = |shown: &Shown, path: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-w", "\n%{http_code}", "--cacert", &ca, "--cert"])
+            .arg(shown.cert())
+            .arg("--key")
+            .arg(shown.key());
+        let url = format!("https://{https}{path}");
+        String::from_utf8(run(curl.arg(url), b"", Duration::from_secs(10)).stdout).expect("text")
+    };
+    let who = ask(&right, "/v1/whoami");
+    assert!(who.contains(&format!("arn:aws:iam::{OURS}:user/app")) && who.ends_with("200"), "{who}");
+    assert!(ask(&shown("idle", &format!("arn:aws:iam::{OURS}:user/idle")), "/v1/topics").ends_with("403"));
+    let wrong = [
+        Shown::of(&certs, "client"),
+        shown("nobody", &format!("arn:aws:iam::{OURS}:user/nobody")),
+        shown("case", &format!("arn:aws:iam::{OURS}:user/APP")),
+        shown("role", &format!("arn:aws:iam::{OURS}:role/app")),
+        shown("short", "arn:aws:iam::1:user/app"),
+        sign(
+            &certs,
+            "ca",
+            "two",
+            &format!(
+                "subjectAltName=URI:arn:aws:iam::{OURS}:user/app,URI:arn:aws:iam::{OURS}:user/idle\nextendedKeyUsage=clientAuth\n"
+            ),
+            "10",
+        ),
+    ];
+    for shown in &wrong {
+        let answer = ask(shown, "/v1/topics");
+        assert!(answer.ends_with("401"), "{}: {answer}", shown.name);
+    }
+    let kcat = |shown: &Shown, arguments: &[&str]| {
+        let mut kcat = Command::new("kcat");
+        let path = |path: PathBuf| path.to_str().expect("a path").to_owned();
+        kcat.args(["-b", &kafka_tls, "-X", "security.protocol=ssl", "-X", &format!("ssl.ca.location={ca}")]);
+        kcat.args(["-X", &format!("ssl.certificate.location={}", path(shown.cert()))]);
+        kcat.args(["-X", &format!("ssl.key.location={}", path(shown.key()))]).args(arguments);
+        run(&mut kcat, b"line\n", Duration::from_secs(20))
+    };
+    let key = guarded.make_user(OURS, "maker", &app_policy(OURS, "ours", "u-1"));
+    assert!(guarded.weir_as(&key, &["topic", "create", "app"]).status.success());
+    let written = kcat(&right, &["-P", "-t", "app", "-X", "message.timeout.ms=8000"]);
+    assert!(written.status.success(), "{}", output_text(&written));
+    let refused = kcat(&wrong[1], &["-P", "-t", "app", "-X", "message.timeout.ms=3000"]);
+    assert!(!refused.status.success(), "{}", output_text(&refused));
+    // Who is deleted is nobody, whatever is shown.
+    guarded.operate(&["user", "delete", "app", "--account", OURS], b"");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !ask(&right, "/v1/topics").ends_with("401") {
+        assert!(Instant::now() < until, "a deleted user is still let in");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

@@ -74,11 +74,17 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let until = tokio::time::Instant::now() + QUOTA_PATIENCE;
+        let (until, mut is_told) = (tokio::time::Instant::now() + QUOTA_PATIENCE, false);
         loop {
             let (status, answered, wait) = self.call_once(method.clone(), path, headers, body.clone()).await?;
             match wait.filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
-                Some(wait) if tokio::time::Instant::now() + wait < until => tokio::time::sleep(wait).await,
+                Some(wait) if tokio::time::Instant::now() + wait < until => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let problem: Value = serde_json::from_slice(&answered).unwrap_or(Value::Null);
+                        eprintln!("waiting: {}", problem["detail"].as_str().unwrap_or("a quota is used up"));
+                    }
+                    tokio::time::sleep(wait).await;
+                }
                 _ => return Ok((status, answered)),
             }
         }

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use moka::sync::Cache;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use service::clock;
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, watch};
 use types::{IssuerKeys, IssuerRecord, is_valid_identity_name};
 
 use super::known::{Known, Login, Who};
@@ -32,6 +32,8 @@ use super::proof::Reason;
 
 /// Keys are fetched again after so long, in ms: what an issuer takes back is refused within five minutes.
 const FRESH_MS: u64 = 240_000;
+/// And behind those who log in before that.
+const SOON_MS: u64 = 180_000;
 /// The shortest time between two fetches of one issuer, in ms, whatever tokens ask for.
 const BETWEEN_MS: u64 = 60_000;
 /// The same after a fetch that failed.
@@ -40,6 +42,9 @@ const AFTER_FAILURE_MS: u64 = 5_000;
 const STALE_MS: u64 = 3_600_000;
 const FETCH_MAX: Duration = Duration::from_secs(5);
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// However long its token holds, a session ends after so long.
+const SESSION_S_MAX: i64 = 43_200;
+const FETCHES_MAX: usize = 16;
 /// Sets of keys that are held.
 const SETS_MAX: u64 = 10_000;
 
@@ -58,41 +63,78 @@ pub struct Issuers {
     settings: IssuerSettings,
     client: OnceLock<Result<Http, String>>,
     /// By where they are from.
-    sets: Cache<String, Arc<Mutex<KeySet>>>,
+    sets: Cache<String, Arc<KeySet>>,
+    /// Fetches under way at once: those of names that are resolved slowly take a thread each.
+    turns: Semaphore,
 }
 
 type Http = Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>;
 
+/// The keys of one source.
 #[derive(Debug, Default)]
 struct KeySet {
+    state: Mutex<State>,
+    /// Moves when a fetch is over.
+    over: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     keys: Option<Arc<Keys>>,
     fetched_ms: u64,
+    /// When the last fetch was over.
     tried_ms: Option<u64>,
     has_failed: bool,
+    is_fetching: bool,
+}
+
+/// What a token may be checked with now.
+enum Standing {
+    /// These.
+    Keys(Arc<Keys>),
+    /// These; and others are to be fetched behind.
+    KeysForNow(Arc<Keys>),
+    /// What is fetched.
+    Wait,
+    Nothing,
 }
 
 impl KeySet {
-    fn is_due(&self, key_id: Option<&str>, now_ms: u64) -> bool {
-        let Some(tried_ms) = self.tried_ms else { return true };
-        let since_ms = now_ms.saturating_sub(tried_ms);
-        if self.has_failed {
-            return since_ms >= AFTER_FAILURE_MS;
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panic holds this lock")
+    }
+}
+
+impl State {
+    fn look(&self, key_id: Option<&str>, now_ms: u64) -> Standing {
+        let since_ms = |at_ms: u64| now_ms.saturating_sub(at_ms);
+        let (age_ms, tried_ms) = (since_ms(self.fetched_ms), self.tried_ms.map(since_ms));
+        let known = self.keys.clone().filter(|keys| age_ms < STALE_MS && keys.has(key_id));
+        // An issuer that does not answer holds nobody up who can be known without it.
+        let is_resting = self.has_failed && tried_ms.is_some_and(|since| since < AFTER_FAILURE_MS);
+        match known {
+            Some(keys) if age_ms < SOON_MS || (is_resting && !self.is_fetching) => Standing::Keys(keys),
+            Some(keys) if age_ms < FRESH_MS => Standing::KeysForNow(keys),
+            // It may have been taken back.
+            Some(_) => Standing::Wait,
+            None if self.is_fetching => Standing::Wait,
+            None if is_resting => Standing::Nothing,
+            None if !self.has_failed && tried_ms.is_some_and(|since| since < BETWEEN_MS) => Standing::Nothing,
+            None => Standing::Wait,
         }
-        let has = self.keys.as_ref().is_some_and(|keys| keys.has(key_id));
-        since_ms >= if has { FRESH_MS } else { BETWEEN_MS }
     }
 }
 
 impl Issuers {
     pub fn new(settings: IssuerSettings) -> Self {
-        Self { settings, client: OnceLock::new(), sets: Cache::new(SETS_MAX) }
+        Self { settings, client: OnceLock::new(), sets: Cache::new(SETS_MAX), turns: Semaphore::new(FETCHES_MAX) }
     }
 
     /// Who a token is of.
     ///
     /// # Errors
     /// No account trusts its issuer for its audience, its keys cannot be had, or it is not right.
-    pub async fn login(&self, known: &Known, text: &str, now_s: i64) -> Result<Login, Reason> {
+    pub async fn login(self: &Arc<Self>, known: &Known, text: &str, now_s: i64) -> Result<Login, Reason> {
         let token = Token::parse(text)?;
         let issuer = known.issuer_of(token.issuer().unwrap_or_default(), &token.audiences())?;
         let keys = self.keys(&issuer, token.key_id.as_deref()).await?;
@@ -110,44 +152,71 @@ impl Issuers {
             key: None,
             password: None,
             issuer: Some(issuer),
-            expires_ms: Some(claims.expires_s.saturating_mul(1_000)),
+            // As temporary credentials do: what says that it holds for ever does not.
+            expires_ms: Some(claims.expires_s.min(now_s + SESSION_S_MAX).saturating_mul(1_000)),
             user_agent: None,
         })
     }
 
-    async fn keys(&self, issuer: &IssuerRecord, key_id: Option<&str>) -> Result<Arc<Keys>, Reason> {
-        let unavailable = |why: &str| Reason::Issuer(format!("{}: {why}", issuer.issuer));
+    async fn keys(self: &Arc<Self>, issuer: &Arc<IssuerRecord>, key_id: Option<&str>) -> Result<Arc<Keys>, Reason> {
+        let unavailable = || Reason::Issuer(format!("{}: its keys cannot be had", issuer.issuer));
         let source = match &issuer.keys {
-            IssuerKeys::Url { url } => url,
-            IssuerKeys::Set { jwks } => jwks,
+            IssuerKeys::Url { url } => format!("url {url}"),
+            IssuerKeys::Set { jwks } => format!("set {}", hex(&sha256(jwks.as_bytes()))),
         };
-        let set = self.sets.get_with_by_ref(source, Arc::default);
-        // Whoever comes while they are fetched waits for them.
-        let mut set = set.lock().await;
-        let now_ms = clock::monotonic_ms();
-        if set.is_due(key_id, now_ms) {
-            set.tried_ms = Some(now_ms);
-            let fetched = match &issuer.keys {
-                IssuerKeys::Url { url } => {
-                    self.fetch(url).await.and_then(|body| Keys::parse(&body).map_err(str::to_owned))
+        let set = self.sets.get_with(source, Arc::default);
+        let deadline = tokio::time::Instant::now() + 2 * FETCH_MAX;
+        for _ in 0..2 {
+            let mut over = set.over.subscribe();
+            let standing = set.state().look(key_id, clock::monotonic_ms());
+            match standing {
+                Standing::Keys(keys) => return Ok(keys),
+                Standing::KeysForNow(keys) => {
+                    self.refresh(&set, issuer);
+                    return Ok(keys);
                 }
-                IssuerKeys::Set { jwks } => Keys::parse(jwks.as_bytes()).map_err(str::to_owned),
-            };
-            set.has_failed = fetched.is_err();
-            match fetched {
-                Ok(keys) => {
-                    set.keys = Some(Arc::new(keys));
-                    set.fetched_ms = now_ms;
-                }
-                Err(why) => {
-                    tracing::warn!(issuer = issuer.issuer, why, "the keys of an issuer cannot be had");
-                    if now_ms.saturating_sub(set.fetched_ms) > STALE_MS {
-                        set.keys = None;
-                    }
+                Standing::Nothing => return Err(unavailable()),
+                Standing::Wait => {
+                    self.refresh(&set, issuer);
+                    // The fetch goes on by itself if whoever waits for it goes.
+                    let _ = tokio::time::timeout_at(deadline, over.changed()).await;
                 }
             }
         }
-        set.keys.clone().ok_or_else(|| unavailable("its keys cannot be had"))
+        // The issuer did not answer, or knows no such key either: what is known holds for a while.
+        let state = set.state();
+        let is_stale = clock::monotonic_ms().saturating_sub(state.fetched_ms) >= STALE_MS;
+        state.keys.clone().filter(|keys| !is_stale && keys.has(key_id)).ok_or_else(unavailable)
+    }
+
+    /// Fetches, unless that is under way.
+    fn refresh(self: &Arc<Self>, set: &Arc<KeySet>, issuer: &Arc<IssuerRecord>) {
+        if std::mem::replace(&mut set.state().is_fetching, true) {
+            return;
+        }
+        let (issuers, set, issuer) = (Arc::clone(self), Arc::clone(set), Arc::clone(issuer));
+        tokio::spawn(async move {
+            let fetched = match &issuer.keys {
+                IssuerKeys::Url { url } => {
+                    issuers.fetch(url).await.and_then(|body| Keys::parse(&body).map_err(str::to_owned))
+                }
+                IssuerKeys::Set { jwks } => Keys::parse(jwks.as_bytes()).map_err(str::to_owned),
+            };
+            if let Err(why) = &fetched {
+                tracing::warn!(issuer = issuer.issuer, why, "the keys of an issuer cannot be had");
+            }
+            let now_ms = clock::monotonic_ms();
+            let mut state = set.state();
+            state.is_fetching = false;
+            state.tried_ms = Some(now_ms);
+            state.has_failed = fetched.is_err();
+            if let Ok(keys) = fetched {
+                state.keys = Some(Arc::new(keys));
+                state.fetched_ms = now_ms;
+            }
+            drop(state);
+            set.over.send_modify(|over| *over += 1);
+        });
     }
 
     /// A document of an issuer.
@@ -169,8 +238,9 @@ impl Issuers {
         }
         let client = self.client.get_or_init(|| self.make_client()).as_ref().map_err(Clone::clone)?;
         let fetching = async {
+            let _turn = self.turns.acquire().await.map_err(|error| error.to_string())?;
             let request = Request::get(uri).body(Empty::new()).map_err(|error| error.to_string())?;
-            let response = client.request(request).await.map_err(|error| told(&error))?;
+            let response = client.request(request).await.map_err(|error| self.told(url, &error))?;
             // It is not followed anywhere else.
             if response.status() != StatusCode::OK {
                 return Err(format!("`{url}` answers {}", response.status()));
@@ -200,6 +270,19 @@ impl Issuers {
     }
 }
 
+impl Issuers {
+    /// What is within the operator's network is not told to who asks for it: why not is in the log.
+    fn told(&self, url: &str, error: &dyn std::error::Error) -> String {
+        let why = told(error);
+        tracing::info!(url, why, "a document of an issuer cannot be had");
+        if self.settings.may_be_private {
+            why
+        } else {
+            format!("`{url}` cannot be had: is it public, and served with TLS?")
+        }
+    }
+}
+
 fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
@@ -216,7 +299,11 @@ fn told(error: &dyn std::error::Error) -> String {
 
 /// What a session of this subject is called: in an ARN not all of its characters can stand.
 fn session(subject: &str) -> String {
-    if is_valid_identity_name(subject) {
+    // Others that could be taken for one that is made here are made here, too.
+    let is_made = subject
+        .rsplit_once('-')
+        .is_some_and(|(_, mark)| mark.len() == 16 && mark.bytes().all(|b| b.is_ascii_hexdigit()));
+    if is_valid_identity_name(subject) && !is_made {
         return subject.to_owned();
     }
     let plain = |c: char| if is_valid_identity_name(c.encode_utf8(&mut [0; 4])) { c } else { '-' };
@@ -308,11 +395,17 @@ mod tests {
     #[tokio::test]
     async fn private_addresses_and_plain_http_are_refused() {
         let issuers = Issuers::new(IssuerSettings::default());
-        for url in
-            ["https://127.0.0.1/keys", "https://[::1]/keys", "https://169.254.169.254/", "https://localhost/keys"]
-        {
+        for url in ["https://127.0.0.1/keys", "https://[::1]/keys", "https://169.254.169.254/"] {
             let why = issuers.fetch(url).await.expect_err(url);
             assert!(why.contains("no public address"), "{url}: {why}");
+        }
+        // What a name stands for is not told, and not asked.
+        let why = issuers.fetch("https://localhost/keys").await.expect_err("a loopback");
+        assert!(!why.contains("127.0.0.1") && why.contains("cannot be had"), "{why}");
+        for (may_be_private, is_resolved) in [(false, false), (true, true)] {
+            let name = "localhost".parse().expect("a name");
+            let resolved = tower::Service::call(&mut Resolver { may_be_private }, name).await;
+            assert_eq!(resolved.is_ok(), is_resolved, "{resolved:?}");
         }
         for url in ["http://1.1.1.1/keys", "file:///etc/passwd", "//keys", "keys"] {
             assert!(issuers.fetch(url).await.is_err(), "{url}");
@@ -323,7 +416,7 @@ mod tests {
     fn sessions_have_names_that_stand_in_an_arn() {
         assert_eq!(session("alice@example.com"), "alice@example.com");
         let odd = session("auth0|123/../x");
-        assert!(is_valid_identity_name(&odd) && odd.starts_with("auth0-123----x-"), "{odd}");
+        assert!(is_valid_identity_name(&odd) && odd.starts_with("auth0-123-..-x-"), "{odd}");
         assert_ne!(session("a|b"), session("a/b"));
         assert!(is_valid_identity_name(&session(&"é".repeat(500))));
     }
@@ -332,13 +425,58 @@ mod tests {
     fn an_unknown_key_is_looked_for_once_a_minute() {
         let keys =
             r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-        let mut set = KeySet::default();
-        assert!(set.is_due(Some("a"), 0));
-        set.keys = Keys::parse(keys.as_bytes()).ok().map(Arc::new);
-        set.tried_ms = Some(0);
-        assert!(!set.is_due(Some("a"), FRESH_MS - 1) && set.is_due(Some("a"), FRESH_MS));
-        assert!(!set.is_due(Some("b"), BETWEEN_MS - 1) && set.is_due(Some("b"), BETWEEN_MS));
-        set.has_failed = true;
-        assert!(set.is_due(Some("a"), AFTER_FAILURE_MS));
+        let mut state = State::default();
+        let mut looks = |state: &State, id, now_ms| match state.look(Some(id), now_ms) {
+            Standing::Keys(_) => "keys",
+            Standing::KeysForNow(_) => "for now",
+            Standing::Wait => "wait",
+            Standing::Nothing => "nothing",
+        };
+        assert_eq!(looks(&state, "a", 0), "wait");
+        state.keys = Keys::parse(keys.as_bytes()).ok().map(Arc::new);
+        state.tried_ms = Some(0);
+        assert_eq!([0, SOON_MS, FRESH_MS].map(|now_ms| looks(&state, "a", now_ms)), ["keys", "for now", "wait"]);
+        assert_eq!(
+            [0, BETWEEN_MS - 1, BETWEEN_MS].map(|now_ms| looks(&state, "b", now_ms)),
+            ["nothing", "nothing", "wait"]
+        );
+        // While the issuer does not answer what is known holds, for an hour; nobody waits for it again and again.
+        (state.has_failed, state.tried_ms) = (true, Some(FRESH_MS));
+        assert_eq!(looks(&state, "a", FRESH_MS + 1), "keys");
+        assert_eq!(looks(&state, "b", FRESH_MS + 1), "nothing");
+        assert_eq!(looks(&state, "a", FRESH_MS + AFTER_FAILURE_MS), "wait");
+        state.tried_ms = Some(STALE_MS);
+        assert_eq!(looks(&state, "a", STALE_MS + 1), "nothing");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fetch_goes_on_when_whoever_waited_for_it_is_gone_and_nobody_waits_long() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
+        let issuers = Arc::new(Issuers::new(IssuerSettings { may_be_private: true, ..IssuerSettings::default() }));
+        let keys = IssuerKeys::Url { url };
+        let issuer = Arc::new(IssuerRecord {
+            account: types::AccountId(1),
+            name: "test".into(),
+            issuer: "https://sso.example".into(),
+            audiences: vec!["weir".into()],
+            keys,
+            roles: vec!["app".into()],
+            role_claim: None,
+        });
+        // Clients that go at once, over and over.
+        for _ in 0..20 {
+            let asking = issuers.keys(&issuer, Some("a"));
+            assert!(tokio::time::timeout(Duration::from_millis(5), asking).await.is_err());
+        }
+        let (mut stream, _) = listener.accept().await.expect("one fetch");
+        let body =
+            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.expect("written");
+        assert!(issuers.keys(&issuer, Some("a")).await.is_ok());
+        // It was one fetch for all of them, and a key that is not there asks for none.
+        assert!(issuers.keys(&issuer, Some("b")).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(100), listener.accept()).await.is_err());
     }
 }

@@ -235,7 +235,11 @@ impl Known {
             return None;
         }
         // Taken away, or not as it was any more.
-        if login.issuer.as_ref().is_some_and(|issuer| !self.issuers().any(|known| known == issuer)) {
+        if login
+            .issuer
+            .as_ref()
+            .is_some_and(|issuer| self.issuers.get(&issuer.issuer).is_none_or(|all| !all.contains(issuer)))
+        {
             return None;
         }
         let (grants, session): (&Grants, _) = match &login.who {

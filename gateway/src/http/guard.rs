@@ -53,7 +53,7 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     let flow = quotas::flow_of(&parts.method, parts.uri.path());
     // Whoever has used up a quota can still see to it.
     if !login::is_of_accounts(parts.uri.path())
-        && let Err(bite) = quotas::begin(&caller, flow)
+        && let Err(bite) = quotas::begin(&caller, &parts.method, flow).await
     {
         let mut response = quotas::exceeded(&bite);
         quotas::tell(&caller, Some(bite.reading.flow), response.headers_mut());

@@ -12,7 +12,7 @@ use policies::vocabulary::{DESCRIBE_ACCOUNT, MANAGE_ACCOUNT};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service::identities::IdentityChange;
-use types::{ErrorCode, IssuerKeys, IssuerRecord};
+use types::{ErrorCode, Flow, IssuerKeys, IssuerRecord};
 use wire::frame::Refusal;
 
 use super::accounts::{account, change};
@@ -71,6 +71,24 @@ pub async fn add(
     // What is fetched is fetched for those alone who may.
     caller.account(MANAGE_ACCOUNT, id)?;
     let NewIssuer { name, issuer, audiences, roles, role_claim, jwks_url, jwks } = new;
+    // Nobody takes for himself what is another's: an audience that an account chooses has its number in it.
+    let digits = id.digits();
+    let is_operator = caller.permit().is_none_or(|permit| permit.login.account == caller.gateway.tenant.account);
+    if !is_operator && !audiences.iter().all(|audience| audience.contains(&digits)) {
+        let message =
+            format!("an audience has the account's number in it, as `weir-{digits}`; operators may choose others");
+        return Err(refuse(ErrorCode::InvalidRequest, message).into());
+    }
+    if let Some(role) = roles.iter().find(|role| caller.gateway.access.known().role(id, role).is_none()) {
+        return Err(
+            refuse(ErrorCode::InvalidRequest, format!("there is no role `{role}` in account `{digits}`")).into()
+        );
+    }
+    // Each is a request of this gateway to somebody else.
+    if let Err(bite) = caller.toll.check(Flow::TopicChanges) {
+        return Err(bite.refusal().into());
+    }
+    caller.toll.charge_quietly(Flow::TopicChanges, 1);
     let keys = keys(&caller, &issuer, jwks_url, jwks).await?;
     let issuer = IssuerRecord { account: id, name, issuer, audiences, keys, roles, role_claim };
     change(&caller, id, IdentityChange::AddIssuer { issuer: issuer.clone() }).await?;

@@ -27,7 +27,9 @@ use crate::quota::{Scope, now_us, quota_of};
 /// What a request uses up beside being one; bytes are counted where they are known.
 pub fn flow_of(method: &Method, path: &str) -> Option<Flow> {
     let rest = path.strip_prefix("/v1/topics")?;
-    match (method, rest.ends_with("/records")) {
+    // `/TOPIC/records` or `/TOPIC/partitions/N/records`, not the topic called `records`.
+    let is_of_records = rest.trim_start_matches('/').contains('/') && rest.ends_with("/records");
+    match (method, is_of_records) {
         (&Method::POST, true) => Some(Flow::Ingress),
         (&Method::GET, true) => Some(Flow::Egress),
         (&Method::POST | &Method::PATCH | &Method::DELETE, false) => Some(Flow::TopicChanges),
@@ -35,19 +37,31 @@ pub fn flow_of(method: &Method, path: &str) -> Option<Flow> {
     }
 }
 
-/// Whether the caller may begin a request now.
+/// Waits for what is owed, if that is soon.
 ///
 /// # Errors
-/// A quota is used up.
-pub fn begin(caller: &Caller, flow: Option<Flow>) -> Result<(), Bite> {
-    let counted = [Some(Flow::Requests), flow];
-    counted.into_iter().flatten().try_for_each(|flow| caller.toll.check(flow))?;
+/// A quota is used up for longer.
+pub async fn begin(caller: &Caller, method: &Method, flow: Option<Flow>) -> Result<(), Bite> {
+    // Those that are refused are requests, too.
     caller.toll.charge_quietly(Flow::Requests, 1);
+    let changes = flow == Some(Flow::TopicChanges) && method != Method::PATCH;
+    let counted = [Some(Flow::Requests), flow, changes.then_some(Flow::PartitionChanges)];
+    for flow in counted.into_iter().flatten() {
+        if let Err(bite) = caller.toll.check(flow) {
+            if bite.wait() > WAIT_MAX {
+                return Err(bite);
+            }
+            tokio::time::sleep(bite.wait()).await;
+        }
+    }
     if flow == Some(Flow::TopicChanges) {
         caller.toll.charge_quietly(Flow::TopicChanges, 1);
     }
     Ok(())
 }
+
+/// A request is held back for so long rather than refused.
+const WAIT_MAX: Duration = Duration::from_millis(1_000);
 
 fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1_000) as u64

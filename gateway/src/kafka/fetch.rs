@@ -33,7 +33,9 @@ pub async fn handle(caller: Arc<Caller>, request: FetchRequest) -> FetchResponse
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(FETCH_WAIT_MS_MAX);
     let deadline = clock::monotonic_ms() + wait_ms;
     let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-    let bytes_max = (request.max_bytes.max(0) as usize).min(FETCH_BYTES_MAX);
+    // Several that are under way at once are not to be paid for long after.
+    let most = usize::try_from(caller.toll.most(Flow::Egress)).unwrap_or(usize::MAX);
+    let bytes_max = (request.max_bytes.max(0) as usize).min(FETCH_BYTES_MAX).min(most);
     // More than fits never comes.
     let min_bytes = (request.min_bytes.max(0) as usize).min(bytes_max);
     loop {

@@ -211,9 +211,14 @@ impl Gate {
             Some(left_ms) if left_ms < SESSION_MS_MIN => return Err(Reason::SessionTooShort),
             left_ms => left_ms.unwrap_or(0),
         };
-        let caller = admit(&self.gateway, login, self.server_name.as_deref(), self.origin)?;
+        let mut caller = admit(&self.gateway, login, self.server_name.as_deref(), self.origin)?;
         match &self.caller {
-            Some(before) => caller.toll.go_on_from(&before.toll),
+            Some(before) => {
+                // Nobody else has it yet.
+                if let Some(caller) = Arc::get_mut(&mut caller) {
+                    caller.toll.go_on_from(&before.toll);
+                }
+            }
             None => {
                 self.connected = Some(caller.toll.connect().map_err(|refusal| Reason::Connections(refusal.message))?)
             }

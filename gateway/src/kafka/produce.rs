@@ -41,11 +41,13 @@ pub fn begin(caller: Arc<Caller>, reply: Reply, request: ProduceRequest) -> Pend
     let acks = request.acks;
     let is_transactional = request.transactional_id.is_some();
     let mut begun = Vec::with_capacity(request.topics.len());
-    let batches =
-        request.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| partition.records.as_ref());
-    caller.toll.charge(Flow::Ingress, batches.map(|batch| batch.len() as u64).sum());
     for topic in request.topics {
         let record = caller.topic(WRITE_DATA, &topic.name);
+        // Whoever may not write uses up nobody's quota of bytes.
+        if record.is_ok() {
+            let batches = topic.partitions.iter().filter_map(|partition| partition.records.as_ref());
+            caller.toll.charge(Flow::Ingress, batches.map(|batch| batch.len() as u64).sum());
+        }
         let partitions: Vec<BegunPartition> = topic
             .partitions
             .into_iter()

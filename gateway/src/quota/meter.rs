@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use quotas::{Bucket, least};
+use quotas::{Bucket, LEAST, least};
 use service::quotas::{FlowUsage, ScopeShare, ScopeUsage};
 use tokio::sync::Notify;
 use types::{Flow, Stock};
@@ -28,6 +28,8 @@ struct Line {
     /// Per second, in thousandths: what was used between the last two looks; and on all gateways, as placement said.
     used: AtomicU64,
     everywhere: AtomicU64,
+    /// When it was used last, in µs.
+    used_us: AtomicU64,
     /// Somebody had to wait since the last look.
     is_short: AtomicBool,
     was_short: AtomicBool,
@@ -49,6 +51,8 @@ pub struct Meter {
     lines: [Line; FLOWS],
     gateways: AtomicU64,
     held: [AtomicU64; STOCKS],
+    /// Partitions that are being made.
+    pending: AtomicU64,
     elsewhere: [AtomicU64; STOCKS],
     looked_us: AtomicU64,
     active_us: AtomicU64,
@@ -92,6 +96,7 @@ impl Meter {
             lines: Default::default(),
             gateways: AtomicU64::new(gateways as u64),
             held: Default::default(),
+            pending: AtomicU64::new(0),
             elsewhere: Default::default(),
             looked_us: AtomicU64::new(now_us as u64),
             active_us: AtomicU64::new(now_us as u64),
@@ -146,6 +151,7 @@ impl Meter {
         let line = self.line(flow);
         line.total.fetch_add(amount, Ordering::Relaxed);
         set(&self.active_us, now_us as u64);
+        set(&line.used_us, now_us as u64);
         if !line.is_limited.load(Ordering::Relaxed) {
             return 0;
         }
@@ -155,7 +161,7 @@ impl Meter {
         if debt_us > 0 {
             self.note_short(line);
         }
-        debt_us
+        self.owes_us(flow, now_us)
     }
 
     fn note_short(&self, line: &Line) {
@@ -165,17 +171,28 @@ impl Meter {
         }
     }
 
-    /// How long it takes until nothing is owed, in µs. Whoever asks would use more.
-    pub fn debt_us(&self, flow: Flow, now_us: i64) -> u64 {
+    /// How long it takes until nothing is owed, in µs.
+    pub fn owes_us(&self, flow: Flow, now_us: i64) -> u64 {
         let line = self.line(flow);
         if !line.is_limited.load(Ordering::Relaxed) {
             return 0;
         }
-        let bucket = line.bucket.lock().expect("no panic holds this lock");
-        let debt_us = bucket.as_ref().map_or(0, |bucket| bucket.debt_us(now_us));
-        drop(bucket);
+        let debt_us = line.bucket.lock().expect("no panic holds this lock").map_or(0, |bucket| bucket.debt_us(now_us));
+        // A part that is not given yet will be an equal one, or more: nobody is told to wait for the least.
+        if load(&line.share) == 0 && load(&self.gateways) > 1 { debt_us / LEAST } else { debt_us }
+    }
+
+    /// What may be used here in a second; `None`: no limit.
+    pub fn per_s(&self, flow: Flow) -> Option<u64> {
+        let bucket = self.line(flow).bucket.lock().expect("no panic holds this lock");
+        bucket.as_ref().map(|bucket| bucket.rate() / 1_000)
+    }
+
+    /// How long it takes until nothing is owed, in µs. Whoever asks would use more.
+    pub fn debt_us(&self, flow: Flow, now_us: i64) -> u64 {
+        let debt_us = self.owes_us(flow, now_us);
         if debt_us > 0 {
-            self.note_short(line);
+            self.note_short(self.line(flow));
         }
         debt_us
     }
@@ -189,7 +206,7 @@ impl Meter {
 
     pub fn read(&self, flow: Flow, now_us: i64) -> Reading {
         let line = self.line(flow);
-        let debt_us = line.bucket.lock().expect("no panic holds this lock").map_or(0, |bucket| bucket.debt_us(now_us));
+        let debt_us = self.owes_us(flow, now_us);
         Reading {
             flow,
             limit: self.quota.load().limits.flows.get(&flow).copied(),
@@ -239,13 +256,18 @@ impl Meter {
             .map(|stock| (*stock, load(&self.held[*stock as usize])))
             .filter(|(_, held)| *held > 0)
             .collect();
-        if !is_active && stocks.is_empty() {
+        let owes = || Flow::ALL.iter().any(|flow| self.owes_us(*flow, now_us) > 0);
+        if !is_active && stocks.is_empty() && !owes() {
             return None;
         }
         let told = quota.limits.flows.iter().filter_map(|(flow, limit)| {
             let line = self.line(*flow);
-            let (used, is_short) = (load(&line.used), line.was_short.load(Ordering::Relaxed));
-            let is_used = used > 0 || is_short;
+            // What is owed is paid off as fast as it may be, whether or not its user is still there.
+            let owes = self.owes_us(*flow, now_us) > 0;
+            let (used, is_short) = (load(&line.used), owes || line.was_short.load(Ordering::Relaxed));
+            // Who comes back soon keeps its share.
+            let since_us = now_us.saturating_sub(load(&line.used_us) as i64);
+            let is_used = used > 0 || is_short || (since_us < ACTIVE_US && load(&line.total) > 0);
             is_used.then(|| FlowUsage { flow: *flow, limit: rate_of(*flow, *limit), used, is_short })
         });
         let flows: Vec<FlowUsage> = told.collect();
@@ -283,6 +305,15 @@ impl Meter {
         self.held[stock as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(drop).map_err(|_| max)
     }
 
+    /// So many more partitions are being made; returns how many are in all.
+    pub fn begin_partitions(&self, more: u64) -> u64 {
+        self.pending.fetch_add(more, Ordering::Relaxed) + more
+    }
+
+    pub fn end_partitions(&self, more: u64) {
+        self.pending.fetch_sub(more, Ordering::Relaxed);
+    }
+
     pub fn release(&self, stock: Stock) {
         self.held[stock as usize].fetch_sub(1, Ordering::Relaxed);
     }
@@ -315,7 +346,8 @@ mod tests {
         assert_eq!(alone.charge(Flow::Egress, u64::MAX, 0), 0, "no limit");
         let among = meter(2);
         assert_eq!(among.charge(Flow::Ingress, 125, 0), 0);
-        assert_eq!(among.charge(Flow::Ingress, 125, 0), SECOND as u64);
+        // A second of the least part: a fourth of an equal one.
+        assert_eq!(among.charge(Flow::Ingress, 125, 0), SECOND as u64 / 4);
         let share = ScopeShare { flows: vec![(Flow::Ingress, 500_000)], ..ScopeShare::default() };
         among.take_share(Some(share), 2, 0);
         assert_eq!(among.debt_us(Flow::Ingress, 0), 250_000, "as much is owed, and paid off faster");
@@ -329,6 +361,7 @@ mod tests {
         let usage = meter.usage(2 * SECOND).expect("told");
         let told = FlowUsage { flow: Flow::Ingress, limit: 1_000_000, used: 1_500_000, is_short: true };
         assert_eq!(usage.flows, [told]);
+        meter.look(9 * SECOND);
         meter.look(9 * SECOND);
         assert_eq!(meter.usage(9 * SECOND), None);
         assert!(!meter.is_idle(9 * SECOND) && meter.is_idle(10 * IDLE_US));

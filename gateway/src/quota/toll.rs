@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use types::{ErrorCode, Flow, Stock};
+use types::{AccountId, ErrorCode, Flow, Stock};
 use wire::frame::Refusal;
 
 use super::meter::{Meter, Reading};
@@ -14,12 +14,23 @@ use crate::access::known::{Login, Who};
 use crate::error::refuse;
 use crate::tenant::Tenant;
 
+/// One use of a flow may be so many bytes, however small the limit is.
+const ONE_USE_MIN: u64 = 1024 * 1024;
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Toll {
     meters: Vec<Arc<Meter>>,
-    /// Until when its connection rests.
-    rests_until_us: AtomicI64,
+    account: AccountId,
+    rest: Arc<Rest>,
+}
+
+/// The rest of one connection, whoever is its caller: what an earlier one began is paid for by the next.
+#[derive(Debug, Default)]
+struct Rest {
+    until_us: AtomicI64,
+    /// What clients are told to wait beyond that.
+    told_until_us: AtomicI64,
     /// Flows that it has paid for, as bits: from then on it waits for what it used itself.
     paid: AtomicU32,
 }
@@ -69,41 +80,60 @@ impl Toll {
             Who::Session { role, .. } => Scope::Role(login.account, role.clone()),
         }));
         let meters = scopes.into_iter().map(|scope| gateway.quotas.meter(gateway, scope)).collect();
-        Self { meters, rests_until_us: AtomicI64::new(0), paid: AtomicU32::new(0) }
+        let account = login.map_or(tenant.account, |login| login.account);
+        Self { meters, account, rest: Arc::default() }
     }
 
-    /// A caller that takes another's place on a connection goes on where that one was.
-    pub fn go_on_from(&self, before: &Self) {
-        self.rests_until_us.store(before.rests_until_us.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.paid.store(before.paid.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// A caller that takes another's place on a connection goes on where that one is.
+    pub fn go_on_from(&mut self, before: &Self) {
+        self.rest = Arc::clone(&before.rest);
     }
 
     /// What was used is paid for, and the connection rests until it is.
     pub fn charge(&self, flow: Flow, amount: u64) {
         let now_us = now_us();
         let debt_us = self.meters.iter().map(|meter| meter.charge(flow, amount, now_us)).max().unwrap_or(0);
-        self.paid.fetch_or(1 << flow as u32, Ordering::Relaxed);
+        self.rest.paid.fetch_or(1 << flow as u32, Ordering::Relaxed);
         if debt_us > 0 {
             let until_us = now_us.saturating_add(i64::try_from(debt_us).unwrap_or(i64::MAX));
-            self.rests_until_us.fetch_max(until_us, Ordering::Relaxed);
+            self.rest.until_us.fetch_max(until_us, Ordering::Relaxed);
         }
     }
 
-    /// How long the connection rests from now on.
+    /// How long the connection rests from now on: no longer than something is owed at all.
     pub fn rest(&self) -> Duration {
-        let left_us = self.rests_until_us.load(Ordering::Relaxed).saturating_sub(now_us());
-        Duration::from_micros(u64::try_from(left_us).unwrap_or(0))
+        let now_us = now_us();
+        let left_us = self.rest.until_us.load(Ordering::Relaxed).saturating_sub(now_us);
+        let Ok(left_us) = u64::try_from(left_us) else { return Duration::ZERO };
+        let paid = self.rest.paid.load(Ordering::Relaxed);
+        let flows = Flow::ALL.iter().filter(|flow| paid & (1 << **flow as u32) != 0);
+        let owed = flows.flat_map(|flow| self.meters.iter().map(|meter| meter.owes_us(*flow, now_us)));
+        Duration::from_micros(left_us.min(owed.max().unwrap_or(0)))
     }
 
     /// What a client is told to wait, in ms.
     pub fn throttle_ms(&self) -> i32 {
-        i32::try_from(self.rest().as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
+        let told_us = self.rest.told_until_us.load(Ordering::Relaxed).saturating_sub(now_us());
+        let told = Duration::from_micros(u64::try_from(told_us).unwrap_or(0));
+        i32::try_from(self.rest().max(told).as_micros().div_ceil(1_000)).unwrap_or(i32::MAX)
+    }
+
+    /// Clients of this connection are told to wait for what they were refused.
+    pub fn tell(&self, bite: &Bite) {
+        let until_us = now_us().saturating_add(i64::try_from(bite.reading.debt_us).unwrap_or(i64::MAX));
+        self.rest.told_until_us.fetch_max(until_us, Ordering::Relaxed);
+    }
+
+    /// The most that one use of a flow may be: a second's worth, and enough to be of use.
+    pub fn most(&self, flow: Flow) -> u64 {
+        let all = self.meters.iter().filter_map(|meter| meter.per_s(flow));
+        all.min().map_or(u64::MAX, |per_s| per_s.max(ONE_USE_MIN))
     }
 
     /// How long a caller waits before its first use of a flow: for what others of its account owe. Else whoever has to wait
     /// would connect anew instead.
     pub fn first_wait(&self, flow: Flow) -> Duration {
-        if self.paid.load(Ordering::Relaxed) & (1 << flow as u32) != 0 {
+        if self.rest.paid.load(Ordering::Relaxed) & (1 << flow as u32) != 0 {
             return Duration::ZERO;
         }
         let now_us = now_us();
@@ -124,7 +154,11 @@ impl Toll {
 
     fn bite(&self, meter: &Meter, flow: Flow, now_us: i64) -> Bite {
         let mut reading = meter.read(flow, now_us);
-        if reading.top.is_none() {
+        let is_of_several = matches!(meter.scope, Scope::Account(_) | Scope::Cluster(_));
+        // Whose users they are is not told to others.
+        if meter.scope.account() != self.account {
+            reading.top = None;
+        } else if reading.top.is_none() && is_of_several {
             // Of all principals together: noted with the account.
             let of_account = self.meters.iter().find(|meter| matches!(meter.scope, Scope::Account(_)));
             reading.top = of_account.and_then(|meter| meter.read(flow, now_us).top);
@@ -137,7 +171,7 @@ impl Toll {
         let now_us = now_us();
         let all = self.meters.iter().filter_map(|meter| {
             let (limit, left) = meter.left(flow, now_us)?;
-            Some((limit, left, Duration::from_micros(meter.debt_us(flow, now_us))))
+            Some((limit, left, Duration::from_micros(meter.owes_us(flow, now_us))))
         });
         all.min_by_key(|(_, left, debt)| (*left, std::cmp::Reverse(*debt)))
     }
@@ -165,10 +199,11 @@ impl Toll {
         }
     }
 
-    /// How many there may be of a stock, by the quota that allows fewest, of those of a kind of scope.
-    pub fn max_of(&self, stock: Stock) -> Option<(u64, &Meter)> {
-        let all = self.meters.iter().filter_map(|meter| Some((*meter.quota().limits.stocks.get(&stock)?, &**meter)));
-        all.min_by_key(|(max, _)| *max)
+    /// The meters of the account and the cluster that limit a stock, and how many there may be.
+    pub fn limits_of(&self, stock: Stock) -> impl Iterator<Item = (u64, &Arc<Meter>)> {
+        let counts = |meter: &&Arc<Meter>| matches!(meter.scope, Scope::Account(_) | Scope::Cluster(_));
+        let all = self.meters.iter().filter(counts);
+        all.filter_map(move |meter| Some((*meter.quota().limits.stocks.get(&stock)?, meter)))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Issuers of tokens that accounts trust.
 
+use identity::sigv4::{hex, sha256};
 use service::api::ApiError;
 use types::{AccountId, ErrorCode, IssuerKeys, IssuerRecord, is_valid_identity_name};
 
 use super::{Plan, absent, check_name, delete, invalid, put};
-use crate::records::parse;
+use crate::records::{json, parse};
 use crate::store::MetadataStore;
 
 pub const ISSUERS: &str = "identity/issuer/";
+const CLAIMS: &str = "identity/issuer-claim/";
 /// Of one account.
 const ISSUERS_MAX: usize = 20;
 const AUDIENCES_MAX: usize = 10;
@@ -27,32 +29,43 @@ pub async fn add_issuer(
     let issuer = IssuerRecord { account, ..issuer.clone() };
     check(&issuer)?;
     let key = issuer_key(account, &issuer.name);
-    let mut of_account = 0;
-    for (_, entry) in store.range(ISSUERS).await?.1 {
-        let known: IssuerRecord = parse(&entry)?;
-        of_account += usize::from(known.account == account);
-        // A token must not be of two accounts, or of two issuers of one.
-        let is_taken =
-            known.issuer == issuer.issuer && known.audiences.iter().any(|audience| issuer.audiences.contains(audience));
-        if is_taken {
-            let message =
-                "this issuer is trusted for this audience already: choose an audience that is this account's alone";
-            return Err(ApiError::new(ErrorCode::AlreadyExists, message));
-        }
-    }
+    let of_account = store.range(&format!("{ISSUERS}{}/", account.digits())).await?.1.len();
     if of_account >= ISSUERS_MAX {
         return Err(invalid(format!("the account has {ISSUERS_MAX} issuers already")));
     }
     if store.get(&key).await?.is_some() {
         return Err(ApiError::new(ErrorCode::AlreadyExists, format!("issuer `{}` is there already", issuer.name)));
     }
-    Ok(put(key, 0, &issuer))
+    // A token must not be of two accounts, or of two issuers of one.
+    let claims = claims(&issuer);
+    for claim in &claims {
+        if store.get(claim).await?.is_some() {
+            let message = "this issuer is trusted for this audience already";
+            return Err(ApiError::new(ErrorCode::AlreadyExists, message));
+        }
+    }
+    let (mut transaction, changed) = put(key, 0, &issuer);
+    transaction.compares.extend(claims.iter().map(|claim| (claim.clone(), 0)));
+    transaction.puts.extend(claims.into_iter().map(|claim| (claim, json(&account))));
+    Ok((transaction, changed))
+}
+
+/// What says that an issuer and an audience are taken.
+fn claims(issuer: &IssuerRecord) -> Vec<String> {
+    let mut audiences = issuer.audiences.clone();
+    audiences.sort_unstable();
+    audiences.dedup();
+    let claim = |audience: &String| hex(&sha256(format!("{}\n{audience}", issuer.issuer).as_bytes()));
+    audiences.iter().map(|audience| format!("{CLAIMS}{}", claim(audience))).collect()
 }
 
 pub async fn remove_issuer(store: &dyn MetadataStore, account: AccountId, name: &str) -> Result<Plan, ApiError> {
     let key = issuer_key(account, name);
     let entry = store.get(&key).await?.ok_or_else(|| absent("issuer", name))?;
-    Ok(delete(key, entry.revision))
+    let issuer: IssuerRecord = parse(&entry)?;
+    let (mut transaction, changed) = delete(key, entry.revision);
+    transaction.deletes.extend(claims(&issuer));
+    Ok((transaction, changed))
 }
 
 fn check(issuer: &IssuerRecord) -> Result<(), ApiError> {

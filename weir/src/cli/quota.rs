@@ -35,8 +35,8 @@ pub enum QuotaCommand {
           weir quota set unlimited --for-cluster orders --account 123456789012\n  weir quota set --default --user app")]
     Set {
         /// `unlimited`, `msk-serverless`, or one that was defined
-        #[arg(required_unless_present = "default", conflicts_with = "default")]
-        profile: Option<String>,
+        #[arg(value_name = "PROFILE", required_unless_present = "default", conflicts_with = "default")]
+        quota_profile: Option<String>,
         /// What holds where nothing is said: `msk-serverless` for accounts, no limit for the rest
         #[arg(long)]
         default: bool,

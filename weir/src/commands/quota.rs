@@ -12,12 +12,21 @@ use crate::output::{Failure, print};
 pub async fn run(command: QuotaCommand) -> Result<(), Failure> {
     match command {
         QuotaCommand::Show { of } => show(&of).await,
-        QuotaCommand::Set { profile, default: _, of } => {
+        QuotaCommand::Set { quota_profile, default: _, of } => {
             let (client, path) = at(&of).await?;
-            client.json(Method::PUT, &path, Some(&json!({ "profile": profile }))).await.map(drop)
+            client.json(Method::PUT, &path, Some(&json!({ "profile": quota_profile }))).await.map(drop)
         }
         QuotaCommand::Define { name, limits, account: of, target } => {
-            let body: Map<String, Value> = limits.iter().map(|limit| parse(limit)).collect::<Result<_, _>>()?;
+            let mut body = Map::new();
+            for limit in &limits {
+                let (name, value) = parse(limit)?;
+                if body.insert(name.clone(), value).is_some() {
+                    return Err(Failure::usage(format!("--limit {name} is given twice")));
+                }
+            }
+            if name.is_empty() {
+                return Err(Failure::usage("a quota profile has a name"));
+            }
             let client = Client::new(&target)?;
             let path = format!("/v1/accounts/{}/quota-profiles/{}", account(&client, &of).await?, part(&name));
             client.json(Method::PUT, &path, Some(&body.into())).await.map(drop)
@@ -81,7 +90,11 @@ async fn show(of: &QuotaOfOptions) -> Result<(), Failure> {
 
 /// `ingress=2M`.
 fn parse(limit: &str) -> Result<(String, Value), Failure> {
-    let wrong = || Failure::usage(format!("--limit {limit}: NAME=VALUE is expected, such as ingress=2M"));
+    let wrong = || {
+        Failure::usage(format!(
+            "--limit {limit}: NAME=VALUE is expected, a whole number with k, M or G behind it, such as ingress=2M"
+        ))
+    };
     let (name, value) = limit.split_once('=').ok_or_else(wrong)?;
     let (digits, times) = match value.char_indices().last() {
         Some((at, 'k')) => (&value[..at], 1_000),
