@@ -426,7 +426,7 @@ mod tests {
         let keys =
             r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let mut state = State::default();
-        let mut looks = |state: &State, id, now_ms| match state.look(Some(id), now_ms) {
+        let looks = |state: &State, id, now_ms| match state.look(Some(id), now_ms) {
             Standing::Keys(_) => "keys",
             Standing::KeysForNow(_) => "for now",
             Standing::Wait => "wait",
