@@ -97,6 +97,8 @@ fn a_kafka_client_that_uses_too_much_is_told_and_made_to_wait() {
     // Whose usage it was.
     let used = shown(&guarded);
     assert_eq!((&used["profile"], &flow(&used, "ingress")["limit"]), (&json!("small"), &json!(1_000_000)));
+    let of_neighbour = guarded.operate_json(&["quota", "show", "--account", QUIET]);
+    assert_eq!(of_neighbour["profile"], "msk-serverless", "what an account begins with");
     // Neighbours notice nothing of it.
     let mut neighbour = Session::of(&guarded.plain, &quiet);
     let told = (0..6).map(|_| produce(&mut neighbour, "app", 500_000).throttle_ms).collect::<Vec<_>>();
