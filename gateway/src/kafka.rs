@@ -29,6 +29,7 @@ mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod pace;
 mod produce;
 mod refused;
 mod sync_group;
@@ -36,19 +37,18 @@ mod sync_group;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use policies::vocabulary::{ALTER_CLUSTER, DESCRIBE_CLUSTER, DESCRIBE_CLUSTER_CONFIG, KnownAction};
 use service::clock;
-use service::connection::{ReadError, peek, read_length_prefixed, write_all};
+use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
 use service::tls::Tls;
 use service::trust::uris_of;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -67,6 +67,7 @@ use crate::access::{Origin, sasl};
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::kafka::login::{Gate, Say, Turn};
+use crate::kafka::pace::{Counted, first_wait, peek_key, rest};
 
 /// Requests of one connection that may be under way; more are read only as these are answered.
 const PIPELINE_MAX: usize = 64;
@@ -288,26 +289,6 @@ async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watc
     }
 }
 
-/// The API key of the next request, as soon as it is there.
-async fn peek_key<R: AsyncRead + Unpin>(read: &mut R, buffer: &mut BytesMut) -> Result<Option<i16>, ReadError> {
-    // After the length.
-    let first = peek(read, buffer, 6).await?;
-    Ok(first.and_then(|first| first.get(4..6)).and_then(|key| Some(i16::from_be_bytes(key.try_into().ok()?))))
-}
-
-/// Until what a caller used is paid for; looks again each second, since limits change.
-async fn rest(caller: &Caller) {
-    while let Some(left) = Some(caller.toll.rest()).filter(|left| !left.is_zero()) {
-        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
-    }
-}
-
-/// How long a request waits before it is read: a connection's first of a kind, behind those of others.
-fn first_wait(caller: &Caller, key: i16) -> Duration {
-    let flow = Offered::of(key).and_then(|offered| login::flow_of(offered.key));
-    flow.map_or(Duration::ZERO, |flow| caller.toll.first_wait(flow))
-}
-
 /// Returns when credentials end and there was time to renew them; never if they do not end.
 async fn ends(expires_ms: Option<i64>) {
     match expires_ms {
@@ -316,26 +297,6 @@ async fn ends(expires_ms: Option<i64>) {
             tokio::time::sleep(Duration::from_millis(left_ms)).await;
         }
         None => std::future::pending().await,
-    }
-}
-
-/// A socket that counts its reads: whether a slow request still moves.
-struct Counted<R> {
-    inner: R,
-    reads: Arc<AtomicU64>,
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if result.is_ready() {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-        }
-        result
     }
 }
 
