@@ -98,6 +98,12 @@ fn a_key_is_for_what_it_is_for() {
     assert_eq!(check(&signed(&ed, &json!({ "alg": "EdDSA", "kid": "no" })), &both), Err(Refused::WrongSignature));
     assert_eq!(check(&signed(&ed, &json!({ "alg": "EdDSA" })), &both), Err(Refused::WrongSignature));
     assert!(check(&signed(&ed, &json!({ "alg": "EdDSA" })), &keys(&[&ed])).is_ok(), "the only one");
+    // Of two kinds of keys under one id it is the one of the token's kind.
+    let mut twin = ec.public.clone();
+    twin["kid"] = "ed".into();
+    twin.as_object_mut().expect("an object").remove("alg");
+    let set = Keys::parse(json!({ "keys": [twin, ed.public] }).to_string().as_bytes()).expect("keys");
+    assert!(check(&signed(&ed, &ed.header()), &set).is_ok());
     // What it says itself of its keys is nothing.
     let own = json!({ "alg": "EdDSA", "kid": "ed", "jwk": other.public, "jku": "https://evil.example", "x5u": "https://evil" });
     assert_eq!(check(&signed(&other, &own), &both), Err(Refused::WrongSignature));
