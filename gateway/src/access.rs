@@ -23,6 +23,7 @@ use service::api::ApiError;
 use service::drain::Drain;
 use service::identities::{ChangeIdentity, IdentityChanged, NewIdentities};
 use service::newest::{Newest, Seen};
+use service::proxy::Source;
 use service::{clock, random};
 use tokio::sync::watch;
 use types::{ErrorCode, Generation};
@@ -106,13 +107,21 @@ impl Replays {
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
     pub address: IpAddr,
+    /// By TLS, with this gateway or with the balancer before it.
     pub is_tls: bool,
+    /// What it sends does not leave this machine.
+    pub is_local: bool,
 }
 
 impl Origin {
+    /// `is_tls`: it speaks TLS with this gateway.
+    pub fn new(source: Source, is_tls: bool) -> Self {
+        Self { address: source.ip(), is_tls: is_tls || source.is_tls, is_local: source.is_local }
+    }
+
     /// Whether what is sent can be read on its way.
     pub fn is_private(self) -> bool {
-        self.is_tls || self.address.is_loopback()
+        self.is_tls || self.is_local
     }
 }
 

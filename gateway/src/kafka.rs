@@ -46,10 +46,11 @@ use service::clock;
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
+use service::proxy::Proxies;
 use service::tls::Tls;
 use service::trust::uris_of;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -81,7 +82,13 @@ const FAILED_LOGIN_WAIT: Duration = Duration::from_millis(100);
 type Pending = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
 
 /// Accepts connections until the drain begins.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>, mut drain: Drain) {
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    proxies: Proxies,
+    mut drain: Drain,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -91,28 +98,12 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc
         match accepted {
             Ok((stream, peer)) => {
                 let gateway = Arc::clone(&gateway);
-                let (drain, tls) = (drain.clone(), tls.clone());
+                let (drain, tls, proxies) = (drain.clone(), tls.clone(), proxies.clone());
                 tokio::spawn(async move {
                     gateway.metrics.kafka_connections.add(1);
                     let _ = stream.set_nodelay(true);
-                    match tls {
-                        None => {
-                            let (read, write) = stream.into_split();
-                            let gate = Gate::new(&gateway, Origin { address: peer.ip(), is_tls: false }, None);
-                            serve_connection(&gateway, peer, gate, read, write, drain).await;
-                        }
-                        Some(tls) => match tls.accept(stream, peer.ip()).await {
-                            Ok(stream) => {
-                                let server_name = stream.get_ref().1.server_name().map(str::to_owned);
-                                let origin = Origin { address: peer.ip(), is_tls: true };
-                                let uris = uris_of(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
-                                let mut gate = Gate::new(&gateway, origin, server_name);
-                                gate.enter_by_certificate(&uris);
-                                let (read, write) = tokio::io::split(stream);
-                                serve_connection(&gateway, peer, gate, read, write, drain).await;
-                            }
-                            Err(error) => tracing::debug!(%peer, %error, "no TLS came about with a Kafka client"),
-                        },
+                    if let Err(error) = begin_connection(&gateway, stream, peer, tls, &proxies, drain).await {
+                        tracing::debug!(%peer, %error, "no connection came about with a Kafka client");
                     }
                     gateway.metrics.kafka_connections.sub(1);
                 });
@@ -125,9 +116,36 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc
     }
 }
 
+async fn begin_connection(
+    gateway: &Arc<Gateway>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<Tls>>,
+    proxies: &Proxies,
+    drain: Drain,
+) -> std::io::Result<()> {
+    let source = proxies.source(&mut stream, peer).await?;
+    let Some(tls) = tls else {
+        let (read, write) = stream.into_split();
+        let connection = Connection { peer: source.address, is_tls: false };
+        let gate = Gate::new(gateway, Origin::new(source, false), None);
+        serve_connection(gateway, connection, gate, read, write, drain).await;
+        return Ok(());
+    };
+    let stream = tls.accept(stream, source.ip()).await?;
+    let server_name = stream.get_ref().1.server_name().map(str::to_owned);
+    let uris = uris_of(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
+    let connection = Connection { peer: source.address, is_tls: true };
+    let mut gate = Gate::new(gateway, Origin::new(source, true), server_name);
+    gate.enter_by_certificate(&uris);
+    let (read, write) = tokio::io::split(stream);
+    serve_connection(gateway, connection, gate, read, write, drain).await;
+    Ok(())
+}
+
 async fn serve_connection<R, W>(
     gateway: &Arc<Gateway>,
-    peer: SocketAddr,
+    connection: Connection,
     mut gate: Gate,
     read: R,
     write: W,
@@ -136,8 +154,7 @@ async fn serve_connection<R, W>(
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    // As Kafka shows it to operators.
-    let client = Connection { host: format!("/{}", peer.ip()), is_tls: gate.is_tls() };
+    let peer = connection.peer;
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
     let mut identities = gateway.access.changes();
@@ -213,7 +230,7 @@ async fn serve_connection<R, W>(
         let said = tokio::select! {
             biased;
             () = drain.begun() => break,
-            said = tokio::time::timeout_at(until, dispatch(&mut gate, &client, frame)) => said,
+            said = tokio::time::timeout_at(until, dispatch(&mut gate, &connection, frame)) => said,
         };
         let Ok(said) = said else {
             tracing::info!(%peer, "a login took too long; closing a Kafka connection");
@@ -341,7 +358,7 @@ async fn dispatch(gate: &mut Gate, connection: &Connection, frame: Bytes) -> Res
         return Err(DecodeError::Value { what: "api key", value: i64::from(header.key) });
     };
     let id = header.client_id.unwrap_or_default();
-    let client = Client { id, host: connection.host.clone(), is_tls: connection.is_tls };
+    let client = Client { id, host: format!("/{}", connection.peer.ip()), is_tls: connection.is_tls };
     let reply = Reply { correlation: header.correlation, offered, version: header.version };
     if !(offered.accepted..=offered.max).contains(&header.version) {
         let message = format!(
@@ -506,14 +523,17 @@ fn begin(caller: &Arc<Caller>, reply: Reply, client: Client, body: Bytes) -> Res
 #[derive(Debug, Clone)]
 struct Client {
     id: String,
+    /// As Kafka shows it to operators.
     host: String,
     is_tls: bool,
 }
 
 /// How it is connected.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Connection {
-    host: String,
+    /// At the other end; before a balancer, if there is one.
+    peer: SocketAddr,
+    /// With this gateway: such clients are shown addresses that speak TLS.
     is_tls: bool,
 }
 

@@ -31,6 +31,7 @@ use service::drain::Drain;
 use service::health::{self, Health, Metric};
 use service::http::PROTOCOLS;
 use service::nodes::NodePool;
+use service::proxy::Proxies;
 use service::tls::{Tls, TlsFiles};
 use service::trust::{Trust, TrustFiles};
 use tokio::net::TcpListener;
@@ -79,6 +80,8 @@ pub struct Listeners {
     pub https: Option<TcpListener>,
     /// The certificates of both; needed if there is one of them.
     pub tls: Option<TlsFiles>,
+    /// Balancers before them that say whose connections they pass on.
+    pub proxies: Proxies,
 }
 
 /// How long a gateway with a cached map waits for placement.
@@ -264,17 +267,18 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     tokio::spawn(quota::share(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
     tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
-    tokio::spawn(kafka::serve(Arc::clone(&gateway), listeners.kafka, None, drain.clone()));
+    let proxies = listeners.proxies;
+    tokio::spawn(kafka::serve(Arc::clone(&gateway), listeners.kafka, None, proxies.clone(), drain.clone()));
     if let Some((listener, tls)) = kafka_tls {
         tokio::spawn(Arc::clone(&tls).follow(drain.clone()));
-        tokio::spawn(kafka::serve(Arc::clone(&gateway), listener, Some(tls), drain.clone()));
+        tokio::spawn(kafka::serve(Arc::clone(&gateway), listener, Some(tls), proxies.clone(), drain.clone()));
     }
     let router = http::routes(Arc::clone(&gateway)).merge(health::routes(Arc::clone(&health)));
     if let Some((listener, tls)) = https {
         tokio::spawn(Arc::clone(&tls).follow(drain.clone()));
-        tokio::spawn(service::http::serve(listener, Some(tls), router.clone(), drain.clone()));
+        tokio::spawn(service::http::serve(listener, Some(tls), proxies.clone(), router.clone(), drain.clone()));
     }
-    tokio::spawn(service::http::serve(listeners.http, None, router, drain));
+    tokio::spawn(service::http::serve(listeners.http, None, proxies, router, drain));
     health.set_ready(true);
     Ok(())
 }

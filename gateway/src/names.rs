@@ -57,7 +57,7 @@ impl Gateway {
     /// Whether clients reach this gateway by this name. By its loopback they do if they are on this machine.
     pub fn is_own_name(&self, host: &str, origin: Origin) -> bool {
         let host = plain(host);
-        let is_loopback = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) && origin.address.is_loopback();
+        let is_loopback = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) && origin.is_local;
         is_loopback || self.host_names.contains(&host) || !self.named_by(&self.access.known(), &host).is_empty()
     }
 

@@ -31,6 +31,7 @@ use std::time::Duration;
 use service::drain::Drain;
 use service::health::{self, Health};
 use service::http::PROTOCOLS;
+use service::proxy::Proxies;
 use service::trust::{Trust, TrustFiles};
 use tokio::net::TcpListener;
 use types::{ClusterId, Generation};
@@ -164,7 +165,7 @@ pub async fn start(
     if let Some(trust) = trust {
         tokio::spawn(trust.follow(drain.clone()));
     }
-    tokio::spawn(service::http::serve(listener, tls, router, drain));
+    tokio::spawn(service::http::serve(listener, tls, Proxies::default(), router, drain));
     health.set_ready(true);
     Ok(())
 }

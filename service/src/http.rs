@@ -1,6 +1,5 @@
 //! A small JSON client and the HTTP server loop.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use types::{ClusterId, ErrorCode};
 
 use crate::api::ApiError;
 use crate::drain::Drain;
+use crate::proxy::{Proxies, Source};
 use crate::tls::Tls;
 use crate::trust::{Role, Roles, Trust, uris_of};
 
@@ -176,7 +176,8 @@ const HEADER_WAIT: Duration = Duration::from_secs(600);
 /// Who is at the other end of a connection: among the extensions of its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    pub address: IpAddr,
+    pub source: Source,
+    /// By TLS with this listener.
     pub is_tls: bool,
     /// What its certificate says that it is, where services speak TLS with each other.
     pub roles: Roles,
@@ -187,11 +188,12 @@ pub struct Peer {
 /// What HTTP clients may choose by ALPN.
 pub const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 
-/// Serves `router` over HTTP/1.1 and HTTP/2 until the drain begins; HTTP/2 by prior knowledge, or with TLS by ALPN.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router, mut drain: Drain) {
+/// Serves `router` over HTTP/1.1 and HTTP/2 until the drain begins; HTTP/2 by prior knowledge, or with TLS by ALPN. Connections of
+/// `proxies` are of whom those say.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxies, router: Router, mut drain: Drain) {
     let graceful = GracefulShutdown::new();
     loop {
-        let (stream, peer) = tokio::select! {
+        let (mut stream, peer) = tokio::select! {
             biased;
             () = drain.begun() => break,
             accepted = listener.accept() => match accepted {
@@ -205,18 +207,25 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router,
         };
         let _ = stream.set_nodelay(true);
         let (tls, watcher) = (tls.clone(), graceful.watcher());
-        let address = peer.ip();
-        let router = router.clone();
-        let is_tls = tls.is_some();
-        let of =
-            move |roles, uris: Vec<String>| router.layer(Extension(Peer { address, is_tls, roles, uris: uris.into() }));
+        let (router, proxies) = (router.clone(), proxies.clone());
         tokio::spawn(async move {
+            let source = match proxies.source(&mut stream, peer).await {
+                Ok(source) => source,
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "an HTTP connection of a balancer is closed");
+                    return;
+                }
+            };
+            let is_tls = tls.is_some();
+            let of = move |roles, uris: Vec<String>| {
+                router.layer(Extension(Peer { source, is_tls, roles, uris: uris.into() }))
+            };
             match tls {
                 None => {
                     let router = of(Roles::ALL, Vec::new());
                     serve_connection(auto::Builder::new(TokioExecutor::new()), stream, router, watcher).await;
                 }
-                Some(tls) => match tls.accept(stream, peer.ip()).await {
+                Some(tls) => match tls.accept(stream, source.ip()).await {
                     Ok(stream) => {
                         // What was agreed upon: nobody waits for a first byte to find out.
                         let first = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);

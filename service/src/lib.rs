@@ -10,6 +10,7 @@ pub mod http;
 pub mod identities;
 pub mod newest;
 pub mod nodes;
+pub mod proxy;
 pub mod quotas;
 pub mod random;
 pub mod tls;

@@ -14,6 +14,7 @@ use service::api::{ApiError, PlacementClient};
 use service::drain::Drain;
 use service::health::{self, Health};
 use service::nodes::NodePool;
+use service::proxy::Proxies;
 use service::trust::{Trust, TrustFiles};
 use service::{clock, random};
 use tokio::net::TcpListener;
@@ -338,7 +339,7 @@ impl StorageNode {
         tokio::spawn(count(Arc::clone(&node)));
         tokio::spawn(report_room(Arc::clone(&node)));
         tokio::spawn(shed(Arc::clone(&node)));
-        tokio::spawn(service::http::serve(admin, None, health::routes(Arc::clone(&health)), drain));
+        tokio::spawn(service::http::serve(admin, None, Proxies::default(), health::routes(Arc::clone(&health)), drain));
         health.set_ready(true);
         Ok(Self { node, is_direct, flush_us })
     }

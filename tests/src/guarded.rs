@@ -60,6 +60,11 @@ impl Key {
 
 impl Guarded {
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// With more options for the gateway whose clients must log in.
+    pub fn start_with(dir: &Path, more: &[&str]) -> Self {
         let mut cluster = Cluster::start(dir);
         let certs = dir.join("certs");
         succeed(Command::new(weir()).args(["certs", "dev", "--dir"]).arg(&certs), b"");
@@ -76,6 +81,7 @@ impl Guarded {
             &["--advertise-kafka-tls", &shown, "--tls-cert", &cert, "--tls-key", &key, "--require-login"],
             // Issuers of tests are on this machine.
             &["--private-issuers", "--audit-log", &audit],
+            more,
         ]
         .concat();
         let mut gateway = Service::new(dir, "gateway-guarded", &arguments);

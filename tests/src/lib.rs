@@ -1,5 +1,6 @@
 //! The harness of the black-box suites: Weir as separate processes, real clients beside it.
 
+pub mod balancer;
 pub mod chaos;
 pub mod guarded;
 pub mod session;

@@ -193,11 +193,12 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         trust,
         issuers: options.login.issuers(),
         audit_log: options.login.audit_log.clone(),
-        host_names: options.login.host_name,
+        host_names: options.login.host_name.clone(),
         data: options.data,
     };
     let (handle, drain) = drain::channel();
-    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, tls };
+    let proxies = options.login.proxies();
+    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, tls, proxies };
     gateway::start(settings, listeners, drain).await?;
     println!("gateway is ready");
     until_ended(handle).await

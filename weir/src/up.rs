@@ -86,7 +86,8 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         // All of it starts together.
         data: None,
     };
-    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, tls: tls.clone() };
+    let listeners =
+        gateway::Listeners { kafka, http, kafka_tls, https, tls: tls.clone(), proxies: options.login.proxies() };
     gateway::start(settings, listeners, drain).await?;
     welcome(&options, advertised, served, &nodes);
     if let Some(files) = tls {

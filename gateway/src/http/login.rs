@@ -11,7 +11,6 @@ use identity::request::{Authorization, Request};
 use identity::sigv4::{hex, sha256};
 use service::http::Peer;
 use service::random;
-use service::trust::Roles;
 use types::ErrorCode;
 use wire::frame::Refusal;
 
@@ -106,10 +105,10 @@ pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes)
 }
 
 fn origin(parts: &Parts) -> Origin {
-    let (address, roles) = (std::net::Ipv4Addr::UNSPECIFIED.into(), Roles::NONE);
-    let unknown = Peer { address, is_tls: false, roles, uris: Arc::from([]) };
-    let Peer { address, is_tls, .. } = parts.extensions.get::<Peer>().cloned().unwrap_or(unknown);
-    Origin { address, is_tls }
+    match parts.extensions.get::<Peer>() {
+        Some(peer) => Origin::new(peer.source, peer.is_tls),
+        None => Origin { address: std::net::Ipv4Addr::UNSPECIFIED.into(), is_tls: false, is_local: false },
+    }
 }
 
 /// One text for whatever was wrong; the log has why.

@@ -63,10 +63,6 @@ impl Gate {
         Self { gateway: Arc::clone(gateway), origin, server_name, caller, connected: None, progress: None, unknown: 0 }
     }
 
-    pub fn is_tls(&self) -> bool {
-        self.origin.is_tls
-    }
-
     /// Whether it still has to say who it is.
     pub fn is_closed(&self) -> bool {
         self.caller.is_none()

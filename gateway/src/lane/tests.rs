@@ -9,6 +9,7 @@ use service::connection::{self, FrameSender};
 use service::drain;
 use service::health::Health;
 use service::nodes::NodePool;
+use service::proxy::Proxies;
 use std::sync::atomic::AtomicI64;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -113,7 +114,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
     let router = Router::new().route("/placement/v1/partitions/{topic}/{partition}", get(|| async { Json(record(2)) }));
     let (never, drain) = drain::channel();
     std::mem::forget(never);
-    tokio::spawn(service::http::serve(placement, None, router, drain));
+    tokio::spawn(service::http::serve(placement, None, Proxies::default(), router, drain));
     let gateway = Arc::new(Gateway {
         id: 1,
         advertise_tls: None,

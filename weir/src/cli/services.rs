@@ -1,12 +1,20 @@
 //! Options of the services.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use service::proxy::Proxies;
 
 use super::{TlsOptions, TrustOptions, gateway_url, plain_name};
 use crate::output::Output;
+
+/// `10.0.0.0/8`, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let one = text.parse::<IpAddr>().map(IpNet::from);
+    one.or_else(|_| text.parse()).map_err(|_| "an address, or a network such as 10.0.0.0/8".to_owned())
+}
 
 /// Who may come in.
 #[derive(Debug, Args)]
@@ -18,6 +26,11 @@ pub struct LoginOptions {
     /// A name that clients reach this gateway by beside the advertised ones, such as a load balancer's; again for several
     #[arg(long, value_name = "NAME", env = "WEIR_HOST_NAME", value_delimiter = ',')]
     pub host_name: Vec<String>,
+    /// A load balancer before this gateway, or a network of them (CIDR), that begins connections with a PROXY header (version 2) and is
+    /// believed; again for several. The others are taken as they come
+    #[arg(long, value_name = "NET", env = "WEIR_PROXY_FROM", value_delimiter = ',', value_parser = network,
+          requires = "require_login")]
+    pub proxy_from: Vec<IpNet>,
     /// Write who did what, from where, and what was decided, to this file, a JSON object a line; at 256 MiB it becomes FILE.1 and a
     /// new one begins
     #[arg(long, value_name = "FILE", env = "WEIR_AUDIT_LOG", requires = "require_login")]
@@ -32,6 +45,10 @@ pub struct LoginOptions {
 }
 
 impl LoginOptions {
+    pub fn proxies(&self) -> Proxies {
+        Proxies::new(&self.proxy_from)
+    }
+
     pub fn issuers(&self) -> gateway::IssuerSettings {
         gateway::IssuerSettings { ca: self.issuer_ca.clone(), may_be_private: self.private_issuers }
     }
