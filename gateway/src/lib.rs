@@ -268,10 +268,16 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
     tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
     let proxies = listeners.proxies;
-    tokio::spawn(kafka::serve(Arc::clone(&gateway), listeners.kafka, None, proxies.clone(), drain.clone()));
+    tokio::spawn(kafka::connection::serve(Arc::clone(&gateway), listeners.kafka, None, proxies.clone(), drain.clone()));
     if let Some((listener, tls)) = kafka_tls {
         tokio::spawn(Arc::clone(&tls).follow(drain.clone()));
-        tokio::spawn(kafka::serve(Arc::clone(&gateway), listener, Some(tls), proxies.clone(), drain.clone()));
+        tokio::spawn(kafka::connection::serve(
+            Arc::clone(&gateway),
+            listener,
+            Some(tls),
+            proxies.clone(),
+            drain.clone(),
+        ));
     }
     let router = http::routes(Arc::clone(&gateway)).merge(health::routes(Arc::clone(&health)));
     if let Some((listener, tls)) = https {
