@@ -4,6 +4,7 @@ pub mod balancer;
 pub mod chaos;
 pub mod guarded;
 pub mod session;
+pub mod signed;
 pub mod small_disk;
 
 use std::fs::File;

@@ -41,11 +41,18 @@ pub async fn list(
     Extension(caller): Extension<Arc<Caller>>,
     Path((text, kind, name)): Path<(String, String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    let (id, kind) = (account(&text)?, Kind::parse(&kind)?);
+    let (id, parsed) = (account(&text)?, Kind::parse(&kind)?);
     caller.account(DESCRIBE_ACCOUNT, id)?;
     let known = caller.gateway.access.known();
+    let is_there = match parsed {
+        Kind::Users => known.user(id, &name).is_some(),
+        Kind::Roles => known.role(id, &name).is_some(),
+    };
+    if !is_there {
+        return Err(refuse(ErrorCode::NotFound, format!("`{name}` is not among the {kind} of the account")).into());
+    }
     let mut keys: Vec<&AccessKeyRecord> =
-        known.keys().map(|key| &key.record).filter(|record| is_of(record, id, kind, &name)).collect();
+        known.keys().map(|key| &key.record).filter(|record| is_of(record, id, parsed, &name)).collect();
     keys.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
     Ok(Json(json!({ "keys": keys.into_iter().map(shown).collect::<Vec<_>>() })))
 }

@@ -1,0 +1,97 @@
+//! HTTP requests that are signed, one after the other on one connection: what no client would send can be sent by it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
+
+use identity::request::{Authorization, Request};
+use identity::sigv4::{Scope, SigningKey, day, hex, sha256, time};
+
+use crate::guarded::{Key, REGION};
+
+/// See the module's text.
+pub struct Signed {
+    address: String,
+    key: Key,
+    connection: Option<BufReader<TcpStream>>,
+    count: u64,
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Names and values, in the order that they came in; names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Signed {
+    /// `server`: `http://ADDRESS`.
+    pub fn of(server: &str, key: &Key) -> Self {
+        let address = server.trim_start_matches("http://").to_owned();
+        Self { address, key: key.clone(), connection: None, count: 0 }
+    }
+
+    /// Asks for `path`, with its query; `body` is JSON, or nothing. `more` are headers beside.
+    pub fn ask(&mut self, method: &str, path: &str, body: &str, more: &[(&str, &str)]) -> Answer {
+        let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
+        let now_s = elapsed.as_secs() as i64;
+        let (at, nonce) = (time(now_s), format!("{}-{}", elapsed.as_nanos(), self.count));
+        self.count += 1;
+        let service = "kafka-cluster".to_owned();
+        let scope = Scope { key_id: self.key.id.clone(), date: day(now_s), region: REGION.to_owned(), service };
+        let mut headers = vec![("host", &*self.address), ("weir-nonce", &*nonce), ("x-amz-date", &*at)];
+        headers.extend(self.key.token.as_deref().map(|token| ("x-amz-security-token", token)));
+        headers.extend(more);
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json"));
+        }
+        let body_sha256 = hex(&sha256(body.as_bytes()));
+        let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+        let request = Request { method, path: plain, query, headers: &headers, body_sha256: &body_sha256 };
+        let key = SigningKey::derive(&self.key.secret, &scope);
+        let signature = Authorization::sign(&request, &key, &scope, &at).expect("a plain query");
+        let mut text = format!("{method} {path} HTTP/1.1\r\n");
+        for (name, value) in headers.iter().chain(&[("authorization", &*signature)]) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+        let mut connection = self.connection.take().unwrap_or_else(|| self.connect());
+        connection.get_mut().write_all(text.as_bytes()).expect("sent");
+        let answer = read(&mut connection);
+        if !answer.headers.contains(&("connection".to_owned(), "close".to_owned())) {
+            self.connection = Some(connection);
+        }
+        answer
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect(&self.address).expect("the gateway listens");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        BufReader::new(stream)
+    }
+}
+
+fn read(connection: &mut BufReader<TcpStream>) -> Answer {
+    let mut line = || {
+        let mut line = String::new();
+        connection.read_line(&mut line).expect("an answer");
+        line.trim_end().to_owned()
+    };
+    let first = line();
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("`{first}`"));
+    let mut headers = Vec::new();
+    loop {
+        let line = line();
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length");
+    let length = length.map_or(0, |(_, value)| value.parse().expect("a length"));
+    assert!(!headers.iter().any(|(name, _)| name == "transfer-encoding"), "answers are of a known length");
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).expect("the body");
+    Answer { status, headers, body: String::from_utf8(body).expect("text") }
+}
