@@ -9,7 +9,7 @@ mod copy;
 mod lead;
 
 use types::limits::ORPHAN_LOOK_MS;
-use types::{AccountId, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, SegmentId, TopicPartition};
+use types::{AccountId, ClusterId, ErrorCode, NodeId, Nonce, Offset, PartitionRecord, SegmentId, TopicPartition};
 use wire::DedupeSnapshot;
 use wire::frame::{
     AppendRequest, Appended, CopyReply, CopyRequest, FenceReply, FenceRequest, MemberState, OpenReply, OpenRequest,
@@ -156,7 +156,8 @@ pub enum Effect {
 /// See the module's text.
 #[derive(Debug, Clone, Hash)]
 pub struct Partition {
-    account: Option<AccountId>,
+    /// Whose it is, once a segment said so.
+    tenant: Option<(AccountId, ClusterId)>,
     me: types::Replica,
     replica: Replica,
     leader: Option<Leader>,
@@ -175,8 +176,8 @@ impl Partition {
 
     /// A partition whose replica was rebuilt from the journal.
     pub fn recovered(replica: Replica, me: types::Replica, rules: Rules) -> Self {
-        let account = replica.segments().map(|segment| segment.open.account).next();
-        let mut partition = Self { account, me, replica, leader: None, copying: copy::Copying::default(), rules };
+        let tenant = replica.segments().map(|segment| (segment.open.account, segment.open.cluster)).next();
+        let mut partition = Self { tenant, me, replica, leader: None, copying: copy::Copying::default(), rules };
         if !rules.holds(Rule::LeaderNeverResumes) {
             partition.leader = Leader::resumed(&partition.replica, me);
         }
@@ -191,9 +192,13 @@ impl Partition {
         self.leader.as_ref()
     }
 
-    /// The account that owns the partition, once a segment said so.
-    pub fn account(&self) -> Option<AccountId> {
-        self.account
+    /// Whether a request speaks of the tenant whose partition it is. Readers and copiers name the account alone.
+    ///
+    /// # Errors
+    /// `TenantMismatch`.
+    pub fn check_tenant(&self, account: AccountId, cluster: Option<ClusterId>) -> Result<(), Refusal> {
+        let is_own = self.tenant.is_none_or(|own| own.0 == account && cluster.is_none_or(|cluster| own.1 == cluster));
+        if is_own { Ok(()) } else { Err(refusal(ErrorCode::TenantMismatch, "the partition belongs to another tenant")) }
     }
 
     /// What readers may see of a segment: its watermark if this node leads it, its end if it is sealed.
@@ -324,11 +329,11 @@ impl Partition {
         no_room: Option<Box<Refusal>>,
         out: &mut Vec<Effect>,
     ) {
+        let is_own = self.check_tenant(request.head.account, Some(request.head.cluster));
         match &mut self.leader {
             Some(leader) if leader.segment().nonce == request.head.segment.nonce => {
-                if self.account != Some(request.head.account) {
-                    let result = Err(refusal(ErrorCode::TenantMismatch, "the partition belongs to another account"));
-                    return out.push(Effect::Answer { token, result });
+                if let Err(refusal) = is_own {
+                    return out.push(Effect::Answer { token, result: Err(refusal) });
                 }
                 leader.append(now, token, request, no_room, &mut self.replica, out);
             }
@@ -343,15 +348,15 @@ impl Partition {
         let reply = match message {
             PeerMessage::Open(open) => {
                 let segment = open.segment;
-                if self.account.is_some_and(|account| account != open.account) || open.follower != self.me {
+                if self.check_tenant(open.account, Some(open.cluster)).is_err() || open.follower != self.me {
                     // Not the disk that the leader means: that will not change, and `Unknown` would ask it to send
                     // the opening again.
                     Some(PeerReply::Fenced { segment })
                 } else {
-                    let account = open.account;
+                    let tenant = (open.account, open.cluster);
                     match self.replica.open(open) {
                         Ok(entry) => {
-                            self.account = Some(account);
+                            self.tenant = Some(tenant);
                             self.lose_to(segment, out);
                             out.push(Effect::Journal(entry));
                             None
@@ -482,15 +487,18 @@ impl Partition {
         producers: Option<Box<DedupeSnapshot>>,
         out: &mut Vec<Effect>,
     ) {
-        if self.account.is_some_and(|account| account != request.account) || request.leader != self.me {
-            let result = Err(refusal(ErrorCode::TenantMismatch, "the segment is not for this disk or account"));
+        if let Err(refusal) = self.check_tenant(request.account, Some(request.cluster)) {
+            return out.push(Effect::AnswerOpen { token, result: Err(refusal) });
+        }
+        if request.leader != self.me {
+            let result = Err(refusal(ErrorCode::TenantMismatch, "the segment is not for this disk"));
             return out.push(Effect::AnswerOpen { token, result });
         }
-        let account = request.account;
+        let tenant = (request.account, request.cluster);
         let segment = request.segment;
         match Leader::open(now, token, request, producers.as_deref(), &mut self.replica, self.rules, out) {
             Ok(leader) => {
-                self.account = Some(account);
+                self.tenant = Some(tenant);
                 let older = self.leader.replace(leader);
                 if let Some(older) = older {
                     older.give_up(ErrorCode::NotLeader, "another segment was opened", out);

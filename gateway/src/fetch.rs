@@ -13,6 +13,7 @@ use wire::records::read_records;
 use wire::{Batch, BatchError};
 
 use crate::Gateway;
+use crate::caller::Caller;
 use crate::error::{from_api, refuse};
 
 /// What a reader gets.
@@ -35,23 +36,24 @@ const LEADERLESS_MS: u64 = 1_000;
 
 /// Reads from `offset` on, waiting up to `wait_ms` for a batch to be there.
 pub async fn fetch(
-    gateway: &Arc<Gateway>,
+    caller: &Caller,
     id: TopicPartition,
     offset: Offset,
     bytes_max: u32,
     wait_ms: u64,
 ) -> Result<Fetched, Refusal> {
-    read(gateway, id, offset, None, bytes_max, wait_ms).await
+    read(caller, id, offset, None, bytes_max, wait_ms).await
 }
 
 async fn read(
-    gateway: &Arc<Gateway>,
+    caller: &Caller,
     id: TopicPartition,
     offset: Offset,
     since_ms: Option<i64>,
     bytes_max: u32,
     wait_ms: u64,
 ) -> Result<Fetched, Refusal> {
+    let gateway = &caller.gateway;
     let began = clock::monotonic_ms();
     let (mut is_fresh, mut was_refreshed) = (false, false);
     // The open segment that nobody led when it was asked last, and since when.
@@ -59,7 +61,7 @@ async fn read(
     loop {
         let mut changes = gateway.map.changes();
         changes.mark_unchanged();
-        let record = record(gateway, id, std::mem::take(&mut is_fresh)).await?;
+        let record = record(caller, id, std::mem::take(&mut is_fresh)).await?;
         let waited = clock::monotonic_ms() - began;
         let left = wait_ms.saturating_sub(waited);
         if offset < record.log_start {
@@ -85,7 +87,7 @@ async fn read(
             continue;
         };
         let request = FetchRequest {
-            account: record.account,
+            account: caller.tenant.account,
             segment: segment.id(id),
             sealed_end: segment.end,
             // A reader in a gap goes on behind it.
@@ -94,7 +96,7 @@ async fn read(
             bytes_max,
             wait_ms: left as u32,
         };
-        match ask(gateway, id, segment, &request).await {
+        match ask(caller, id, segment, &request).await {
             Ok(reply) => return Ok(fetched(gateway, &record, reply.visible, reply.batches, segment.end)),
             Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
                 // A leader that was cut off does not know how far the next one is.
@@ -124,16 +126,16 @@ async fn read(
 }
 
 /// The end of what readers may see.
-pub async fn latest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Fetched, Refusal> {
-    let record = record(gateway, id, false).await?;
+pub async fn latest(caller: &Caller, id: TopicPartition) -> Result<Fetched, Refusal> {
+    let record = record(caller, id, false).await?;
     let offset = record.open().map_or(record.sealed_end(), |open| open.base);
     // The log may begin in the middle of the open segment.
-    fetch(gateway, id, offset.max(record.log_start), 0, 0).await
+    fetch(caller, id, offset.max(record.log_start), 0, 0).await
 }
 
 /// Where a partition begins, and its leader's epoch: metadata alone, whoever is there.
-pub async fn earliest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<(Offset, i32), Refusal> {
-    let record = record(gateway, id, false).await?;
+pub async fn earliest(caller: &Caller, id: TopicPartition) -> Result<(Offset, i32), Refusal> {
+    let record = record(caller, id, false).await?;
     Ok((record.log_start, record.epoch.0))
 }
 
@@ -146,14 +148,14 @@ pub struct Dated {
 }
 
 /// The first record that is no older than `since_ms` (ms since 1970), if there is one: Kafka's lookup by time.
-pub async fn first_since(gateway: &Arc<Gateway>, id: TopicPartition, since_ms: i64) -> Result<Option<Dated>, Refusal> {
-    let start = record(gateway, id, false).await?.log_start;
-    first_from(gateway, id, start, since_ms, &mut false).await
+pub async fn first_since(caller: &Caller, id: TopicPartition, since_ms: i64) -> Result<Option<Dated>, Refusal> {
+    let start = record(caller, id, false).await?.log_start;
+    first_from(caller, id, start, since_ms, &mut false).await
 }
 
 /// The same from an offset on. `is_sure`: this gateway knows the partition's record as it was a moment ago.
 async fn first_from(
-    gateway: &Arc<Gateway>,
+    caller: &Caller,
     id: TopicPartition,
     start: Offset,
     since_ms: i64,
@@ -161,7 +163,7 @@ async fn first_from(
 ) -> Result<Option<Dated>, Refusal> {
     let mut offset = start;
     loop {
-        let fetched = read(gateway, id, offset, Some(since_ms), 1, 0).await?;
+        let fetched = read(caller, id, offset, Some(since_ms), 1, 0).await?;
         let leader_epoch = fetched.leader_epoch;
         let mut batches = fetched.batches;
         if !batches.is_empty() {
@@ -180,7 +182,7 @@ async fn first_from(
             Some(end) if end > offset => offset = end,
             // The map may not know yet that this segment was sealed and another holds what is newer.
             _ if !std::mem::replace(is_sure, true) => {
-                record(gateway, id, true).await?;
+                record(caller, id, true).await?;
             }
             _ => return Ok(None),
         }
@@ -188,8 +190,8 @@ async fn first_from(
 }
 
 /// The first of the records with the newest timestamp, if there is any record (KIP-734).
-pub async fn newest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Option<Dated>, Refusal> {
-    let Some(mut best) = first_since(gateway, id, i64::MIN).await? else { return Ok(None) };
+pub async fn newest(caller: &Caller, id: TopicPartition) -> Result<Option<Dated>, Refusal> {
+    let Some(mut best) = first_since(caller, id, i64::MIN).await? else { return Ok(None) };
     let mut is_sure = false;
     // The first record that is no older than a time is never before the one of an earlier time: each step goes on from there.
     let mut step = 1;
@@ -203,7 +205,7 @@ pub async fn newest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Option
         if wanted == best.timestamp {
             break;
         }
-        match first_from(gateway, id, best.offset, wanted, &mut is_sure).await? {
+        match first_from(caller, id, best.offset, wanted, &mut is_sure).await? {
             Some(found) => best = found,
             None => above = Some(wanted),
         }
@@ -213,11 +215,13 @@ pub async fn newest(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Option
 }
 
 /// Who writes to a partition, as the leader of its last segment remembers it.
-pub async fn producers(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Vec<ProducerEntry>, Refusal> {
-    let end = latest(gateway, id).await?.high_watermark;
-    let record = record(gateway, id, false).await?;
+pub async fn producers(caller: &Caller, id: TopicPartition) -> Result<Vec<ProducerEntry>, Refusal> {
+    let end = latest(caller, id).await?.high_watermark;
+    let gateway = &caller.gateway;
+    let record = record(caller, id, false).await?;
     let Some(segment) = record.chain.last() else { return Ok(Vec::new()) };
-    let request = DescribeRequest { account: record.account, segment: segment.id(id), end: segment.end.unwrap_or(end) };
+    let request =
+        DescribeRequest { account: caller.tenant.account, segment: segment.id(id), end: segment.end.unwrap_or(end) };
     let mut last = refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers");
     for member in segment.replicas {
         let Some(node) = gateway.map.node(member.node) else { continue };
@@ -232,12 +236,12 @@ pub async fn producers(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<Vec
 }
 
 /// Bytes of one copy of a partition on the disks of storage nodes.
-pub async fn local_bytes(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<u64, Refusal> {
-    let record = record(gateway, id, false).await?;
+pub async fn local_bytes(caller: &Caller, id: TopicPartition) -> Result<u64, Refusal> {
+    let record = record(caller, id, false).await?;
     let mut bytes = 0;
     for segment in &record.chain {
         let request = FetchRequest {
-            account: record.account,
+            account: caller.tenant.account,
             segment: segment.id(id),
             sealed_end: segment.end,
             offset: segment.base,
@@ -245,18 +249,28 @@ pub async fn local_bytes(gateway: &Arc<Gateway>, id: TopicPartition) -> Result<u
             bytes_max: 0,
             wait_ms: 0,
         };
-        bytes += ask(gateway, id, segment, &request).await?.stored_bytes;
+        bytes += ask(caller, id, segment, &request).await?.stored_bytes;
     }
     Ok(bytes)
 }
 
-async fn record(gateway: &Arc<Gateway>, id: TopicPartition, is_fresh: bool) -> Result<Arc<PartitionRecord>, Refusal> {
-    if let Some(record) = gateway.map.partition(id).filter(|_| !is_fresh) {
-        return Ok(record);
+/// What is known of a partition of the caller's own cluster.
+async fn record(caller: &Caller, id: TopicPartition, is_fresh: bool) -> Result<Arc<PartitionRecord>, Refusal> {
+    let gateway = &caller.gateway;
+    let record = match gateway.map.partition(id).filter(|_| !is_fresh) {
+        Some(record) => record,
+        None => {
+            let record = gateway.placement.partition(id).await.map_err(from_api)?;
+            gateway.map.learn(record.clone());
+            Arc::new(record)
+        }
+    };
+    // Whatever led here: what is another's is not read. Storage nodes look at the account once more.
+    if record.account != caller.tenant.account || record.cluster != caller.tenant.cluster {
+        tracing::error!(partition = %id, tenant = ?caller.tenant, "a read of another tenant's partition was stopped");
+        return Err(refuse(ErrorCode::TenantMismatch, "the partition belongs to another tenant"));
     }
-    let record = gateway.placement.partition(id).await.map_err(from_api)?;
-    gateway.map.learn(record.clone());
-    Ok(Arc::new(record))
+    Ok(record)
 }
 
 /// What a storage node sends, as clients know it.
@@ -296,11 +310,12 @@ fn out_of_range(record: &PartitionRecord, end: Offset) -> Refusal {
 /// Asks the members of a segment in turn, the leader first, until one gives what can be read. The batches of the
 /// reply are as clients know them.
 async fn ask(
-    gateway: &Arc<Gateway>,
+    caller: &Caller,
     id: TopicPartition,
     segment: &SegmentRecord,
     request: &FetchRequest,
 ) -> Result<FetchReply, Refusal> {
+    let gateway = &caller.gateway;
     let members: &[Replica] = if segment.end.is_some() { &segment.replicas } else { &segment.replicas[..1] };
     let mut last = refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers");
     for member in members {

@@ -57,18 +57,17 @@ pub async fn of_group(caller: &Arc<Caller>, group: &str) -> Result<Vec<Lag>, Ref
 
 async fn of_partition(caller: &Arc<Caller>, topic: Arc<TopicRecord>, committed: CommittedOffset) -> Lag {
     let id = committed.partition;
-    let end = latest(&caller.gateway, id).await.ok().map(|latest| latest.high_watermark);
+    let end = latest(caller, id).await.ok().map(|latest| latest.high_watermark);
     let records = end.map(|end| end.saturating_sub(committed.offset).max(0));
     // What is gone by retention counts: whoever lost it is behind.
     let ms = match records {
         Some(0) => Some(0),
         Some(_) => {
-            let time =
-                match earliest(&caller.gateway, id).await.ok().map(|(earliest, _)| earliest.max(committed.offset)) {
-                    Some(from) if end.is_some_and(|end| from >= end) => Some(committed.at_ms),
-                    Some(from) => first_time(caller, id, from).await,
-                    None => None,
-                };
+            let time = match earliest(caller, id).await.ok().map(|(earliest, _)| earliest.max(committed.offset)) {
+                Some(from) if end.is_some_and(|end| from >= end) => Some(committed.at_ms),
+                Some(from) => first_time(caller, id, from).await,
+                None => None,
+            };
             time.map(|time| clock::wall_ms().saturating_sub(time).max(0))
         }
         None => None,
@@ -78,7 +77,7 @@ async fn of_partition(caller: &Arc<Caller>, topic: Arc<TopicRecord>, committed: 
 
 /// The time of the first record at or above an offset.
 async fn first_time(caller: &Arc<Caller>, id: TopicPartition, offset: Offset) -> Option<i64> {
-    let mut batches = fetch(&caller.gateway, id, offset, 1, 0).await.ok()?.batches;
+    let mut batches = fetch(caller, id, offset, 1, 0).await.ok()?.batches;
     let batch = Batch::split_from(&mut batches).ok()?;
     let records = read_records(&batch, UNPACKED_BYTES_MAX).unwrap_or_default();
     let found = records.iter().find(|record| record.offset >= offset).map(|record| record.timestamp);

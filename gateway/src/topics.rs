@@ -174,7 +174,7 @@ pub async fn trim(
     if !(0..topic.partitions).contains(&id.partition) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
-    let end = latest(&caller.gateway, id).await?.high_watermark;
+    let end = latest(caller, id).await?.high_watermark;
     let before = before.unwrap_or(end);
     if !(0..=end).contains(&before) {
         return Err(refuse(ErrorCode::OffsetOutOfRange, format!("offset {before} is not 0 to {end}")));

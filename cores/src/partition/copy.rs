@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use types::{AccountId, ErrorCode, Nonce, Offset, PartitionRecord, SegmentId};
+use types::{ErrorCode, Nonce, Offset, PartitionRecord, SegmentId};
 use wire::Batch;
 use wire::frame::{CopyReply, CopyRequest, DescribeRequest, Description, Refusal};
 use wire::journal::{CopiedMeta, OpenMeta};
@@ -49,7 +49,7 @@ impl Partition {
     }
 
     fn copy_reply(&mut self, request: Box<CopyRequest>, out: &mut Vec<Effect>) -> Result<CopyReply, Refusal> {
-        self.check_account(request.account)?;
+        self.check_tenant(request.account, None)?;
         if request.target != self.me {
             return Err(refusal(ErrorCode::InvalidRequest, "the copy is not for this disk"));
         }
@@ -96,19 +96,12 @@ impl Partition {
         Ok(CopyReply { copied_to, is_done: is_kept && copied_to >= request.end })
     }
 
-    fn check_account(&self, account: AccountId) -> Result<(), Refusal> {
-        if self.account.is_some_and(|known| known != account) {
-            return Err(refusal(ErrorCode::TenantMismatch, "the partition belongs to another account"));
-        }
-        Ok(())
-    }
-
     pub(super) fn progress(&mut self, progress: Progress, out: &mut Vec<Effect>) {
         match progress {
             Progress::Begun(open) => {
                 let nonce = open.segment.nonce;
                 if self.copying.is_under_way(nonce) && self.replica.segment(nonce).is_none() {
-                    self.account.get_or_insert(open.account);
+                    self.tenant.get_or_insert((open.account, open.cluster));
                     out.push(Effect::Journal(self.replica.begin_copy(*open)));
                 }
             }
@@ -148,7 +141,7 @@ impl Partition {
     /// # Errors
     /// If it does not have the segment whole up to there, on disk.
     pub fn describe(&self, request: &DescribeRequest) -> Result<Description, Refusal> {
-        self.check_account(request.account)?;
+        self.check_tenant(request.account, None)?;
         let absent = || refusal(ErrorCode::NotLeader, "the segment is not here");
         let segment = self.replica.segment(request.segment.nonce).ok_or_else(absent)?;
         let is_whole = segment.durable.is_some_and(|durable| durable >= request.end);

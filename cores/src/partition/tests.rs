@@ -3,7 +3,7 @@
 use types::{ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PrincipalId, Protocol, TopicId};
 use types::{PartitionRecord, SegmentRecord};
 use wire::compression::Codec;
-use wire::frame::{AppendHead, CopyReply, CopyRequest, Description, OpenReply};
+use wire::frame::{AppendHead, CopyReply, CopyRequest, DescribeRequest, Description, OpenReply};
 use wire::journal::{AppendMeta, OpenMeta};
 use wire::records::{BatchBuilder, NewRecord};
 use wire::{Batch, DedupeKey, DedupeSnapshot};
@@ -89,6 +89,68 @@ fn a_follower_tells_batches_by_their_chain_and_not_by_their_offset() {
             assert_eq!(end, 2, "the breach shows here");
         }
     }
+}
+
+/// Requests name the tenant; whoever else's they are, nothing is done for them.
+#[test]
+fn another_tenants_requests_are_refused() {
+    let is_refused = |effects: &[Effect]| format!("{effects:?}").contains("TenantMismatch");
+    for (account, cluster) in [(2, 1), (1, 2), (2, 2)] {
+        let (account, cluster) = (AccountId(account), ClusterId(cluster));
+        let mut leader = leader();
+        let length = leader.replica().segment(segment().nonce).expect("opened").end;
+        let append = |account, cluster| {
+            let mut request = request("x", 1, false);
+            (request.head.account, request.head.cluster) = (account, cluster);
+            Input::Append { token: 9, request, no_room: None }
+        };
+        let effects = leader.step(Now::default(), append(account, cluster));
+        assert!(is_refused(&effects), "{account:?} {cluster:?}: {effects:?}");
+        assert_eq!(leader.replica().segment(segment().nonce).expect("opened").end, length);
+        assert!(!is_refused(&leader.step(Now::default(), append(AccountId(1), ClusterId(1)))));
+        assert!(leader.check_tenant(account, Some(cluster)).is_err(), "groups and readers");
+        // A later segment of the same partition, here and at a follower.
+        let later = SegmentId { epoch: Epoch(2), nonce: Nonce(6), ..segment() };
+        let request = OpenRequest {
+            account,
+            cluster,
+            segment: later,
+            base: 0,
+            previous: None,
+            carry_to: 0,
+            leader: LEADER,
+            follower: FOLLOWER,
+            follower_address: String::new(),
+        };
+        let effects =
+            leader.step(Now::default(), Input::Open { token: 2, request: Box::new(request), producers: None });
+        assert!(is_refused(&effects), "{effects:?}");
+        let mut follower = Partition::new(PARTITION, FOLLOWER, Rules::ALL);
+        tell(&mut follower, open());
+        let PeerMessage::Open(meta) = open() else { unreachable!("an opening") };
+        let effects = tell(&mut follower, PeerMessage::Open(OpenMeta { account, cluster, segment: later, ..meta }));
+        assert!(matches!(effects[..], [Effect::Reply { reply: PeerReply::Fenced { .. }, .. }]), "{effects:?}");
+        assert!(follower.replica().segment(later.nonce).is_none());
+    }
+    // Whoever copies or reads names the account alone.
+    let leader = leader();
+    assert!(leader.check_tenant(AccountId(2), None).is_err() && leader.check_tenant(AccountId(1), None).is_ok());
+    let request = DescribeRequest { account: AccountId(2), segment: segment(), end: 0 };
+    assert_eq!(leader.describe(&request).map(|_| ()).map_err(|refusal| refusal.code), Err(ErrorCode::TenantMismatch));
+    let mut target = Partition::new(PARTITION, FOLLOWER, Rules::ALL);
+    tell(&mut target, open());
+    let copy = CopyRequest {
+        account: AccountId(2),
+        segment: segment(),
+        base: 0,
+        end: 0,
+        generation: Generation(1),
+        record_version: 2,
+        target: FOLLOWER,
+        sources: Vec::new(),
+    };
+    let effects = target.step(Now::default(), Input::Copy { token: 3, request: Box::new(copy) });
+    assert!(is_refused(&effects), "{effects:?}");
 }
 
 /// An active leader, whose follower is far away.

@@ -165,14 +165,12 @@ pub async fn reset(
 
 /// An offset between the log's ends.
 async fn place(caller: &Arc<Caller>, id: TopicPartition, to: &str) -> Result<i64, Problem> {
-    let ends = latest(&caller.gateway, id).await?;
+    let ends = latest(caller, id).await?;
     let since = to.strip_prefix('@').map(str::parse::<i64>);
     let offset = match (to, since) {
         ("earliest", _) => ends.log_start,
         ("latest", _) => ends.high_watermark,
-        (_, Some(Ok(since_ms))) => {
-            first_since(&caller.gateway, id, since_ms).await?.map_or(ends.high_watermark, |f| f.offset)
-        }
+        (_, Some(Ok(since_ms))) => first_since(caller, id, since_ms).await?.map_or(ends.high_watermark, |f| f.offset),
         _ => match to.parse::<i64>() {
             Ok(offset) => offset.clamp(ends.log_start, ends.high_watermark),
             Err(_) => {

@@ -49,7 +49,7 @@ pub async fn metrics(Extension(caller): Extension<Arc<Caller>>) -> Result<impl I
             let (caller, permits, name) = (Arc::clone(&caller), Arc::clone(&permits), topic.name.clone());
             asking.spawn(async move {
                 let _permit = permits.acquire().await;
-                (name, partition, latest(&caller.gateway, id).await)
+                (name, partition, latest(&caller, id).await)
             });
         }
     }

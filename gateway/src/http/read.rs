@@ -82,24 +82,24 @@ async fn try_read(caller: &Arc<Caller>, topic: &str, partition: i32, params: &Pa
     }
     let id = TopicPartition { topic: record.id, partition };
     let offset = match params.offset.as_deref().unwrap_or("latest") {
-        "earliest" => earliest(&caller.gateway, id).await?.0,
-        "latest" => latest(&caller.gateway, id).await?.high_watermark,
-        text if text.starts_with('@') => match first_since(&caller.gateway, id, time(&text[1..])?).await? {
+        "earliest" => earliest(caller, id).await?.0,
+        "latest" => latest(caller, id).await?.high_watermark,
+        text if text.starts_with('@') => match first_since(caller, id, time(&text[1..])?).await? {
             Some(found) => found.offset,
-            None => latest(&caller.gateway, id).await?.high_watermark,
+            None => latest(caller, id).await?.high_watermark,
         },
         text => text.parse().ok().filter(|offset| *offset >= 0).ok_or_else(|| {
             refuse(ErrorCode::InvalidRequest, format!("`offset` is earliest, latest, a number or @TIME, not `{text}`"))
         })?,
     };
     let bytes_max = params.max_bytes.unwrap_or(PAGE_BYTES).clamp(1, HTTP_BODY_BYTES_MAX) as u32;
-    let fetched = fetch(&caller.gateway, id, offset, bytes_max, wait_ms).await;
+    let fetched = fetch(caller, id, offset, bytes_max, wait_ms).await;
     // It may have waited for long: what the caller may not read any more it is not given.
     caller.may_topic(READ_DATA, topic)?;
     match fetched {
         Ok(fetched) => page(caller, &fetched, offset, params.max_records.unwrap_or(usize::MAX)),
         Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
-            let bounds = latest(&caller.gateway, id).await?;
+            let bounds = latest(caller, id).await?;
             let (high_watermark, log_start) = (bounds.high_watermark, bounds.log_start);
             Ok(Page { records: Vec::new(), next_offset: offset, high_watermark, log_start, refusal: Some(refusal) })
         }

@@ -102,8 +102,8 @@ pub async fn describe(
 }
 
 async fn describe_partition(caller: &Arc<Caller>, id: TopicPartition) -> Value {
-    let end = latest(&caller.gateway, id).await;
-    let local_bytes = local_bytes(&caller.gateway, id).await.ok();
+    let end = latest(caller, id).await;
+    let local_bytes = local_bytes(caller, id).await.ok();
     let record = caller.gateway.map.partition(id);
     let open = record.as_deref().and_then(|record| record.open());
     let name_of = |node| caller.gateway.map.node(node).map(|node| node.name);

@@ -57,7 +57,7 @@ pub async fn handle(caller: Arc<Caller>, client: Client, request: DescribeLogDir
             asking.spawn(async move {
                 let _permit = permits.acquire().await;
                 // Of one that does not answer just now nothing is known.
-                let bytes = local_bytes(&caller.gateway, id).await.unwrap_or(0) as i64;
+                let bytes = local_bytes(&caller, id).await.unwrap_or(0) as i64;
                 LogDirsPartition { index, bytes, ..LogDirsPartition::default() }
             });
         }

@@ -45,7 +45,7 @@ async fn describe(caller: &Arc<Caller>, topic: Found<'_>, index: i32) -> Result<
     if !(0..topic.partitions).contains(&index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
-    producers(&caller.gateway, TopicPartition { topic: topic.id, partition: index }).await
+    producers(caller, TopicPartition { topic: topic.id, partition: index }).await
 }
 
 fn shown(entry: &ProducerEntry) -> ActiveProducer {

@@ -76,7 +76,7 @@ async fn read_all(
                 if !(0..count).contains(&index) {
                     return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
                 }
-                fetch(&caller.gateway, TopicPartition { topic, partition: index }, offset, bytes, wait_ms).await
+                fetch(&caller, TopicPartition { topic, partition: index }, offset, bytes, wait_ms).await
             })
         });
         let reading: Vec<_> = reading.collect();

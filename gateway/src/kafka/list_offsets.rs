@@ -49,18 +49,18 @@ async fn offset(
     let mut answer = ListOffsetsPartitionResponse::default();
     match partition.timestamp {
         LATEST_TIMESTAMP => {
-            let end = latest(&caller.gateway, id).await?;
+            let end = latest(caller, id).await?;
             (answer.offset, answer.leader_epoch) = (end.high_watermark, end.leader_epoch);
         }
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
-            (answer.offset, answer.leader_epoch) = earliest(&caller.gateway, id).await?;
+            (answer.offset, answer.leader_epoch) = earliest(caller, id).await?;
         }
         // Nothing is in tiered storage: offset -1, as Kafka says it.
         LATEST_TIERED_TIMESTAMP => {}
         since_ms if since_ms >= 0 || since_ms == MAX_TIMESTAMP => {
             let found = match since_ms {
-                MAX_TIMESTAMP => newest(&caller.gateway, id).await?,
-                _ => first_since(&caller.gateway, id, since_ms).await?,
+                MAX_TIMESTAMP => newest(caller, id).await?,
+                _ => first_since(caller, id, since_ms).await?,
             };
             if let Some(found) = found {
                 answer.offset = found.offset;

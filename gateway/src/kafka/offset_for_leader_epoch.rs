@@ -48,7 +48,7 @@ async fn end(caller: &Arc<Caller>, topic: Found<'_>, partition: &EpochPartition)
     if !(0..topic.partitions).contains(&partition.index) {
         return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
     }
-    let end = latest(&caller.gateway, TopicPartition { topic: topic.id, partition: partition.index }).await?;
+    let end = latest(caller, TopicPartition { topic: topic.id, partition: partition.index }).await?;
     // An epoch that is not known here has begun elsewhere: the client asks again, and must not take it for a truncation.
     let newest = partition.leader_epoch.max(partition.current_leader_epoch);
     Ok((newest <= end.leader_epoch).then_some(end.high_watermark))

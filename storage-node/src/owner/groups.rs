@@ -73,8 +73,8 @@ impl Owner {
 
     pub(super) fn ask_groups(&mut self, asker: Asker, question: GroupQuestion) {
         let refuse = |code, message: &str| Frame::Told(Err(Refusal { code, message: message.to_owned() }));
-        if self.core.account().is_some_and(|account| account != question.account) {
-            return asker.0.send(&refuse(ErrorCode::TenantMismatch, "the log belongs to another account"), asker.1);
+        if let Err(refusal) = self.core.check_tenant(question.account, Some(question.cluster)) {
+            return asker.0.send(&Frame::Told(Err(refusal)), asker.1);
         }
         let Some(nonce) = self.led() else {
             return asker.0.send(&refuse(ErrorCode::NotLeader, "this node does not lead the log"), asker.1);

@@ -48,9 +48,7 @@ impl Owner {
     fn fetch(&self, request: &FetchRequest) -> Result<FetchReply, Refusal> {
         let refuse = |code, message: String| Err(Refusal { code, message });
         let nonce = request.segment.nonce;
-        if self.core.account().is_some_and(|account| account != request.account) {
-            return refuse(ErrorCode::TenantMismatch, "the partition belongs to another account".into());
-        }
+        self.core.check_tenant(request.account, None)?;
         let Some(segment) = self.core.replica().segment(nonce) else {
             return refuse(ErrorCode::NotLeader, format!("storage node `{}` has no such segment", self.node.name));
         };
