@@ -9,7 +9,7 @@ use types::limits::UNPACKED_BYTES_MAX;
 use types::{ErrorCode, Nonce, Offset, PartitionRecord, Replica, SegmentRecord, TopicPartition};
 use wire::dedupe::ProducerEntry;
 use wire::frame::{DescribeRequest, FetchReply, FetchRequest, Frame, Refusal};
-use wire::records::read_records;
+use wire::records::records;
 use wire::{Batch, BatchError};
 
 use crate::Gateway;
@@ -170,8 +170,8 @@ async fn first_from(
             let damaged = |error: BatchError| refuse(ErrorCode::Damaged, format!("a stored batch: {error}"));
             let batch = Batch::split_from(&mut batches).map_err(damaged)?;
             // A batch that no client can unpack is found as a whole.
-            let records = read_records(&batch, UNPACKED_BYTES_MAX).unwrap_or_default();
-            let found = records.iter().find(|record| record.offset >= offset && record.timestamp >= since_ms);
+            let mut records = records(&batch, UNPACKED_BYTES_MAX).into_iter().flatten().map_while(Result::ok);
+            let found = records.find(|record| record.offset >= offset && record.timestamp >= since_ms);
             let (found, timestamp) = match found {
                 Some(found) => (found.offset, found.timestamp),
                 None => (batch.base_offset.max(offset), batch.header().max_timestamp),

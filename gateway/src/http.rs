@@ -1,6 +1,7 @@
 //! HTTP: one router for HTTP/1.1 and HTTP/2, `/v1`.
 
 mod accounts;
+pub mod bodies;
 mod groups;
 mod guard;
 mod identities;

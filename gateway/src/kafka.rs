@@ -35,6 +35,8 @@ mod produce;
 mod refused;
 mod sync_group;
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -221,6 +223,13 @@ fn begin(caller: &Arc<Caller>, reply: Reply, client: Client, body: Bytes) -> Res
             answer(caller, reply, offset_delete::handle(Arc::clone(caller), Message::decode(body, version)?))
         }
     })
+}
+
+/// What a request names, each once, however often it names it: a repeated name is a few bytes, and its answer may be many.
+fn each_once<T, K: Hash + Eq>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = HashSet::new();
+    named.retain(|one| seen.insert(key(one)));
+    named
 }
 
 /// Who asks.

@@ -9,7 +9,7 @@ use types::{Offset, TopicPartition, TopicRecord};
 use wire::Batch;
 use wire::frame::Refusal;
 use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
-use wire::records::read_records;
+use wire::records::records;
 
 use crate::caller::Caller;
 use crate::fetch::{earliest, fetch, latest};
@@ -79,7 +79,7 @@ async fn of_partition(caller: &Arc<Caller>, topic: Arc<TopicRecord>, committed: 
 async fn first_time(caller: &Arc<Caller>, id: TopicPartition, offset: Offset) -> Option<i64> {
     let mut batches = fetch(caller, id, offset, 1, 0).await.ok()?.batches;
     let batch = Batch::split_from(&mut batches).ok()?;
-    let records = read_records(&batch, UNPACKED_BYTES_MAX).unwrap_or_default();
-    let found = records.iter().find(|record| record.offset >= offset).map(|record| record.timestamp);
+    let mut records = records(&batch, UNPACKED_BYTES_MAX).into_iter().flatten().map_while(Result::ok);
+    let found = records.find(|record| record.offset >= offset).map(|record| record.timestamp);
     Some(found.unwrap_or(batch.header().max_timestamp))
 }

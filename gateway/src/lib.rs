@@ -41,6 +41,7 @@ use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 use crate::access::Access;
 use crate::access::audit::Audit;
 pub use crate::access::issuers::IssuerSettings;
+use crate::http::bodies::Bodies;
 use crate::lane::LaneHandle;
 use crate::map::Map;
 use crate::map::cache::MapCache;
@@ -135,6 +136,8 @@ struct Gateway {
     watermarks: DashMap<TopicPartition, Offset>,
     producer_ids: tokio::sync::Mutex<std::ops::Range<i64>>,
     sticky: AtomicI64,
+    /// Of requests of HTTP.
+    bodies: Arc<Bodies>,
     metrics: Metrics,
 }
 
@@ -250,6 +253,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         watermarks: DashMap::new(),
         producer_ids: tokio::sync::Mutex::new(0..0),
         sticky: AtomicI64::new(0),
+        bodies: Arc::default(),
         metrics: Metrics::new(&health),
     });
     match cached {

@@ -25,6 +25,7 @@ use types::{ClusterId, ErrorCode};
 
 use crate::api::ApiError;
 use crate::drain::Drain;
+use crate::places::Places;
 use crate::proxy::{Proxies, Source};
 use crate::tls::Tls;
 use crate::trust::{Role, Roles, Trust, uris_of};
@@ -173,6 +174,17 @@ impl JsonClient {
 /// load balancers keep theirs), and how long an HTTP/2 connection is silent before it is asked.
 const HEADER_WAIT: Duration = Duration::from_secs(600);
 
+/// Connections of one listener, in all and of one address: more are closed at once.
+const CONNECTIONS_MAX: usize = 16_384;
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
+/// Bytes of a request's headers: each connection may hold as many in memory.
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
+/// What one HTTP/2 connection may have under way.
+const STREAMS_MAX: u32 = 128;
+/// Streams that a client, and this server, reset before they were looked at: more end the connection (CVE-2023-44487, CVE-2025-8671).
+const RESETS_PENDING_MAX: usize = 20;
+const RESETS_LOCAL_MAX: usize = 512;
+
 /// Who is at the other end of a connection: among the extensions of its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -192,6 +204,7 @@ pub const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
 /// `proxies` are of whom those say.
 pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxies, router: Router, mut drain: Drain) {
     let graceful = GracefulShutdown::new();
+    let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX);
     loop {
         let (mut stream, peer) = tokio::select! {
             biased;
@@ -207,7 +220,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxie
         };
         let _ = stream.set_nodelay(true);
         let (tls, watcher) = (tls.clone(), graceful.watcher());
-        let (router, proxies) = (router.clone(), proxies.clone());
+        let (router, proxies, places) = (router.clone(), proxies.clone(), Arc::clone(&places));
         tokio::spawn(async move {
             let source = match proxies.source(&mut stream, peer).await {
                 Ok(source) => source,
@@ -215,6 +228,10 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxie
                     tracing::warn!(%peer, %error, "an HTTP connection of a balancer is closed");
                     return;
                 }
+            };
+            let Some(_place) = places.take(source.ip()) else {
+                tracing::warn!(%peer, "an HTTP client, or all of them, have too many connections; closing one");
+                return;
             };
             let is_tls = tls.is_some();
             let of = move |roles, uris: Vec<String>| {
@@ -251,8 +268,11 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     builder.http2().initial_stream_window_size(8 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
     // A connection that sends half a header, or nothing, does not stay for ever.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEADER_WAIT));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT).max_buf_size(HEADERS_BYTES_MAX);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(Some(HEADER_WAIT));
+    http2.max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEADERS_BYTES_MAX as u32);
+    http2.max_pending_accept_reset_streams(RESETS_PENDING_MAX).max_local_error_reset_streams(RESETS_LOCAL_MAX);
     let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {

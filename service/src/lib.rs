@@ -10,6 +10,7 @@ pub mod http;
 pub mod identities;
 pub mod newest;
 pub mod nodes;
+pub mod places;
 pub mod proxy;
 pub mod quotas;
 pub mod random;

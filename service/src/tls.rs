@@ -2,7 +2,6 @@
 //!
 //! TLS 1.2 and 1.3 as rustls has them; no early data (RFC 8470 would be needed), no renegotiation.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
 
 use crate::drain::Drain;
+use crate::places::Places;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -67,8 +67,8 @@ pub struct Tls {
     known: Mutex<Texts>,
     /// Moves when new certificates were taken.
     changed: watch::Sender<u64>,
-    /// Handshakes under way by address.
-    handshakes: Mutex<HashMap<IpAddr, usize>>,
+    /// For handshakes under way.
+    places: Arc<Places>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -87,7 +87,8 @@ impl Tls {
         let texts = files.texts()?;
         let current = ArcSwap::from_pointee(config(&texts, &protocols)?);
         let (known, changed) = (Mutex::new(texts), watch::channel(0).0);
-        Ok(Arc::new(Self { files, protocols, current, known, changed, handshakes: Mutex::default() }))
+        let places = Places::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
+        Ok(Arc::new(Self { files, protocols, current, known, changed, places }))
     }
 
     pub fn files(&self) -> &TlsFiles {
@@ -146,38 +147,11 @@ impl Tls {
     /// # Errors
     /// The client gave up, speaks no TLS, has not the certificate that is asked for, or there are too many like it.
     pub async fn accept(&self, stream: TcpStream, address: IpAddr) -> io::Result<TlsStream<TcpStream>> {
-        let _turn = self.turn(address).ok_or_else(|| io::Error::other("too many handshakes are under way"))?;
+        let _place = self.places.take(address).ok_or_else(|| io::Error::other("too many handshakes are under way"))?;
         let acceptor = TlsAcceptor::from(self.current.load_full());
         match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
             Ok(accepted) => accepted,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")),
-        }
-    }
-
-    fn turn(&self, address: IpAddr) -> Option<Turn<'_>> {
-        let mut handshakes = self.handshakes.lock().expect("no panic holds this lock");
-        let all: usize = handshakes.values().sum();
-        let own = handshakes.get(&address).copied().unwrap_or_default();
-        if all >= HANDSHAKES_MAX || own >= HANDSHAKES_PER_ADDRESS_MAX {
-            return None;
-        }
-        handshakes.insert(address, own + 1);
-        Some(Turn { tls: self, address })
-    }
-}
-
-struct Turn<'a> {
-    tls: &'a Tls,
-    address: IpAddr,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut handshakes = self.tls.handshakes.lock().expect("no panic holds this lock");
-        let left = handshakes.get(&self.address).copied().unwrap_or_default().saturating_sub(1);
-        match left {
-            0 => drop(handshakes.remove(&self.address)),
-            left => drop(handshakes.insert(self.address, left)),
         }
     }
 }

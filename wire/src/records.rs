@@ -38,45 +38,87 @@ pub enum RecordsError {
     Compression(#[from] CompressionError),
 }
 
-/// Reads all records of a batch, decompressing at most `bytes_max` bytes.
-pub fn read_records(batch: &Batch, bytes_max: usize) -> Result<Vec<Record>, RecordsError> {
+/// Headers that a record is read with: more would be a record's weight a hundred times over in memory.
+const HEADERS_MAX: usize = 65_536;
+
+/// The records of a batch, one at a time, so that a few bytes that stand for many records never lie in memory as these.
+#[derive(Debug)]
+pub struct Records {
+    reader: Reader,
+    left: usize,
+    base_offset: i64,
+    base_timestamp: i64,
+    /// Of all of them, where the leader stamped the batch.
+    append_time: Option<i64>,
+}
+
+/// Reads records of a batch, decompressing at most `bytes_max` bytes. After an error there are no more.
+///
+/// # Errors
+/// It cannot be decompressed, or holds fewer bytes than so many records have.
+pub fn records(batch: &Batch, bytes_max: usize) -> Result<Records, RecordsError> {
     let header = batch.header();
     let raw = Codec::from_number(header.compression())?.decompress(batch.records(), bytes_max)?;
-    let mut reader = Reader::new(raw);
-    let count = reader.check_count("record count", i64::from(header.record_count), 7)?;
-    let mut records = Vec::with_capacity(count);
-    for _ in 0..count {
-        let length = reader.varint("record length")?;
-        let length = reader.check_count("record length", i64::from(length), 1)?;
-        let mut one = Reader::new(reader.bytes("record", length)?);
+    let reader = Reader::new(raw);
+    let left = reader.check_count("record count", i64::from(header.record_count), 7)?;
+    Ok(Records {
+        reader,
+        left,
+        base_offset: batch.base_offset,
+        base_timestamp: header.base_timestamp,
+        append_time: header.is_log_append_time().then_some(header.max_timestamp),
+    })
+}
+
+impl Records {
+    fn read(&mut self) -> Result<Record, DecodeError> {
+        let length = self.reader.varint("record length")?;
+        let length = self.reader.check_count("record length", i64::from(length), 1)?;
+        let mut one = Reader::new(self.reader.bytes("record", length)?);
         one.i8("record attributes")?;
         let timestamp_delta = one.varlong("timestamp delta")?;
         let offset_delta = one.varint("offset delta")?;
         let key = read_nullable(&mut one, "key")?;
         let value = read_nullable(&mut one, "value")?;
-        let headers_count = one.varint("header count")?;
-        let headers_count = one.check_count("header count", i64::from(headers_count), 2)?;
-        let mut headers = Vec::with_capacity(headers_count);
-        for _ in 0..headers_count {
+        let count = one.varint("header count")?;
+        let count = one.check_count("header count", i64::from(count), 2)?;
+        if count > HEADERS_MAX {
+            return Err(DecodeError::Value { what: "header count", value: count as i64 });
+        }
+        let mut headers = Vec::with_capacity(count);
+        for _ in 0..count {
             let name = read_nullable(&mut one, "header name")?.unwrap_or_default();
             headers.push((name, read_nullable(&mut one, "header value")?));
         }
         one.finish()?;
-        let timestamp = if header.is_log_append_time() {
-            header.max_timestamp
-        } else {
-            header.base_timestamp.saturating_add(timestamp_delta)
-        };
-        records.push(Record {
-            offset: batch.base_offset.saturating_add(i64::from(offset_delta)),
-            timestamp,
-            key,
-            value,
-            headers,
-        });
+        if self.left == 0 {
+            std::mem::replace(&mut self.reader, Reader::new(Bytes::new())).finish()?;
+        }
+        let timestamp = self.append_time.unwrap_or_else(|| self.base_timestamp.saturating_add(timestamp_delta));
+        let offset = self.base_offset.saturating_add(i64::from(offset_delta));
+        Ok(Record { offset, timestamp, key, value, headers })
     }
-    reader.finish()?;
-    Ok(records)
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let record = self.read();
+        if record.is_err() {
+            self.left = 0;
+        }
+        Some(record.map_err(RecordsError::from))
+    }
+}
+
+/// Reads all records of a batch that is known to be small, decompressing at most `bytes_max` bytes.
+///
+/// # Errors
+/// As those of [`records`], and of each record.
+pub fn read_records(batch: &Batch, bytes_max: usize) -> Result<Vec<Record>, RecordsError> {
+    records(batch, bytes_max)?.collect()
 }
 
 /// Checks that an uncompressed batch holds exactly the records that its header counts, with dense offsets, as Kafka's

@@ -17,6 +17,7 @@ use types::ErrorCode;
 use types::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_MS_MAX};
 use wire::frame::Refusal;
 
+use super::bodies;
 use super::login;
 use super::problem::Problem;
 use super::quotas;
@@ -31,11 +32,12 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     let (mut parts, body) = request.into_parts();
     let taken = async {
         let proof = login::begin(&gateway, &parts).await?;
-        let body = take_body(&parts.headers, parts.version, body).await?;
+        let mut held = gateway.bodies.begin(login::account_of(&gateway, &proof));
+        let body = take_body(&parts.headers, parts.version, body, &mut held).await?;
         let caller = login::finish(&gateway, &parts, proof, &body)?;
-        Ok((body, caller))
+        Ok((body, caller, held))
     };
-    let (body, caller) = match taken.await {
+    let (body, caller, _held) = match taken.await {
         Ok(taken) => taken,
         Err(refusal) => {
             let mut response = Problem(refusal).into_response();
@@ -65,7 +67,12 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     response
 }
 
-async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Result<Bytes, Refusal> {
+async fn take_body(
+    headers: &HeaderMap,
+    version: Version,
+    mut body: Body,
+    held: &mut bodies::Body,
+) -> Result<Bytes, Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
     if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         let message = format!("content encoding `{encoding}` is not understood: send the body as it is");
@@ -88,6 +95,10 @@ async fn take_body(headers: &HeaderMap, version: Version, mut body: Body) -> Res
             let frame = frame
                 .map_err(|error| refuse(ErrorCode::InvalidRequest, format!("the body cannot be read: {error}")))?;
             let Ok(chunk) = frame.into_data() else { continue };
+            // What is read to its end alone is dropped at once.
+            if size + chunk.len() <= HTTP_BODY_BYTES_MAX {
+                held.add(chunk.len())?;
+            }
             size += chunk.len();
             chunks += 1;
             if size > bytes_max {

@@ -14,7 +14,7 @@ use types::limits::{FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX, UNPACKED_BYTES_MAX};
 use types::{ErrorCode, Flow, Offset, TopicPartition};
 use wire::Batch;
 use wire::frame::Refusal;
-use wire::records::{Record, read_records};
+use wire::records::{Record, RecordsError, records};
 
 use super::problem::{Problem, problem};
 use super::record;
@@ -41,6 +41,10 @@ pub struct Params {
 
 /// Bytes of batches that one page reads unless asked otherwise.
 const PAGE_BYTES: usize = 1024 * 1024;
+/// What the records of one page come to at most, unpacked, unless one alone is larger: a few bytes may stand for many.
+const PAGE_BYTES_MAX: usize = 2 * HTTP_BODY_BYTES_MAX;
+/// What a record, or a header, takes in memory beside its text.
+const FIELD_BYTES: usize = 128;
 
 pub async fn read(
     Extension(caller): Extension<Arc<Caller>>,
@@ -121,37 +125,75 @@ fn time(text: &str) -> Result<i64, Refusal> {
     })
 }
 
+/// Bytes of keys, values and headers.
+fn plain_bytes(record: &Record) -> usize {
+    let bytes = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);
+    let headers = record.headers.iter().map(|(name, value)| name.len() + bytes(value));
+    bytes(&record.key) + bytes(&record.value) + headers.sum::<usize>()
+}
+
+/// Records of a page.
+struct Shown {
+    records: Vec<Record>,
+    /// What they come to in memory.
+    size: usize,
+    records_max: usize,
+}
+
+impl Shown {
+    /// Takes what a batch holds from `offset` on; whether that is all of it.
+    fn add(&mut self, batch: &Batch, offset: Offset) -> Result<bool, RecordsError> {
+        for record in records(batch, UNPACKED_BYTES_MAX)? {
+            let record = record?;
+            if record.offset < offset {
+                continue;
+            }
+            let size = plain_bytes(&record) + FIELD_BYTES * (record.headers.len() + 1);
+            let is_full = self.size + size > PAGE_BYTES_MAX && !self.records.is_empty();
+            if self.records.len() >= self.records_max || is_full {
+                return Ok(false);
+            }
+            self.size += size;
+            self.records.push(record);
+        }
+        Ok(true)
+    }
+}
+
 fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
     caller.gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
-    caller.toll.charge_quietly(Flow::Egress, fetched.batches.len() as u64);
     let damaged = |error: String| refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
     let mut bytes: Bytes = fetched.batches.clone();
-    let mut records = Vec::new();
+    let mut shown = Shown { records: Vec::new(), size: 0, records_max };
     let mut next_offset = offset;
-    while !bytes.is_empty() && records.len() < records_max {
+    while !bytes.is_empty() && shown.records.len() < records_max {
         let batch = Batch::split_from(&mut bytes).map_err(|error| damaged(error.to_string()))?;
         let end = batch.end_offset();
-        if !batch.header().is_control() {
-            match read_records(&batch, UNPACKED_BYTES_MAX) {
-                Ok(read) => records.extend(read.into_iter().filter(|record| record.offset >= offset)),
-                // A batch whose records its producer compressed badly: whoever asks for it is told; what stands
-                // before it can be read.
-                Err(_) if next_offset > offset => break,
-                Err(error) => {
-                    let message = format!(
-                        "the records at offsets {next_offset} to {} cannot be read: {error}; go on at {end}",
-                        end - 1
-                    );
-                    return Err(refuse(ErrorCode::Damaged, message));
-                }
+        let before = shown.records.len();
+        match if batch.header().is_control() { Ok(true) } else { shown.add(&batch, offset) } {
+            Ok(true) => next_offset = end,
+            Ok(false) => {
+                next_offset = shown.records.last().map_or(offset, |last| last.offset + 1);
+                break;
+            }
+            // A batch whose records its producer compressed badly: whoever asks for it is told; what stands
+            // before it can be read.
+            Err(_) if next_offset > offset => {
+                shown.records.truncate(before);
+                break;
+            }
+            Err(error) => {
+                let last = end - 1;
+                let message =
+                    format!("the records at offsets {next_offset} to {last} cannot be read: {error}; go on at {end}");
+                return Err(refuse(ErrorCode::Damaged, message));
             }
         }
-        next_offset = end;
     }
-    if records.len() > records_max {
-        records.truncate(records_max);
-        next_offset = records.last().map_or(offset, |last| last.offset + 1);
-    }
+    let records = shown.records;
+    // What was unpacked for it is what it gets.
+    let plain: usize = records.iter().map(plain_bytes).sum();
+    caller.toll.charge_quietly(Flow::Egress, plain.max(fetched.batches.len()) as u64);
     let (high_watermark, log_start) = (fetched.high_watermark, fetched.log_start);
     Ok(Page { records, next_offset, high_watermark, log_start, refusal: None })
 }

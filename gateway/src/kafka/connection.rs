@@ -10,6 +10,7 @@ use service::clock;
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
+use service::places::{Place, Places};
 use service::proxy::Proxies;
 use service::tls::Tls;
 use service::trust::uris_of;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use types::limits::{CONNECTION_IDLE_MS, KAFKA_FRAME_BYTES_MAX};
+use wire::kafka::ApiKey;
 
 use super::login::{Gate, Say};
 use super::pace::{Counted, first_wait, peek_key, rest};
@@ -29,6 +31,13 @@ use crate::access::{Origin, sasl};
 
 /// Requests of one connection that may be under way; more are read only as these are answered.
 const PIPELINE_MAX: usize = 64;
+
+/// Bytes of a request that brings no records.
+const PLAIN_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Connections of one listener that have not logged in, in all and of one address: more are closed at once.
+const GUESTS_MAX: usize = 8_192;
+const GUESTS_PER_ADDRESS_MAX: usize = 1_024;
 
 /// How long a client may take to log in.
 const LOGIN_MAX: Duration = Duration::from_secs(30);
@@ -52,6 +61,7 @@ pub async fn serve(
     proxies: Proxies,
     mut drain: Drain,
 ) {
+    let places = Places::new(GUESTS_MAX, GUESTS_PER_ADDRESS_MAX);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -61,11 +71,11 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let gateway = Arc::clone(&gateway);
-                let (drain, tls, proxies) = (drain.clone(), tls.clone(), proxies.clone());
+                let (drain, tls, proxies, places) = (drain.clone(), tls.clone(), proxies.clone(), Arc::clone(&places));
                 tokio::spawn(async move {
                     gateway.metrics.kafka_connections.add(1);
                     let _ = stream.set_nodelay(true);
-                    if let Err(error) = begin_connection(&gateway, stream, peer, tls, &proxies, drain).await {
+                    if let Err(error) = begin_connection(&gateway, stream, peer, tls, &proxies, &places, drain).await {
                         tracing::debug!(%peer, %error, "no connection came about with a Kafka client");
                     }
                     gateway.metrics.kafka_connections.sub(1);
@@ -85,14 +95,16 @@ async fn begin_connection(
     peer: SocketAddr,
     tls: Option<Arc<Tls>>,
     proxies: &Proxies,
+    places: &Arc<Places>,
     drain: Drain,
 ) -> std::io::Result<()> {
     let source = proxies.source(&mut stream, peer).await?;
+    let guest = places.take(source.ip()).ok_or_else(|| std::io::Error::other("too many that have not logged in"))?;
     let Some(tls) = tls else {
         let (read, write) = stream.into_split();
         let connection = Connection { peer: source.address, is_tls: false };
         let gate = Gate::new(gateway, Origin::new(source, false), None);
-        serve_connection(gateway, connection, gate, read, write, drain).await;
+        serve_connection(gateway, connection, gate, guest, read, write, drain).await;
         return Ok(());
     };
     let stream = tls.accept(stream, source.ip()).await?;
@@ -102,7 +114,7 @@ async fn begin_connection(
     let mut gate = Gate::new(gateway, Origin::new(source, true), server_name);
     gate.enter_by_certificate(&uris);
     let (read, write) = tokio::io::split(stream);
-    serve_connection(gateway, connection, gate, read, write, drain).await;
+    serve_connection(gateway, connection, gate, guest, read, write, drain).await;
     Ok(())
 }
 
@@ -110,6 +122,7 @@ async fn serve_connection<R, W>(
     gateway: &Arc<Gateway>,
     connection: Connection,
     mut gate: Gate,
+    guest: Place,
     read: R,
     write: W,
     mut drain: Drain,
@@ -118,6 +131,7 @@ async fn serve_connection<R, W>(
     W: AsyncWrite + Unpin + Send + 'static,
 {
     let peer = connection.peer;
+    let mut guest = Some(guest);
     let (pipeline, answers) = mpsc::channel(PIPELINE_MAX);
     let writer = tokio::spawn(write_answers(write, answers));
     let mut identities = gateway.access.changes();
@@ -132,16 +146,21 @@ async fn serve_connection<R, W>(
         // Three looks in a row at which not a byte more had come: the whole time has passed since the last.
         let (mut known, mut silences) = (reads.load(Ordering::Relaxed), 0);
         // Whoever may send large requests has said who it is.
-        let bytes_max = if gate.is_closed() { sasl::MESSAGE_BYTES_MAX } else { KAFKA_FRAME_BYTES_MAX };
+        if !gate.is_closed() {
+            drop(guest.take());
+        }
+        let guest_max = gate.is_closed().then_some(sasl::MESSAGE_BYTES_MAX);
         let caller = gate.caller();
         let reading = async {
             if let Some(caller) = &caller {
                 // Who has used up a quota is not heard for a while; what it sends waits where it is (KIP-219).
                 rest(caller).await;
-                if let Some(key) = peek_key(&mut read, &mut buffer).await? {
-                    tokio::time::sleep(first_wait(caller, key)).await;
-                }
             }
+            let key = peek_key(&mut read, &mut buffer).await?;
+            if let (Some(caller), Some(key)) = (&caller, key) {
+                tokio::time::sleep(first_wait(caller, key)).await;
+            }
+            let bytes_max = guest_max.unwrap_or_else(|| bytes_max(key));
             let frame = read_length_prefixed(&mut read, &mut buffer, bytes_max).await;
             if let Some(caller) = &caller {
                 // Of what was answered meanwhile, too.
@@ -179,7 +198,7 @@ async fn serve_connection<R, W>(
             Ok(None) => break,
             Err(ReadError::TooLarge(bytes)) => {
                 // No header to answer to: what follows the length cannot be told apart from data.
-                tracing::warn!(%peer, bytes, "a Kafka request is larger than {bytes_max} bytes; closing");
+                tracing::warn!(%peer, bytes, "a Kafka request is larger than it may be; closing");
                 break;
             }
             Err(ReadError::Io(error)) => {
@@ -245,6 +264,11 @@ async fn serve_connection<R, W>(
     if tokio::time::timeout(FAILED_LOGIN_WAIT, writer).await.is_err() {
         stop.abort();
     }
+}
+
+/// Of a request by its API key.
+fn bytes_max(key: Option<i16>) -> usize {
+    if key == Some(ApiKey::Produce as i16) { KAFKA_FRAME_BYTES_MAX } else { PLAIN_FRAME_BYTES_MAX }
 }
 
 /// What waits for its answer is given up: nobody is there any more who may have it.

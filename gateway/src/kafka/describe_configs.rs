@@ -10,6 +10,7 @@ use wire::kafka::{
     DescribedConfig, KafkaError,
 };
 
+use super::each_once;
 use crate::caller::Caller;
 use crate::configs::{BROKER_CONFIGS, Known, TOPIC_CONFIGS};
 use crate::error::kafka_code;
@@ -23,7 +24,8 @@ const DEFAULT: i8 = 5;
 
 pub async fn handle(caller: Arc<Caller>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let with_synonyms = request.include_synonyms;
-    let results = request.resources.into_iter().map(|resource| describe(&caller, resource, with_synonyms));
+    let results = each_once(request.resources, |named| (named.resource_type, named.resource_name.clone()));
+    let results = results.into_iter().map(|resource| describe(&caller, resource, with_synonyms));
     DescribeConfigsResponse { throttle_ms: 0, results: results.collect() }
 }
 

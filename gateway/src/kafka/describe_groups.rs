@@ -7,13 +7,14 @@ use types::ErrorCode;
 use wire::groups::{DescribedMember, GroupReply, GroupRequest};
 use wire::kafka::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 
+use super::each_once;
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::groups::{ask, refused};
 
 pub async fn handle(caller: Arc<Caller>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
+    for group in each_once(request.groups, Clone::clone) {
         groups.push(describe(&caller, group).await);
     }
     DescribeGroupsResponse { throttle_ms: 0, groups }

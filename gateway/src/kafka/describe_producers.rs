@@ -1,5 +1,6 @@
 //! DescribeProducers (key 61), version 0 (KIP-664): who writes to a partition, as its leader remembers it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use policies::vocabulary::READ_DATA;
@@ -17,10 +18,14 @@ use crate::fetch::producers;
 
 pub async fn handle(caller: Arc<Caller>, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut once = HashSet::new();
     for topic in request.topics {
         let record = caller.topic(READ_DATA, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for index in topic.partitions {
+            if !once.insert((topic.name.clone(), index)) {
+                continue;
+            }
             partitions.push(match describe(&caller, record.as_ref(), index).await {
                 Ok(producers) => DescribedProducersPartition {
                     index,

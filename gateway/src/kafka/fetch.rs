@@ -4,7 +4,9 @@
 //! A fetch inside a batch gets the whole batch. The last stable offset is the watermark: there are no
 //! transactions yet.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use policies::vocabulary::READ_DATA;
@@ -13,7 +15,7 @@ use types::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
 use types::{ErrorCode, Flow, TopicPartition};
 use wire::frame::Refusal;
 use wire::kafka::{
-    FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse, KafkaError,
+    FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic, FetchTopicResponse, KafkaError,
 };
 
 use crate::caller::Caller;
@@ -21,7 +23,11 @@ use crate::error::{kafka_code, refuse};
 use crate::fetch::{Fetched, fetch};
 
 /// How long after its time a fetch waits for a partition that does not answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long at least each is waited for, when others took that time.
+const LATE_PATIENCE: Duration = Duration::from_millis(100);
+/// Partitions that are read at once.
+const WAVE_MAX: usize = 512;
 /// Waits between two looks at many partitions at once, in ms.
 const LOOK_AGAIN_MS: u64 = 10;
 
@@ -52,8 +58,37 @@ pub async fn handle(caller: Arc<Caller>, request: FetchRequest) -> FetchResponse
             caller.toll.charge(Flow::Egress, bytes as u64);
             return FetchResponse { topics, ..FetchResponse::default() };
         }
-        tokio::time::sleep(std::time::Duration::from_millis(LOOK_AGAIN_MS.min(left))).await;
+        tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MS.min(left))).await;
     }
+}
+
+/// A partition of the request, by the place of its topic.
+struct Asked<'a> {
+    topic: usize,
+    partition: &'a FetchPartition,
+    id: Result<TopicPartition, Refusal>,
+}
+
+/// Each partition once, however often it is named.
+fn asked<'a>(caller: &Caller, request: &'a FetchRequest) -> Vec<Asked<'a>> {
+    let mut seen = HashSet::new();
+    let mut asked = Vec::new();
+    for (at, topic) in request.topics.iter().enumerate() {
+        let record = caller.topic(READ_DATA, &topic.name);
+        for partition in &topic.partitions {
+            let id = record.as_ref().map_err(Clone::clone).and_then(|record| {
+                let id = TopicPartition { topic: record.id, partition: partition.index };
+                let is_there = (0..record.partitions).contains(&partition.index);
+                let absent = || refuse(ErrorCode::UnknownPartition, "the partition does not exist");
+                is_there.then_some(id).ok_or_else(absent)
+            });
+            if id.as_ref().is_ok_and(|id| !seen.insert(*id)) {
+                continue;
+            }
+            asked.push(Asked { topic: at, partition, id });
+        }
+    }
+    asked
 }
 
 async fn read_all(
@@ -62,48 +97,61 @@ async fn read_all(
     bytes_max: usize,
     wait_ms: u64,
 ) -> Vec<FetchTopicResponse> {
+    let asked = asked(caller, request);
+    let of_topic = |topic: &FetchTopic| FetchTopicResponse { name: topic.name.clone(), partitions: Vec::new() };
+    let mut topics: Vec<FetchTopicResponse> = request.topics.iter().map(of_topic).collect();
+    let patience = tokio::time::Instant::now() + Duration::from_millis(wait_ms) + PATIENCE;
     let mut left = bytes_max;
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let record = caller.topic(READ_DATA, &topic.name);
-        let reading = topic.partitions.iter().map(|partition| {
-            let caller = Arc::clone(caller);
-            let id = record.as_ref().map(|record| (record.id, record.partitions)).map_err(Clone::clone);
-            let (index, offset) = (partition.index, partition.fetch_offset);
-            let bytes = (partition.max_bytes.max(1) as usize).min(left.max(1)) as u32;
-            tokio::spawn(async move {
-                let (topic, count) = id?;
-                if !(0..count).contains(&index) {
-                    return Err(refuse(ErrorCode::UnknownPartition, "the partition does not exist"));
-                }
-                fetch(&caller, TopicPartition { topic, partition: index }, offset, bytes, wait_ms).await
-            })
-        });
-        let reading: Vec<_> = reading.collect();
-        let mut partitions = Vec::with_capacity(reading.len());
+    let mut rest = &asked[..];
+    while !rest.is_empty() {
+        let (wave, later) = rest.split_at(wave(rest, left));
+        rest = later;
+        let begin = |one: &Asked<'_>| {
+            let (caller, id) = (Arc::clone(caller), one.id.clone());
+            // Where the answer is full the watermark is asked for alone.
+            let bytes = (one.partition.max_bytes.max(1) as usize).min(left) as u32;
+            let offset = one.partition.fetch_offset;
+            tokio::spawn(async move { fetch(&caller, id?, offset, bytes, wait_ms).await })
+        };
+        let reading: Vec<_> = wave.iter().map(begin).collect();
         // A partition that nobody leads must not hold the others back; its task goes on, and has it failed over.
-        let patience = tokio::time::Instant::now() + std::time::Duration::from_millis(wait_ms) + PATIENCE;
-        for (task, partition) in reading.into_iter().zip(&topic.partitions) {
-            let result = match tokio::time::timeout_at(patience, task).await {
+        let until = patience.max(tokio::time::Instant::now() + LATE_PATIENCE);
+        for (task, one) in reading.into_iter().zip(wave) {
+            let result = match tokio::time::timeout_at(until, task).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(error)) => Err(refuse(ErrorCode::Internal, error.to_string())),
                 Err(_) => Err(refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers yet")),
             };
-            let answer = answer(partition, result, left, bytes_max);
+            let answer = answer(one.partition, result, left, bytes_max);
             left = left.saturating_sub(answer.records.as_ref().map_or(0, Bytes::len));
-            partitions.push(answer);
+            topics[one.topic].partitions.push(answer);
         }
+    }
+    if wait_ms > 0 {
         // It may have waited for long: what the caller may not read any more it is not given.
-        if wait_ms > 0
-            && record.is_ok()
-            && let Err(refusal) = caller.may_topic(READ_DATA, &topic.name)
-        {
-            let refused = topic.partitions.iter().map(|asked| answer(asked, Err(refusal.clone()), left, bytes_max));
-            partitions = refused.collect();
+        for topic in &mut topics {
+            if let Err(refusal) = caller.may_topic(READ_DATA, &topic.name) {
+                for one in &mut topic.partitions {
+                    let asked = FetchPartition { index: one.index, ..FetchPartition::default() };
+                    *one = self::answer(&asked, Err(refusal.clone()), left, bytes_max);
+                }
+            }
         }
-        topics.push(FetchTopicResponse { name: topic.name.clone(), partitions });
     }
     topics
+}
+
+/// How many of the partitions are read at once: no more than may be sent is held, whatever each may give.
+fn wave(rest: &[Asked<'_>], left: usize) -> usize {
+    if left == 0 {
+        return rest.len().min(WAVE_MAX);
+    }
+    let mut sum = 0_usize;
+    let fits = rest.iter().take(WAVE_MAX).take_while(|one| {
+        sum = sum.saturating_add(one.partition.max_bytes.max(1) as usize);
+        sum <= left
+    });
+    fits.count().max(1)
 }
 
 /// The first batch of a response goes out whatever its size (KIP-74); later partitions stay within the bound.

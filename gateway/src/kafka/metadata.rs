@@ -12,7 +12,7 @@ use wire::kafka::{
     KafkaError, MetadataBroker, MetadataPartition, MetadataRequest, MetadataResponse, MetadataTopic, NullableSince12,
 };
 
-use super::Client;
+use super::{Client, each_once};
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::map::shown_order;
@@ -23,7 +23,7 @@ pub async fn handle(caller: Arc<Caller>, version: i16, client: Client, request: 
     match request.topics {
         // In version 0 an empty list means all of them.
         Some(wanted) if version > 0 || !wanted.is_empty() => {
-            for wanted in wanted {
+            for wanted in each_once(wanted, |wanted| (wanted.name.0.clone(), wanted.topic_id)) {
                 topics.push(match wanted.name.0 {
                     Some(name) => by_name(&caller, &client, name, request.allow_auto_topic_creation).await,
                     None => by_id(&caller, &client, wanted.topic_id),

@@ -1,6 +1,6 @@
 //! OffsetFetch (key 9), versions 1 to 9: of one group, or from version 8 on of several.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use wire::kafka::{
     OffsetFetchTopicResponse,
 };
 
+use super::each_once;
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::groups::{ask, refused};
@@ -28,7 +29,7 @@ pub async fn handle(caller: Arc<Caller>, version: i16, request: OffsetFetchReque
         return OffsetFetchResponse { topics, error, ..OffsetFetchResponse::default() };
     }
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
+    for group in each_once(request.groups, |group| group.group_id.clone()) {
         let (topics, error) = of_group(&caller, group.group_id.clone(), group.topics).await;
         groups.push(OffsetFetchGroupResponse { group_id: group.group_id, topics, error });
     }
@@ -42,7 +43,10 @@ async fn of_group(
 ) -> (Vec<OffsetFetchTopicResponse>, i16) {
     if let Err(refusal) = caller.group(DESCRIBE_GROUP, &group) {
         let error = kafka_code(refusal.code);
-        return (wanted.into_iter().flatten().map(|topic| of_topic(caller, topic, &[], error)).collect(), error);
+        return (
+            wanted.into_iter().flatten().map(|topic| of_topic(caller, topic, &HashMap::new(), error)).collect(),
+            error,
+        );
     }
     let (offsets, error) = match ask(caller, GroupRequest::Offsets { group }).await {
         Ok(GroupReply::Offsets { offsets }) => (offsets, 0),
@@ -53,7 +57,15 @@ async fn of_group(
     }
     match wanted {
         // Below version 2 there is no other place for an error.
-        Some(wanted) => (wanted.into_iter().map(|topic| of_topic(caller, topic, &offsets, error)).collect(), error),
+        Some(wanted) => {
+            let offsets = offsets.iter().map(|offset| (offset.partition, offset)).collect();
+            let mut once = HashSet::new();
+            let topics = wanted.into_iter().map(|mut topic| {
+                topic.partitions.retain(|index| once.insert((topic.name.clone(), *index)));
+                of_topic(caller, topic, &offsets, error)
+            });
+            (topics.collect(), error)
+        }
         None => (all(caller, offsets), error),
     }
 }
@@ -80,7 +92,7 @@ async fn wait_for_topics(map: &Map, tenant: Tenant, wanted: &[OffsetFetchTopic],
 fn of_topic(
     caller: &Caller,
     topic: OffsetFetchTopic,
-    offsets: &[CommittedOffset],
+    offsets: &HashMap<TopicPartition, &CommittedOffset>,
     error: i16,
 ) -> OffsetFetchTopicResponse {
     let found = caller.topic(DESCRIBE_TOPIC, &topic.name);
@@ -90,10 +102,8 @@ fn of_topic(
         _ => error,
     };
     let id = found.ok().map(|record| record.id);
-    let by_partition: HashMap<TopicPartition, &CommittedOffset> =
-        offsets.iter().map(|offset| (offset.partition, offset)).collect();
     let partition = |index: i32| {
-        let found = id.and_then(|topic| by_partition.get(&TopicPartition { topic, partition: index }));
+        let found = id.and_then(|topic| offsets.get(&TopicPartition { topic, partition: index }));
         let nothing =
             OffsetFetchPartitionResponse { index, metadata: Some(String::new()), error, ..Default::default() };
         found.map_or(nothing, |found| shown(found))

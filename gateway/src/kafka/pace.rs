@@ -9,13 +9,18 @@ use std::time::Duration;
 use bytes::BytesMut;
 use service::connection::{ReadError, peek};
 use tokio::io::{AsyncRead, ReadBuf};
+use types::limits::KAFKA_FRAME_BYTES_MAX;
 use wire::kafka::Offered;
 
 use super::login::flow_of;
 use crate::caller::Caller;
 
-/// The API key of the next request, as soon as it is there.
+/// The API key of the next request, as soon as it is there; `None` if no request of that length is.
 pub async fn peek_key<R: AsyncRead + Unpin>(read: &mut R, buffer: &mut BytesMut) -> Result<Option<i16>, ReadError> {
+    let length = peek(read, buffer, 4).await?.and_then(|first| Some(u32::from_be_bytes(first.try_into().ok()?)));
+    if !length.is_some_and(|length| (2..=KAFKA_FRAME_BYTES_MAX as u32).contains(&length)) {
+        return Ok(None);
+    }
     // After the length.
     let first = peek(read, buffer, 6).await?;
     Ok(first.and_then(|first| first.get(4..6)).and_then(|key| Some(i16::from_be_bytes(key.try_into().ok()?))))

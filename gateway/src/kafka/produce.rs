@@ -14,13 +14,16 @@ use wire::Batch;
 use wire::batch::BatchError;
 use wire::frame::{Appended, Refusal};
 use wire::kafka::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse, RecordError};
-use wire::records::{check_records, read_records};
+use wire::records::check_records;
 
 use super::{Pending, Reply};
 use crate::caller::{Caller, Found};
 use crate::configs::{KEYLESS, bytes_max, check_times, is_compacted, is_log_append_time};
 use crate::error::{kafka_code, refuse};
 use crate::lane::{self, NewAppend};
+
+/// Records of a batch that are told to be wrong.
+const BLAMED_MAX: usize = 100;
 
 type Outcome = tokio::sync::oneshot::Receiver<Result<Appended, Refusal>>;
 
@@ -125,12 +128,13 @@ fn check(
     let whole = |refusal| (refusal, Vec::new());
     let (topic, batch) = check_batch(topic, acks, is_transactional, index, records).map_err(whole)?;
     if is_compacted(topic) {
-        let records = read_records(&batch, UNPACKED_BYTES_MAX);
-        let records =
-            records.map_err(|error| whole(refuse(ErrorCode::InvalidRecord, format!("the records: {error}"))))?;
-        let keyless = records.iter().zip(0..).filter(|(record, _)| record.key.is_none());
-        let to_blame: Vec<RecordError> =
-            keyless.map(|(_, index)| RecordError { index, message: Some(KEYLESS.to_owned()) }).collect();
+        let wrong = |error| whole(refuse(ErrorCode::InvalidRecord, format!("the records: {error}")));
+        let mut to_blame = Vec::new();
+        for (record, index) in wire::records::records(&batch, UNPACKED_BYTES_MAX).map_err(wrong)?.zip(0..) {
+            if record.map_err(wrong)?.key.is_none() && to_blame.len() < BLAMED_MAX {
+                to_blame.push(RecordError { index, message: Some(KEYLESS.to_owned()) });
+            }
+        }
         if !to_blame.is_empty() {
             return Err((refuse(ErrorCode::InvalidRecord, KEYLESS), to_blame));
         }

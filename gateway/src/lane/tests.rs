@@ -133,6 +133,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         watermarks: DashMap::new(),
         producer_ids: tokio::sync::Mutex::new(0..0),
         sticky: AtomicI64::new(0),
+        bodies: Arc::default(),
         metrics: Metrics::new(&Health::new()),
     });
     let node = NodeRecord {

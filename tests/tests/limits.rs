@@ -1,0 +1,224 @@
+//! What one client can take of a gateway: a few bytes that would come to many, and connections that nobody has paid for.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tests::guarded::{Guarded, app_policy};
+use tests::session::Session;
+use tests::{Cluster, Scratch, Service, curl_json, succeed, weir};
+use wire::compression::Codec;
+use wire::kafka::*;
+use wire::records::{BatchBuilder, NewRecord};
+
+const OURS: &str = "111111111111";
+
+fn create(cluster: &Cluster, topic: &str, more: &[&str]) {
+    let mut command = std::process::Command::new(weir());
+    command.args(["topic", "create", topic, "--server", &cluster.http]).args(more);
+    succeed(&mut command, b"");
+}
+
+fn produce(session: &mut Session, topic: &str, index: i32, records: Bytes) -> ProducePartitionResponse {
+    let partitions = vec![ProducePartition { index, records: Some(records) }];
+    let topics = vec![ProduceTopic { name: topic.to_owned(), partitions }];
+    let request = ProduceRequest { acks: -1, timeout_ms: 20_000, topics, ..Default::default() };
+    let answer: Option<ProduceResponse> = session.call(ApiKey::Produce, 8, &request);
+    answer.expect("an answer").topics.remove(0).partitions.remove(0)
+}
+
+fn batch(codec: Codec, count: usize, value: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for _ in 0..count {
+        builder.push(NewRecord { key: None, value: Some(value), timestamp: 1_700_000_000_000, headers: &[] });
+    }
+    builder.finish(codec).expect("a batch").to_bytes()
+}
+
+/// The most memory that a process had, in MiB.
+fn peak_mib(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.id())).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("Linux tells it");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+}
+
+/// By the other end, before the time for reading is over.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 1]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+fn times<T: Clone>(one: &T) -> Vec<T> {
+    vec![one.clone(); 1_000]
+}
+
+#[test]
+fn what_is_named_again_and_again_is_answered_once() {
+    let scratch = Scratch::new("limits-again");
+    let cluster = Cluster::start(scratch.path());
+    create(&cluster, "t", &["--partitions", "20"]);
+    let mut session = Session::connect(&cluster.kafka);
+    assert_eq!(produce(&mut session, "t", 0, batch(Codec::None, 1, &[b'v'; 100_000])).error, 0);
+
+    let one = FetchPartition { max_bytes: 1_000_000, ..Default::default() };
+    let fetch = |partitions| FetchTopic { name: "t".to_owned(), partitions };
+    for topics in [vec![fetch(times(&one))], times(&fetch(vec![one]))] {
+        let request = FetchRequest { max_bytes: 50_000_000, topics, ..Default::default() };
+        let answer: FetchResponse = session.call(ApiKey::Fetch, 11, &request).expect("an answer");
+        let read = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|one| one.records.clone());
+        let read: Vec<usize> = read.map(|records| records.map_or(0, |records| records.len())).collect();
+        assert!(matches!(read[..], [bytes] if bytes > 100_000), "{read:?}");
+    }
+    let topic = MetadataRequestTopic { name: NullableSince10(Some("t".to_owned())), ..Default::default() };
+    let request = MetadataRequest { topics: Some(times(&topic)), ..Default::default() };
+    let answer: MetadataResponse = session.call(ApiKey::Metadata, 9, &request).expect("an answer");
+    assert_eq!(answer.topics.len(), 1);
+
+    let resource = DescribeConfigsResource { resource_type: 2, resource_name: "t".to_owned(), keys: None };
+    let request = DescribeConfigsRequest { resources: times(&resource), ..Default::default() };
+    let answer: DescribeConfigsResponse = session.call(ApiKey::DescribeConfigs, 4, &request).expect("an answer");
+    assert_eq!(answer.results.len(), 1);
+
+    let partition = ListOffsetsPartition { timestamp: 0, ..Default::default() };
+    let topic = ListOffsetsTopic { name: "t".to_owned(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { topics: times(&topic), ..Default::default() };
+    let answer: ListOffsetsResponse = session.call(ApiKey::ListOffsets, 7, &request).expect("an answer");
+    assert_eq!(answer.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(), 1);
+
+    let request = DescribeGroupsRequest { groups: times(&"g".to_owned()), ..Default::default() };
+    let answer: DescribeGroupsResponse = session.call(ApiKey::DescribeGroups, 5, &request).expect("an answer");
+    assert_eq!(answer.groups.len(), 1);
+
+    let group = OffsetFetchGroup { group_id: "g".to_owned(), topics: None, ..Default::default() };
+    let request = OffsetFetchRequest { groups: times(&group), ..Default::default() };
+    let answer: OffsetFetchResponse = session.call(ApiKey::OffsetFetch, 8, &request).expect("an answer");
+    assert_eq!(answer.groups.len(), 1);
+
+    let topic = DescribeProducersTopic { name: "t".to_owned(), partitions: vec![0] };
+    let request = DescribeProducersRequest { topics: times(&topic) };
+    let answer: DescribeProducersResponse = session.call(ApiKey::DescribeProducers, 0, &request).expect("an answer");
+    assert_eq!(answer.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_fetch_holds_no_more_than_it_may_give() {
+    let scratch = Scratch::new("limits-fetch");
+    let cluster = Cluster::start(scratch.path());
+    let gateway = &cluster.services[cluster.services.len() - 1];
+    create(&cluster, "t", &["--partitions", "200"]);
+    let mut session = Session::connect(&cluster.kafka);
+    for index in 0..200 {
+        assert_eq!(produce(&mut session, "t", index, batch(Codec::None, 1, &[b'v'; 900_000])).error, 0);
+    }
+    let before = peak_mib(gateway);
+    let partition = |index| FetchPartition { index, max_bytes: 50_000_000, ..Default::default() };
+    let topics = vec![FetchTopic { name: "t".to_owned(), partitions: (0..200).map(partition).collect() }];
+    for max_bytes in [4_000_000, 1] {
+        let request = FetchRequest { max_bytes, topics: topics.clone(), ..Default::default() };
+        let answer: FetchResponse = session.call(ApiKey::Fetch, 11, &request).expect("an answer");
+        let partitions = &answer.topics[0].partitions;
+        let bytes: usize = partitions.iter().filter_map(|one| one.records.as_ref()).map(Bytes::len).sum();
+        // The first batch comes in any case, and each partition with its watermark.
+        assert!(bytes > 900_000 && bytes <= (max_bytes as usize).max(901_000), "{bytes}");
+        assert!(partitions.len() == 200 && partitions.iter().all(|one| one.error == 0 && one.high_watermark == 1));
+    }
+    // 180 MB lie there.
+    let after = peak_mib(gateway);
+    assert!(after < before + 60, "{before} MiB, then {after}");
+}
+
+#[test]
+fn a_few_bytes_that_unpack_to_many_harm_nobody() {
+    let scratch = Scratch::new("limits-bomb");
+    let cluster = Cluster::start(scratch.path());
+    let gateway = &cluster.services[cluster.services.len() - 1];
+    create(&cluster, "t", &[]);
+    create(&cluster, "compacted", &["--config", "cleanup.policy=compact"]);
+    let mut session = Session::connect(&cluster.kafka);
+    const COUNT: usize = 1_100_000;
+    let bomb = batch(Codec::Zstd, COUNT, b"");
+    assert!(bomb.len() < 1_000_000, "{} bytes", bomb.len());
+    assert_eq!(produce(&mut session, "t", 0, bomb.clone()).error, 0);
+    let before = peak_mib(gateway);
+    // Page by page.
+    let url = format!("{}/v1/topics/t/partitions/0/records", cluster.http);
+    let (mut offset, mut pages) = (0, 0);
+    while pages < 3 {
+        let (status, page) = curl_json(&[&format!("{url}?offset={offset}&max_bytes=16000000")]);
+        let next = page["next_offset"].as_u64().expect("an offset");
+        let count = page["records"].as_array().expect("records").len() as u64;
+        assert!(status == 200 && count > 100_000 && next == offset + count && next < COUNT as u64, "{next} {count}");
+        (offset, pages) = (next, pages + 1);
+    }
+    // By its time, and its keys.
+    let time = curl_json(&[&format!("{url}?offset=@1700000000001&max_records=1")]);
+    assert_eq!(time.1["next_offset"], COUNT, "nothing is as new");
+    let refused = produce(&mut session, "compacted", 0, bomb);
+    assert_eq!(refused.error, KafkaError::InvalidRecord as i16);
+    assert!((1..=100).contains(&refused.record_errors.len()), "{}", refused.record_errors.len());
+    // All of its records at once, and as JSON, would take twice that.
+    let after = peak_mib(gateway);
+    assert!(after < before + 140, "{before} MiB, then {after}");
+    assert_eq!(produce(&mut session, "t", 0, batch(Codec::None, 1, b"next")).error, 0);
+}
+
+#[test]
+fn requests_without_records_are_small_and_frames_have_a_length() {
+    let scratch = Scratch::new("limits-frames");
+    let cluster = Cluster::start(scratch.path());
+    // Metadata of 20 MB, of no bytes, of one, of a negative number, and of 2 GB.
+    for length in [20_000_000_u32, 0, 1, u32::MAX, i32::MAX as u32] {
+        let mut stream = TcpStream::connect(&cluster.kafka).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let mut bytes = length.to_be_bytes().to_vec();
+        if length == 20_000_000 {
+            bytes.extend([0, 3, 0, 9]);
+        }
+        if length == 1 {
+            bytes.push(0);
+        }
+        stream.write_all(&bytes).expect("sent");
+        assert!(is_closed(&mut stream), "{length}");
+    }
+    // As many bytes of records are taken.
+    let mut stream = TcpStream::connect(&cluster.kafka).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    stream.write_all(&[20_000_000_u32.to_be_bytes(), [0, 0, 0, 8]].concat()).expect("sent");
+    assert!(stream.read(&mut [0; 16]).is_err(), "it waits for the rest");
+}
+
+#[test]
+fn connections_that_nobody_has_logged_in_on_do_not_take_all_places() {
+    let scratch = Scratch::new("limits-guests");
+    let guarded = Guarded::start(scratch.path());
+    guarded.make_account(OURS, "ours", "u-1");
+    let key = guarded.make_user(OURS, "app", &app_policy(OURS, "ours", "u-1"));
+    // They say nothing, or half of what they have to say.
+    let silent: Vec<TcpStream> = (0..1_024)
+        .map(|at| {
+            let mut stream = TcpStream::connect(&guarded.plain).expect("connected");
+            stream.write_all(&[0, 0, 0, 100, 0, 18][..at % 6]).expect("sent");
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut more = TcpStream::connect(&guarded.plain).expect("connected");
+    more.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    assert!(is_closed(&mut more), "one too many of this address");
+    // From another address one logs in; and here too, once they are gone: of themselves after 30 s.
+    let other = tests::balancer::Balancer::start(&guarded.plain, "127.0.0.9", b"");
+    assert_eq!(Session::connect(&other.address).log_in(&key), Ok(()));
+    let began = Instant::now();
+    drop(silent);
+    let until = began + Duration::from_secs(5);
+    while Session::connect(&guarded.plain).log_in(&key).is_err() {
+        assert!(Instant::now() < until, "their places are free again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Those who have logged in are no guests.
+    let users: Vec<Session> = (0..40).map(|_| Session::of(&guarded.plain, &key)).collect();
+    drop(users);
+}
