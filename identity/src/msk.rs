@@ -268,6 +268,32 @@ mod tests {
         }
     }
 
+    /// Who holds the secret can sign for as long as it likes, and is not believed for longer than MSK does.
+    #[test]
+    fn what_is_signed_for_longer_ends_all_the_same() {
+        for (expires, ends) in [("604800", 900), ("901", 900), ("60", 60)] {
+            let scope = Scope::parse("AKIDEXAMPLE/20150830/us-east-1/kafka-cluster/aws4_request").expect("a scope");
+            let unsigned = json(|payload| payload["x-amz-expires"] = expires.into());
+            let (proof, _) = payload(&unsigned, |_| true).expect("a payload");
+            let key = SigningKey::derive(SECRET, &scope);
+            let canonical = canonical_get(
+                "gw-1.us-east-1.example",
+                &[
+                    ("Action", ACTION),
+                    ("X-Amz-Algorithm", ALGORITHM),
+                    ("X-Amz-Credential", &scope.credential()),
+                    ("X-Amz-Date", "20150830T123600Z"),
+                    ("X-Amz-Expires", expires),
+                    ("X-Amz-SignedHeaders", "host"),
+                ],
+            );
+            let signature = key.sign(&scope, "20150830T123600Z", &canonical);
+            let taken = |now_s| proof.check(&signature, &key, now_s);
+            assert_eq!([taken(SIGNED_S), taken(SIGNED_S + ends)], [Ok(()), Ok(())], "{expires}");
+            assert_eq!(taken(SIGNED_S + ends + 1), Err(Refused::Expired), "{expires}");
+        }
+    }
+
     #[test]
     fn a_payload_that_differs_is_not() {
         for (key, value) in [

@@ -192,6 +192,99 @@ mod tests {
         }
     }
 
+    /// As botocore signs them, which shares nothing with this code.
+    #[test]
+    fn paths_queries_and_headers_are_written_as_other_signers_write_them() {
+        let plain = [("host", "example.amazonaws.com"), ("x-amz-date", TIME)];
+        let more = [
+            ("content-type", "application/json"),
+            ("host", "example.amazonaws.com"),
+            ("weir-nonce", "  a   b  c "),
+            ("x-amz-date", TIME),
+        ];
+        let query = "offset=%40x&b=&a=2&a=1&A=%C3%A9&c";
+        for (path, query, body, headers, signature) in [
+            (
+                "/v1/topics/a%20b",
+                "",
+                "",
+                &plain[..],
+                "65448528bcb55b1c90aa7100ea4872aa95fe4d39634b156d54ac736abffe6d0d",
+            ),
+            (
+                "/v1/topics/%E1%88%B4",
+                "",
+                "",
+                &plain,
+                "a538e1b43fd422077f6e76ce4ee6cbdd57bf81cdc5a4fa1ae979c3c2d85d2326",
+            ),
+            ("/-._~0189azAZ", "", "", &plain, "658f939a2e4c566b313128d6e6f061cef52b50e665bca38fa284a91946943558"),
+            (
+                "/v1/topics/a%2Fb/records",
+                query,
+                "",
+                &plain,
+                "e516ad1c9101bcdc6dbe805f829c4b4f861ed01320f09fdefab112308642187d",
+            ),
+            (
+                "/v1/topics",
+                "",
+                r#"{"name":"t"}"#,
+                &more,
+                "22a337ebccfda67bede7225b377528ecba3a7745d73daf22ccfede4cb7c2727a",
+            ),
+        ] {
+            let method = if body.is_empty() { "GET" } else { "POST" };
+            let body_sha256 = hex(&sha256(body.as_bytes()));
+            let request = Request { method, path, query, headers, body_sha256: &body_sha256 };
+            let key = SigningKey::derive(SECRET, &scope());
+            let value = Authorization::sign(&request, &key, &scope(), TIME).expect("signed");
+            assert!(value.ends_with(&format!("Signature={signature}")), "{path}: {value}");
+            let authorization = Authorization::parse(&value).expect("of this kind").expect("whole");
+            assert_eq!(authorization.check(&request, &key, NOW_S), Ok(()));
+        }
+    }
+
+    /// What is signed well, and is not what must be signed.
+    #[test]
+    fn what_must_be_signed_is_and_for_this_service_and_day() {
+        let key = |scope: &Scope| SigningKey::derive(SECRET, scope);
+        // With a signature over what it names, whatever that is.
+        let sign = |case: &Case, scope: &Scope, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let canonical = case.with(|request| canonical(request, &names)).expect("canonical");
+            let signature = key(scope).sign(scope, TIME, &canonical);
+            let (credential, names) = (scope.credential(), names.join(";"));
+            let value = format!("{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}");
+            Authorization::parse(&value).expect("of this kind")
+        };
+        let check = |authorization: Authorization, case: &Case| {
+            let key = key(&authorization.scope);
+            case.with(|request| authorization.check(request, &key, NOW_S))
+        };
+        let all = ["content-type", "host", "x-amz-date"];
+        assert_eq!(check(sign(&Case::new(), &scope(), &all).expect("whole"), &Case::new()), Ok(()));
+        for missing in all {
+            let names: Vec<&str> = all.into_iter().filter(|name| *name != missing).collect();
+            let refused = sign(&Case::new(), &scope(), &names).and_then(|signed| check(signed, &Case::new()));
+            assert!(refused.is_err(), "without {missing}");
+        }
+        for names in [["host", "content-type", "x-amz-date"], ["content-type", "host", "host"]] {
+            let refused = sign(&Case::new(), &scope(), &names).and_then(|signed| check(signed, &Case::new()));
+            assert!(refused.is_err(), "{names:?}");
+        }
+        let twice = ["content-type", "host", "host", "x-amz-date"];
+        assert!(sign(&Case::new(), &scope(), &twice).and_then(|signed| check(signed, &Case::new())).is_err());
+        for other in [
+            "AKIDEXAMPLE/20150830/us-east-1/s3/aws4_request",
+            "AKIDEXAMPLE/20150831/us-east-1/kafka-cluster/aws4_request",
+        ] {
+            let other = Scope::parse(other).expect("a scope");
+            let refused = sign(&Case::new(), &other, &all).and_then(|signed| check(signed, &Case::new()));
+            assert!(refused.is_err(), "{other:?}");
+        }
+    }
+
     struct Case {
         headers: Vec<(&'static str, &'static str)>,
         path: &'static str,
