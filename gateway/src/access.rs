@@ -160,11 +160,18 @@ impl Access {
     pub fn note_refused(&self, origin: Origin, id: &str, reason: &Reason) {
         if self.audit.is_on() {
             let why: String = format!("{reason:?}").chars().take(REASON_CHARS_MAX).collect();
+            let access_key = match reason {
+                Reason::OfKey(id, _) => Some(id.clone()),
+                _ => None,
+            };
+            let account = access_key.as_deref().and_then(|id| Some(self.known().key(id)?.record.account));
             self.audit.note(Event {
                 at_ms: clock::wall_ms(),
                 source: origin.address,
+                account,
+                is_of_audit: false,
                 principal: None,
-                access_key: None,
+                access_key,
                 action: CONNECT.name,
                 resource: None,
                 outcome: Outcome::Refused(id.to_owned(), why),

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use policies::vocabulary::{CONNECT, KnownAction, ResourceType};
-use types::{AccountId, ErrorCode, GatewayRecord, TopicId, TopicRecord};
+use policies::vocabulary::{
+    ALTER_GROUP, CONNECT, DELETE_GROUP, DESCRIBE_CLUSTER, DESCRIBE_CLUSTER_CONFIG, DESCRIBE_GROUP, DESCRIBE_TOPIC,
+    DESCRIBE_TOPIC_CONFIG, KnownAction, READ_DATA, ResourceType,
+};
+use types::{AccountId, ErrorCode, GatewayRecord, RESERVED_CLUSTER, TopicId, TopicRecord};
 use wire::frame::Refusal;
 
 use crate::Gateway;
@@ -22,6 +25,31 @@ pub struct Caller {
     pub toll: Toll,
     /// `None`: nobody has to log in here, and everyone is an admin of the `default` cluster.
     permit: Option<Permit>,
+}
+
+/// What a denial of an action is answered with.
+fn denial(action: KnownAction) -> ErrorCode {
+    match action.resource {
+        ResourceType::Topic => ErrorCode::TopicDenied,
+        ResourceType::Group => ErrorCode::GroupDenied,
+        ResourceType::Cluster | ResourceType::TransactionalId | ResourceType::Account => ErrorCode::ClusterDenied,
+    }
+}
+
+/// Whether an action is more than reading, alone or as a group.
+fn changes(action: KnownAction) -> bool {
+    let reads = [
+        CONNECT,
+        DESCRIBE_CLUSTER,
+        DESCRIBE_CLUSTER_CONFIG,
+        DESCRIBE_TOPIC,
+        DESCRIBE_TOPIC_CONFIG,
+        READ_DATA,
+        DESCRIBE_GROUP,
+        ALTER_GROUP,
+        DELETE_GROUP,
+    ];
+    !reads.iter().any(|read| read.name == action.name)
 }
 
 /// A topic, or why there is none for this caller.
@@ -64,11 +92,7 @@ impl Caller {
         resource: impl FnOnce() -> Option<String>,
     ) -> Result<(), Refusal> {
         let Some(permit) = &self.permit else { return Ok(()) };
-        let code = match action.resource {
-            ResourceType::Topic => ErrorCode::TopicDenied,
-            ResourceType::Group => ErrorCode::GroupDenied,
-            ResourceType::Cluster | ResourceType::TransactionalId | ResourceType::Account => ErrorCode::ClusterDenied,
-        };
+        let code = denial(action);
         let gone = || refuse(code, "the credentials of this connection are not valid any more");
         let resource = resource().ok_or_else(gone)?;
         permit.check(&self.gateway.access, action.name, resource, is_quiet).map_err(|refusal| match refusal {
@@ -84,6 +108,10 @@ impl Caller {
 
     fn in_cluster(&self, action: KnownAction, name: &str, is_quiet: bool) -> Result<(), Refusal> {
         let known = self.gateway.access.known();
+        if changes(action) && known.cluster_of(self.tenant).is_some_and(|cluster| cluster.record.is_reserved()) {
+            let message = format!("the cluster `{RESERVED_CLUSTER}` is the service's own: it can be read");
+            return Err(refuse(denial(action), message));
+        }
         self.check(action, is_quiet, || Some(known.cluster_of(self.tenant)?.record.arn(action.resource.name(), name)))
     }
 

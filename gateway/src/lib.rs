@@ -39,7 +39,7 @@ use types::limits::HEARTBEAT_MS;
 use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 
 use crate::access::Access;
-use crate::access::audit::Audit;
+use crate::access::audit::{Audit, topic};
 pub use crate::access::issuers::IssuerSettings;
 use crate::http::bodies::Bodies;
 use crate::lane::LaneHandle;
@@ -67,6 +67,8 @@ pub struct Settings {
     pub issuers: IssuerSettings,
     /// Where decisions are written to.
     pub audit_log: Option<PathBuf>,
+    /// Whether decisions are written to a topic of each account.
+    pub has_audit_topics: bool,
     /// Where its map is cached, to start without placement.
     pub data: Option<PathBuf>,
 }
@@ -237,7 +239,9 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     };
     // Its map, once read, is of this cluster: another store's must not take its place.
     placement.expect_cluster(registered.cluster);
-    let audit = Audit::open(settings.audit_log.as_deref(), registered.id, &health);
+    let (to_topics, events) = tokio::sync::mpsc::channel(topic::QUEUE_MAX);
+    let to_topics = settings.has_audit_topics.then_some(to_topics);
+    let audit = Audit::open(settings.audit_log.as_deref(), to_topics, registered.id, &health);
     let audit = audit.map_err(|error| ApiError::new(ErrorCode::Internal, format!("the audit log: {error}")))?;
     let gateway = Arc::new(Gateway {
         id: registered.id,
@@ -270,6 +274,9 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     tokio::spawn(access::follow(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(quota::share(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(map::follow(Arc::clone(&gateway), registered, cache, drain.clone()));
+    if settings.has_audit_topics {
+        tokio::spawn(topic::publish(Arc::clone(&gateway), events, drain.clone()));
+    }
     tokio::spawn(heartbeat(Arc::clone(&gateway), wanted, drain.clone()));
     let proxies = listeners.proxies;
     tokio::spawn(kafka::connection::serve(Arc::clone(&gateway), listeners.kafka, None, proxies.clone(), drain.clone()));

@@ -10,7 +10,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use cores::failover::Goal;
 use serde::{Deserialize, Serialize};
 use service::api::{
@@ -290,10 +290,16 @@ async fn accept_loss(
 
 async fn trim(
     State(placement): Shared,
+    Extension(peer): Extension<Peer>,
     Path(path): Path<(String, i32)>,
     Json(request): Json<TrimPartition>,
 ) -> Answer<PartitionRecord> {
-    Ok(Json(retention::trim(&placement, id(path)?, request.before).await?))
+    let id = id(path)?;
+    // Storage nodes trim the logs that they keep for groups, and nothing of a tenant's.
+    if !peer.roles.has(Role::Gateway) && !records::is_internal(&*placement.store, id.topic).await? {
+        return Err(ApiError::new(ErrorCode::ClusterDenied, "a storage node may not trim what is a tenant's").into());
+    }
+    Ok(Json(retention::trim(&placement, id, request.before).await?))
 }
 
 async fn drain_node(State(placement): Shared, Json(request): Json<DrainNode>) -> Answer<Done> {

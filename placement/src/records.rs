@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use service::api::ApiError;
 use service::random;
-use types::limits::{PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK};
+use types::limits::{INTERNAL_PREFIX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK};
 use types::{
     AccountId, ClusterId, Epoch, ErrorCode, Generation, PartitionRecord, TopicId, TopicPartition, TopicRecord,
     is_valid_topic_name,
@@ -87,6 +87,12 @@ pub async fn default_cluster(store: &dyn MetadataStore) -> Result<DefaultCluster
         Some(entry) => parse(&entry),
         None => Err(StoreError::Corrupt("no default cluster".into())),
     }
+}
+
+/// Whether a topic is one of Weir's own; one that is not there is none.
+pub async fn is_internal(store: &dyn MetadataStore, id: TopicId) -> Result<bool, ApiError> {
+    let Some(entry) = store.get(&format!("{TOPICS}{id}")).await? else { return Ok(false) };
+    Ok(parse::<TopicRecord>(&entry)?.name.starts_with(INTERNAL_PREFIX))
 }
 
 /// A partition's record and its revision.

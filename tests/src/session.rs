@@ -5,8 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut as _, Bytes};
-use identity::sigv4::{Scope, day};
+use identity::sigv4::{Scope, SigningKey, canonical_get, day, encode, time};
 use wire::codec::Writer;
 use wire::kafka::{
     ApiKey, Message, Offered, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
@@ -48,6 +50,19 @@ impl Session {
         if answer.error == 0 { Ok(()) } else { Err(answer.error_message.unwrap_or_default()) }
     }
 
+    /// Logs in by OAUTHBEARER with a token; the error is the gateway's.
+    pub fn log_in_by_token(&mut self, token: &str) -> Result<i64, String> {
+        let mechanism = SaslHandshakeRequest { mechanism: "OAUTHBEARER".to_owned() };
+        let answer: SaslHandshakeResponse = self.call(ApiKey::SaslHandshake, 1, &mechanism).ok_or("closed")?;
+        if answer.error != 0 {
+            return Err(format!("handshake: {}", answer.error));
+        }
+        let auth_bytes = format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}").into_bytes().into();
+        let request = SaslAuthenticateRequest { auth_bytes };
+        let answer: SaslAuthenticateResponse = self.call(ApiKey::SaslAuthenticate, 2, &request).ok_or("closed")?;
+        if answer.error == 0 { Ok(answer.session_lifetime_ms) } else { Err(answer.error_message.unwrap_or_default()) }
+    }
+
     /// One call; `None` if the connection was closed instead.
     pub fn call<Q: Message, A: Message>(&mut self, key: ApiKey, version: i16, request: &Q) -> Option<A> {
         let offered = Offered::of(key as i16).expect("an offered API");
@@ -77,6 +92,26 @@ impl Session {
         let answer: Option<A> = self.call(key, version, request);
         answer.map_or_else(|| "closed".to_owned(), |answer| format!("{answer:?}"))
     }
+}
+
+/// A token as MSK's signers make them: a signed URL, in base64.
+pub fn token(key: &Key) -> String {
+    let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs() as i64;
+    let service = "kafka-cluster".to_owned();
+    let scope = Scope { key_id: key.id.clone(), date: day(now_s), region: REGION.to_owned(), service };
+    let (host, at, credential) = (format!("kafka.{REGION}.amazonaws.com"), time(now_s), scope.credential());
+    let parameters = [
+        ("Action", "kafka-cluster:Connect"),
+        ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
+        ("X-Amz-Credential", &*credential),
+        ("X-Amz-Date", &*at),
+        ("X-Amz-Expires", "900"),
+        ("X-Amz-SignedHeaders", "host"),
+    ];
+    let canonical = canonical_get(&host, &parameters);
+    let signature = SigningKey::derive(&key.secret, &scope).sign(&scope, &at, &canonical);
+    let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    URL_SAFE_NO_PAD.encode(format!("https://{host}/?{}&X-Amz-Signature={signature}", query.join("&")))
 }
 
 fn payload(key: &Key) -> String {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tests::Scratch;
 use tests::guarded::{Guarded, Key, app_policy, output_text};
 use tests::session::Session;
+use tests::signed::Signed;
 
 const OURS: &str = "111111111111";
 
@@ -64,4 +65,80 @@ fn what_callers_do_and_are_denied_is_written_down() {
     assert!(!text.contains(&key.secret));
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&guarded.audit).expect("a log"));
     assert_eq!(mode & 0o077, 0, "for its owner alone");
+}
+
+#[test]
+fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
+    const THEIRS: &str = "222222222222";
+    let dir = Scratch::new("audit-topics");
+    let guarded = Guarded::start_with(dir.path(), &["--audit-topics"]);
+    let everything = serde_json::json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*" }] });
+    let [ours, theirs] = [OURS, THEIRS].map(|account| {
+        guarded.make_account(account, "orders", "u-1");
+        let key = guarded.make_user(account, "admin", &everything);
+        assert!(guarded.weir_as(&key, &["topic", "create", "t"]).status.success());
+        assert!(guarded.produce_as(&key, "t", "line\n").status.success());
+        key
+    });
+    let wrong = Key { secret: "wrong".to_owned(), ..ours.clone() };
+    Session::connect(&guarded.plain).log_in(&wrong).expect_err("a wrong secret");
+    let weak = guarded.make_user(OURS, "weak", &app_policy(OURS, "orders", "u-1"));
+    assert!(!guarded.produce_as(&weak, "t", "line\n").status.success());
+
+    let read = |key: &Key| {
+        let consume = ["consume", "audit", "--cluster", "weir", "-o", "beginning", "-e"];
+        String::from_utf8(guarded.weir_as(key, &consume).stdout).expect("text")
+    };
+    let wanted = [
+        r#""outcome":"allowed","principal":"arn:aws:iam::111111111111:user/admin""#,
+        r#""outcome":"denied","principal":"arn:aws:iam::111111111111:user/weak""#,
+        r#""outcome":"refused","principal":null"#,
+        "/orders/u-1/t",
+    ];
+    let until = Instant::now() + Duration::from_secs(15);
+    let told = loop {
+        let told = read(&ours);
+        if wanted.iter().all(|one| told.contains(one)) {
+            break told;
+        }
+        assert!(Instant::now() < until, "{told}");
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    let events: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let refused = events.iter().find(|event| event["outcome"] == "refused").expect("the wrong secret");
+    assert_eq!(refused["access_key"], ours.id, "whose key it was");
+    // Nothing of another account, and nothing about the reading of it.
+    assert!(!told.contains(THEIRS) && !told.contains("/weir/"), "{told}");
+    assert!(!read(&theirs).contains(OURS));
+
+    // It is read alone, whatever policies say; and an account's only cluster is the one that it made.
+    let in_weir = |arguments: &[&str]| guarded.weir_as(&ours, &[arguments, &["--cluster", "weir"]].concat());
+    let before = read(&ours).lines().count();
+    for arguments in [
+        ["topic", "create", "more"].as_slice(),
+        &["topic", "delete", "audit"],
+        &["topic", "alter", "audit", "--config", "retention.ms=1"],
+    ] {
+        let output = in_weir(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", output_text(&output));
+    }
+    let mut signed = Signed::of(&guarded.http, &ours);
+    for (path, body) in [
+        ("/v1/topics/audit/records", r#"{"records":[{"value":1}]}"#),
+        ("/v1/topics/audit/partitions/0/trim", r#"{"before":1}"#),
+    ] {
+        let answer = signed.ask("POST", path, body, &[("weir-cluster-name", "weir")]);
+        assert_eq!(answer.status, 403, "{path}: {answer:?}");
+    }
+    for arguments in
+        [["cluster", "delete", "weir"].as_slice(), &["cluster", "create", "weir"], &["cluster", "create", "Weir"]]
+    {
+        let output = guarded.weir_as(&ours, arguments);
+        let text = output_text(&output);
+        assert!(!output.status.success() && text.contains("the service's own"), "{arguments:?}: {text}");
+    }
+    assert!(read(&ours).lines().count() >= before);
+    let listed = output_text(&guarded.weir_as(&ours, &["topic", "list"]));
+    assert!(listed.contains(" t ") && !listed.contains("audit"), "{listed}");
+    assert!(output_text(&guarded.weir_as(&ours, &["cluster", "list"])).contains("weir"));
 }

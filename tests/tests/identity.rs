@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::guarded::{Guarded, Key, REGION, app_policy, output_text};
 use tests::session::Session;
-use tests::{Scratch, Service, curl_json, java_with_kafka, run, succeed, tool, tools};
-use wire::kafka::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupProtocol,
-    JoinGroupRequest, JoinGroupResponse, MetadataRequest, MetadataResponse, SaslAuthenticateRequest,
-    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
-};
+use tests::signed::Signed;
+use tests::{Scratch, Service, curl, curl_json, java_with_kafka, run, succeed, tool, tools};
+use wire::kafka::*;
 
 const ACCOUNT: &str = "111111111111";
 const PASSWORD: &str = "correct horse, battery=staple";
@@ -306,6 +303,25 @@ fn tenants_see_nothing_of_each_other() {
         .map(|arguments| output_text(&guarded.weir_as(key, arguments)))
         .collect();
         assert!(!told.concat().contains(other), "{told:?}");
+        // Nor do Kafka's lists of everything tell of it.
+        let mut session = Session::of(&guarded.plain, key);
+        let all = MetadataRequest { topics: None, ..Default::default() };
+        let lists = [
+            session.tell::<_, MetadataResponse>(ApiKey::Metadata, 9, &all),
+            session.tell::<_, ListGroupsResponse>(ApiKey::ListGroups, 4, &ListGroupsRequest::default()),
+            session.tell::<_, DescribeLogDirsResponse>(ApiKey::DescribeLogDirs, 4, &DescribeLogDirsRequest::default()),
+            session.tell::<_, DescribeTopicPartitionsResponse>(
+                ApiKey::DescribeTopicPartitions,
+                0,
+                &DescribeTopicPartitionsRequest { partitions_max: 1_000, ..Default::default() },
+            ),
+            Signed::of(&guarded.http, key).ask("GET", "/metrics/kafka", "", &[]).body,
+        ];
+        for told in &lists {
+            assert!(!told.contains(other), "{told}");
+        }
+        let own = lists.iter().filter(|told| told.contains("shared-name") || told.contains("\"g\"")).count();
+        assert_eq!(own, lists.len(), "each tells of one's own: {lists:#?}");
         // What is another's looks exactly like what is not there.
         let gone = |name: &str| {
             let output = guarded.weir_as(key, &["topic", "describe", name]);
@@ -324,6 +340,8 @@ fn tenants_see_nothing_of_each_other() {
             &["key", "create", "--user", "admin"],
             &["cluster", "create", "mine"],
             &["key", "list", "--user", "admin"],
+            &["quota", "show"],
+            &["issuer", "list"],
         ] {
             assert_eq!(account(other, arguments), account("999999999999", arguments), "{arguments:?}");
         }
@@ -448,10 +466,30 @@ fn clusters_are_told_apart_by_name_and_accounts_need_none() {
         let (status, told) = by_host(&format!("{cluster}.{REGION}.example"));
         assert!(status == 200 && told.contains(&format!("of-{cluster}\"")) && !told.contains(other), "{told}");
     }
-    for host in ["gone.us-east-1.example", "kafka.us-east-1.amazonaws.com", "evil.example"] {
+    for host in ["kafka.us-east-1.amazonaws.com", "evil.example"] {
         let (status, told) = by_host(host);
         assert!(status == 401 && told.contains("none of this gateway's"), "{host}: {told}");
     }
+    // Another account's cluster is not told from one that is not there; unless that account lets the caller connect.
+    let theirs = "222222222222";
+    guarded.operate(&["account", "create", "theirs", "--id", theirs], b"");
+    guarded.operate(&["cluster", "create", "theirs", "--account", theirs], b"");
+    let foreign = |name: &str| {
+        let (status, told) = by_host(&format!("{name}.{REGION}.example"));
+        let id = told.split(']').next().and_then(|text| text.split('[').nth(1)).expect("an id").to_owned();
+        (status, told.replace(name, "NAME").replace(&id, "ID"))
+    };
+    assert_eq!(foreign("theirs"), foreign("nobody"));
+    assert!(foreign("theirs").1.contains("may connect to"), "{:?}", foreign("theirs"));
+    let policy = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": { "AWS": format!("arn:aws:iam::{ACCOUNT}:user/admin") },
+        "Action": "kafka-cluster:*", "Resource": "*",
+    }]});
+    let url = format!("{}/v1/accounts/{theirs}/clusters/theirs/policy", guarded.cluster.http);
+    let json = "content-type: application/json";
+    assert_eq!(curl(&["-X", "PUT", "-H", json, "-d", &policy.to_string(), &url]).0, 204);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(by_host(&format!("theirs.{REGION}.example")).0, 200);
     let output = guarded.weir_as(&key, &["topic", "list"]);
     assert!(output_text(&output).contains("which cluster is meant is not clear"), "{}", output_text(&output));
     // Kafka's clients are told the names of their cluster: by SCRAM its users need not say the account.

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tests::guarded::{Guarded, app_policy, output_text};
+use tests::session::Session;
 use tests::{Scratch, free_port, java_with_kafka, run, succeed, tools, weir};
+use wire::kafka::{ApiKey, FetchPartition, FetchRequest, FetchResponse, FetchTopic, MetadataRequest, MetadataResponse};
 
 const OURS: &str = "111111111111";
 const THEIRS: &str = "222222222222";
@@ -234,4 +236,49 @@ fn a_token_of_a_trusted_issuer_is_a_session_of_a_role() {
     assert!(removed.status.success(), "{}", output_text(&removed));
     assert_eq!(ask(&guarded, &rotated, "/v1/topics").0, "401");
     assert!(!guarded.log().contains(&rotated), "no token is in a log");
+}
+
+#[test]
+fn what_a_token_opened_ends_when_it_does() {
+    let dir = Scratch::new("issuers-expiry");
+    let guarded = Guarded::start(dir.path());
+    let issuer = Issuer::start(dir.path());
+    guarded.make_account(OURS, "ours", "u-1");
+    guarded.operate(&["role", "create", "writer", "--account", OURS], b"");
+    guarded.put_policy(OURS, "--role", "writer", &app_policy(OURS, "ours", "u-1"));
+    let keys = issuer.dir.join("keys.json");
+    let keys = keys.to_str().expect("a path");
+    let add = ["issuer", "add", "sso", "--issuer", &issuer.url, "--account", OURS, "--audience", AUDIENCE];
+    guarded.operate(&[&add[..], &["--role", "writer", "--jwks", keys]].concat(), b"");
+    let maker = guarded.make_user(OURS, "maker", &app_policy(OURS, "ours", "u-1"));
+    assert!(guarded.weir_as(&maker, &["topic", "create", "app"]).status.success());
+    let in_s = |seconds: u64| {
+        issuer.token(|claims| claims["exp"] = (claims["iat"].as_u64().expect("a time") + seconds).into())
+    };
+    let connect = || Session::connect(&guarded.plain);
+    assert!(connect().log_in_by_token(&in_s(8)).expect_err("too short").contains("too short"));
+
+    let began = Instant::now();
+    let (mut idle, mut waiting, mut renewing) = (connect(), connect(), connect());
+    for session in [&mut idle, &mut waiting, &mut renewing] {
+        let lifetime_ms = session.log_in_by_token(&in_s(18)).expect("let in");
+        assert!((14_000..=18_000).contains(&lifetime_ms), "{lifetime_ms} ms");
+    }
+    // One waits for a record, one does nothing, and one renews in time.
+    let partitions = vec![FetchPartition { max_bytes: 1_000, ..Default::default() }];
+    let topics = vec![FetchTopic { name: "app".to_owned(), partitions }];
+    let request = FetchRequest { max_wait_ms: 60_000, min_bytes: 1, max_bytes: 1_000, topics, ..Default::default() };
+    let waiter = std::thread::spawn(move || {
+        let answer: Option<FetchResponse> = waiting.call(ApiKey::Fetch, 11, &request);
+        (answer.is_none(), Instant::now())
+    });
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(renewing.log_in_by_token(&in_s(600)).is_ok());
+    let (is_closed, at) = waiter.join().expect("no panic");
+    let took = at - began;
+    assert!(is_closed && (Duration::from_secs(13)..Duration::from_secs(20)).contains(&took), "{is_closed} {took:?}");
+    std::thread::sleep(Duration::from_secs(20).saturating_sub(began.elapsed()));
+    let metadata = MetadataRequest::default();
+    assert!(idle.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &metadata).is_none());
+    assert!(renewing.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &metadata).is_some());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tests::balancer::{Balancer, proxy_header};
 use tests::guarded::{Guarded, app_policy, output_text};
-use tests::session::Session;
+use tests::session::{Session, token};
 use tests::{Scratch, run, weir};
 use wire::kafka::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
@@ -70,8 +70,16 @@ fn balancers_that_are_listed_say_whose_connections_they_pass_on() {
     // What can be read on its way is no proof; TLS up to the balancer is as good as TLS.
     let plain = Balancer::start(&guarded.plain, LISTED, &proxy_header(false));
     assert!(Session::connect(&plain.address).log_in(&key).is_err(), "in the open");
+    let token = token(&key);
+    assert!(Session::connect(&plain.address).log_in_by_token(&token).is_err(), "in the open");
+    let bearer = format!("authorization: Bearer {token}");
+    let ask = |address: &str| status(&["-H", &bearer, &format!("http://{address}/v1/topics")]);
+    assert_eq!(ask(&balancer.address), "401", "in the open");
+    let sealed_http = Balancer::start(&http, LISTED, &proxy_header(true));
+    assert_eq!(ask(&sealed_http.address), "200");
     let sealed = Balancer::start(&guarded.plain, LISTED, &proxy_header(true));
     assert_eq!(Session::connect(&sealed.address).log_in(&key), Ok(()));
+    assert!(Session::connect(&sealed.address).log_in_by_token(&token).is_ok());
 }
 
 #[test]

@@ -7,9 +7,19 @@ use std::time::{Duration, Instant};
 
 use tests::guarded::{Guarded, app_policy, output_text};
 use tests::{Cluster, Scratch, Service, free_port, run, succeed, weir};
-use types::{AccountId, Epoch, Generation, Incarnation, NodeId, Nonce, SegmentId, TopicId, TopicPartition};
-use wire::frame::{DescribeRequest, FenceRequest, Frame};
+use types::{
+    AccountId, ClusterId, Epoch, Generation, Incarnation, NodeId, Nonce, PrincipalId, Protocol, Replica, SegmentId,
+    TopicId, TopicPartition,
+};
+use wire::DedupeKey;
+use wire::compression::Codec;
+use wire::frame::{
+    AppendHead, AppendRequest, CopyRequest, DescribeRequest, FenceRequest, FetchRequest, Frame, OpenRequest,
+    PeerMessage,
+};
+use wire::groups::{GroupQuestion, GroupRequest};
 use wire::inventory::InventoryRequest;
+use wire::records::{BatchBuilder, NewRecord};
 
 const ROLES: [&str; 4] = ["placement", "gateway", "storage-node", "operator"];
 
@@ -65,12 +75,41 @@ fn sign(dir: &Path, ca: &str, name: &str, extensions: &str, days: &str) -> Shown
     shown
 }
 
+/// A certificate of the services' CA that is valid from so many days from now on, and for so many after that.
+fn sign_between(dir: &Path, name: &str, extensions: &str, from: u64, days: u64) -> Shown {
+    let shown = sign(dir, "internal-ca", name, extensions, "10");
+    let date = |days: u64| {
+        let told = Command::new("date").args(["-u", "-d", &format!("+{days} days"), "+%y%m%d%H%M%SZ"]).output();
+        String::from_utf8(told.expect("date").stdout).expect("text").trim().to_owned()
+    };
+    let (index, serial) = (dir.join("index"), dir.join("serial"));
+    std::fs::write(&index, "").and_then(|()| std::fs::write(&serial, "77")).expect("written");
+    let config = dir.join("ca.cnf");
+    let text = format!(
+        "[ca]\ndefault_ca=c\n[c]\ndatabase={}\nserial={}\nnew_certs_dir={}\ndefault_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=optional\n",
+        index.display(),
+        serial.display(),
+        dir.display()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["ca", "-batch", "-notext", "-startdate", &date(from), "-enddate", &date(from + days), "-config"]);
+    openssl.arg(&config).arg("-extfile").arg(dir.join("extensions")).arg("-in").arg(dir.join("request.pem"));
+    openssl.arg("-cert").arg(dir.join("internal-ca.pem")).arg("-keyfile").arg(dir.join("internal-ca-key.pem"));
+    succeed(openssl.arg("-out").arg(shown.cert()), b"");
+    shown
+}
+
 /// What a call of placement's API comes to with this certificate: the status, or why there was none.
 fn call(certs: &Path, shown: Option<&Shown>, method: &str, url: &str) -> String {
+    call_with(certs, shown, method, url, "{}")
+}
+
+fn call_with(certs: &Path, shown: Option<&Shown>, method: &str, url: &str, body: &str) -> String {
     let mut curl = Command::new("curl");
     // Certificates say what a service is, not where.
     curl.args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", "-X", method]);
-    curl.args(["-H", "content-type: application/json", "-d", "{}"]).arg("--cacert").arg(certs.join("internal-ca.pem"));
+    curl.args(["-H", "content-type: application/json", "-d", body]).arg("--cacert").arg(certs.join("internal-ca.pem"));
     if let Some(shown) = shown {
         curl.arg("--cert").arg(shown.cert()).arg("--key").arg(shown.key());
     }
@@ -139,6 +178,9 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
         ("POST", "partitions/7/0/failover", "gateway storage-node"),
         ("POST", "partitions/7/0/open", "gateway"),
         ("POST", "partitions/7/0/accept-loss", "gateway"),
+        ("POST", "partitions/7/0/move", "gateway"),
+        ("POST", "partitions/7/0/trim", "gateway storage-node"),
+        ("POST", "topics/alter", "gateway"),
     ];
     for (method, path, allowed) in calls {
         for role in ROLES {
@@ -146,6 +188,14 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
             let may = allowed.split(' ').any(|known| known == role);
             assert!((status != "403") == may && status != "000", "{role} {method} {path}: {status}");
         }
+    }
+
+    // A storage node trims the logs of groups, and nothing of a tenant's.
+    let told = weir_at(&["topic", "describe", "t", "--output", "json"], b"").stdout;
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    let of_tenant = format!("{url}/placement/v1/partitions/{}/0/trim", told["id"].as_str().expect("an id"));
+    for (role, expected) in [("storage-node", "403"), ("gateway", "200")] {
+        assert_eq!(call_with(&certs, Some(&shown(role)), "POST", &of_tenant, r#"{"before":0}"#), expected, "{role}");
     }
 
     // What storage nodes are sent.
@@ -162,12 +212,75 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
             assert_eq!(tell(&shown(role), &node, frame), may, "{role}: {frame:?}");
         }
     }
-    let log = cluster.services[1].log_text();
-    assert!(log.contains("a service sent what it may not"), "{log}");
-    // A greeting is a storage node's: it has no answer, and a gateway's connection ends.
-    let hello = Frame::Hello { node: NodeId(99), incarnation: Incarnation(1) };
-    for role in ["gateway", "operator", "placement"] {
-        assert!(!tell(&shown(role), &node, &hello), "{role}");
+    // Those that change something, or have no answer, by each role that may not: its connection ends.
+    let me = Replica { node: NodeId(99), incarnation: Incarnation(1) };
+    let request = OpenRequest {
+        account: AccountId(0),
+        cluster: ClusterId(0),
+        segment,
+        base: 0,
+        previous: None,
+        carry_to: 0,
+        leader: me,
+        follower: me,
+        follower_address: String::new(),
+    };
+    let copy = CopyRequest {
+        account: AccountId(0),
+        segment,
+        base: 0,
+        end: 0,
+        generation: Generation(1),
+        record_version: 1,
+        target: me,
+        sources: Vec::new(),
+    };
+    let head = AppendHead {
+        account: AccountId(0),
+        cluster: ClusterId(0),
+        segment,
+        principal: PrincipalId(0),
+        protocol: Protocol::Kafka,
+        dedupe: DedupeKey::None,
+        encryption_key: 0,
+        log_append_time: false,
+    };
+    let mut builder = BatchBuilder::new();
+    builder.push(NewRecord { key: None, value: Some(b"v"), timestamp: 1, headers: &[] });
+    let batch = builder.finish(Codec::None).expect("a batch");
+    let fetch = FetchRequest {
+        account: AccountId(0),
+        segment,
+        sealed_end: None,
+        offset: 0,
+        since_ms: None,
+        bytes_max: 1,
+        wait_ms: 0,
+    };
+    let question = GroupQuestion {
+        account: AccountId(0),
+        cluster: ClusterId(0),
+        log: partition(),
+        fresh: 1,
+        request: GroupRequest::List {},
+    };
+    let refused = [
+        (Frame::Hello { node: me.node, incarnation: me.incarnation }, "gateway operator placement"),
+        (Frame::Peer(Box::new(PeerMessage::Resume { segment })), "gateway operator placement"),
+        (Frame::Open { request: Box::new(request), producers: None }, "gateway operator storage-node"),
+        (Frame::Copy(Box::new(copy)), "gateway operator storage-node"),
+        (Frame::Hint { partition: partition() }, "gateway operator storage-node"),
+        (Frame::Append(Box::new(AppendRequest { head, batch })), "operator placement storage-node"),
+        (Frame::Ask(Box::new(question)), "operator placement storage-node"),
+        (Frame::Fetch(fetch), "operator"),
+    ];
+    for (frame, roles) in &refused {
+        for role in roles.split(' ') {
+            let told = || cluster.services[1].log_text().matches("a service sent what it may not").count();
+            let before = told();
+            assert!(!tell(&shown(role), &node, frame), "{role}: {frame:?}");
+            assert_eq!(told(), before + 1, "{role} {frame:?}");
+        }
     }
 
     // Certificates that are none of ours.
@@ -197,6 +310,7 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
                 "10",
             )),
         ),
+        ("one of tomorrow", Some(sign_between(&certs, "tomorrow", &uri("urn:weir:gateway"), 1, 10))),
         ("an expired one", Some(sign(&certs, "internal-ca", "expired", &uri("urn:weir:gateway"), "-1"))),
     ];
     for (what, shown) in &refused {
@@ -217,10 +331,10 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
     let mut false_placement =
         Service::new(dir.path(), "false-placement", &["placement", "--listen", &listen, "--store", &store]);
     let file = |shown: &Shown| [shown.cert(), shown.key()].map(|path| path.to_str().expect("a path").to_owned());
-    let [cert, key] = file(&shown("gateway"));
+    let client_only = "subjectAltName=URI:urn:weir:placement\nextendedKeyUsage=clientAuth\n";
+    let client_only = sign(&certs, "internal-ca", "client-only", client_only, "10");
     let ca = certs.join("internal-ca.pem").to_str().expect("a path").to_owned();
-    false_placement.add_arguments(&["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
-    false_placement.start();
+    false_placement.add_arguments(&["--internal-ca", &ca, "--internal-cert", "", "--internal-key", ""]);
     let backup = |url: &str, role: &str| {
         let [cert, key] = file(&shown(role));
         let mut command = Command::new(weir());
@@ -228,7 +342,14 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
         command.args(["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
         run(&mut command, b"", Duration::from_secs(30))
     };
-    assert!(!backup(&format!("https://{listen}"), "operator").status.success());
+    for (shown, does) in [(&shown("gateway"), false), (&client_only, false), (&shown("placement"), true)] {
+        let [cert, key] = file(shown);
+        false_placement.replace_option("--internal-cert", &cert);
+        false_placement.replace_option("--internal-key", &key);
+        false_placement.start();
+        assert_eq!(backup(&format!("https://{listen}"), "operator").status.success(), does, "{}", shown.name);
+        false_placement.kill();
+    }
     assert!(backup(&url, "operator").status.success());
     assert!(!backup(&url, "gateway").status.success());
     let plain =
@@ -295,8 +416,10 @@ fn new_certificates_between_services_are_taken_while_they_run() {
 fn clients_whose_certificates_name_a_user_need_no_other_login() {
     const OURS: &str = "111111111111";
     let dir = Scratch::new("trust-clients");
-    let mut guarded = Guarded::start(dir.path());
     let certs = dir.path().join("certs");
+    // Both gateways ask for certificates: clients are sent to either.
+    let client_ca = certs.join("ca.pem");
+    let mut guarded = Guarded::start_with(dir.path(), &["--tls-client-ca", client_ca.to_str().expect("a path")]);
     let local = || format!("127.0.0.1:{}", free_port());
     let (kafka, http, kafka_tls, https) = (local(), local(), local(), local());
     let file = |name: &str| certs.join(name).to_str().expect("a path").to_owned();

@@ -36,7 +36,15 @@ pub struct ClusterRecord {
     pub quota: Option<String>,
 }
 
+/// The cluster of each account that the service keeps: its tenants read there, and write nothing.
+pub const RESERVED_CLUSTER: &str = "weir";
+
 impl ClusterRecord {
+    /// Whether it is the one that the service keeps.
+    pub fn is_reserved(&self) -> bool {
+        self.name == RESERVED_CLUSTER
+    }
+
     /// `arn:aws:kafka:REGION:ACCOUNT:{kind}/NAME/UUID{rest}`.
     pub fn arn(&self, kind: &str, rest: &str) -> String {
         let slash = if rest.is_empty() { "" } else { "/" };

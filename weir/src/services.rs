@@ -193,6 +193,7 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
         trust,
         issuers: options.login.issuers(),
         audit_log: options.login.audit_log.clone(),
+        has_audit_topics: options.login.audit_topics,
         host_names: options.login.host_name.clone(),
         data: options.data,
     };

@@ -82,6 +82,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         trust: None,
         issuers: options.login.issuers(),
         audit_log: options.login.audit_log.clone(),
+        has_audit_topics: options.login.audit_topics,
         host_names: options.login.host_name.clone(),
         // All of it starts together.
         data: None,

@@ -1,7 +1,9 @@
-//! The audit log: who did what to what, from where, and what was decided; a JSON object a line.
+//! The audit log: who did what to what, from where, and what was decided; a JSON object a line, and a record of a topic of the account.
 //!
 //! Never in the way: what it cannot take at once is dropped, counted, and told in the log itself. A decision is used for up to a second
 //! on its connection, so a line stands for all calls of that second.
+
+pub mod topic;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 use service::health::{Health, Metric};
 use tokio::sync::mpsc;
+use types::AccountId;
 
 /// Lines that wait to be written.
 const QUEUE_MAX: usize = 65_536;
@@ -23,10 +26,14 @@ const LINES_AT_ONCE: usize = 1_024;
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What happened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Event {
     pub at_ms: i64,
     pub source: IpAddr,
+    /// Whose it is to know, as far as that is clear.
+    pub account: Option<AccountId>,
+    /// About the topic itself: whoever reads it would read of that for ever.
+    pub is_of_audit: bool,
     /// `None`: it did not come to a login.
     pub principal: Option<String>,
     pub access_key: Option<String>,
@@ -35,7 +42,7 @@ pub struct Event {
     pub outcome: Outcome,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     Allowed,
     /// By this decision.
@@ -48,34 +55,52 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Audit {
     queue: Option<mpsc::Sender<Event>>,
+    /// To the task that writes topics.
+    topics: Option<mpsc::Sender<Event>>,
     lost: Arc<AtomicU64>,
     dropped: Arc<Metric>,
 }
 
 impl Audit {
-    /// Without a file nothing is noted.
+    /// Without a file and without topics nothing is noted.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(file: Option<&Path>, gateway: i32, health: &Health) -> io::Result<Self> {
-        let help = "Lines that the audit log could not take.";
+    pub fn open(
+        file: Option<&Path>,
+        topics: Option<mpsc::Sender<Event>>,
+        gateway: i32,
+        health: &Health,
+    ) -> io::Result<Self> {
+        let help = "Events that the audit log, or a topic of it, could not take.";
         let dropped = health.register(Metric::counter("weir_gateway_audit_dropped_total", help));
         let lost = Arc::new(AtomicU64::new(0));
-        let Some(path) = file else { return Ok(Self { queue: None, lost, dropped }) };
+        let Some(path) = file else { return Ok(Self { queue: None, topics, lost, dropped }) };
         let log = Log::open(path.to_owned())?;
         let (queue, events) = mpsc::channel(QUEUE_MAX);
         let counts = (Arc::clone(&lost), Arc::clone(&dropped));
         // A disk that hangs holds up this thread alone.
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || write(log, events, gateway, &counts))?;
-        Ok(Self { queue: Some(queue), lost, dropped })
+        Ok(Self { queue: Some(queue), topics, lost, dropped })
     }
 
     /// Whether anybody wants to know.
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.queue.is_some() || self.topics.is_some()
+    }
+
+    /// For so many events there was no room in a topic.
+    fn count_dropped(&self, count: usize) {
+        self.dropped.add(count as u64);
     }
 
     pub fn note(&self, event: Event) {
+        if let Some(topics) = &self.topics
+            && !event.is_of_audit
+            && topics.try_send(event.clone()).is_err()
+        {
+            self.count_dropped(1);
+        }
         if self.queue.as_ref().is_some_and(|queue| queue.try_send(event).is_err()) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.dropped.add(1);
@@ -145,7 +170,7 @@ fn line(text: &mut Vec<u8>, value: &Value) {
 }
 
 fn shown(event: Event, gateway: i32) -> Value {
-    let Event { at_ms, source, principal, access_key, action, resource, outcome } = event;
+    let Event { at_ms, source, principal, access_key, action, resource, outcome, .. } = event;
     let at = jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_string()).unwrap_or_default();
     let (outcome, id, reason) = match outcome {
         Outcome::Allowed => ("allowed", None, None),
@@ -176,6 +201,8 @@ mod tests {
         Event {
             at_ms: 1_700_000_000_123,
             source: IpAddr::from([127, 0, 0, 1]),
+            account: None,
+            is_of_audit: false,
             principal: Some(format!("arn:aws:iam::000000000001:user/\"{number}\"\n")),
             access_key: None,
             action: "kafka-cluster:WriteData",
@@ -207,7 +234,7 @@ mod tests {
         assert!(made.success());
         let holder = OpenOptions::new().read(true).write(true).open(&pipe).expect("a pipe");
         let health = Health::new();
-        let audit = Audit::open(Some(&pipe), 1, &health).expect("opened");
+        let audit = Audit::open(Some(&pipe), None, 1, &health).expect("opened");
         let began = Instant::now();
         let count = 2 * QUEUE_MAX;
         (0..count).for_each(|number| audit.note(event(number)));

@@ -153,7 +153,8 @@ impl Permit {
                 Some(denied) => Verdict::Denied(Some(note(access, denied))),
             };
             if !is_quiet && access.audit.is_on() {
-                self.audit(access, action, &key.1, &verdict);
+                let is_of_audit = cluster.as_ref().is_some_and(|cluster| cluster.record.is_reserved());
+                self.audit(access, action, &key.1, &verdict, is_of_audit);
             }
             state.cache.insert(key, verdict.clone());
             verdict
@@ -165,7 +166,7 @@ impl Permit {
         }
     }
 
-    fn audit(&self, access: &Access, action: &'static str, resource: &str, verdict: &Verdict) {
+    fn audit(&self, access: &Access, action: &'static str, resource: &str, verdict: &Verdict, is_of_audit: bool) {
         let outcome = match verdict {
             Verdict::Allowed => Outcome::Allowed,
             Verdict::Denied(denied) => {
@@ -175,6 +176,8 @@ impl Permit {
         access.audit.note(Event {
             at_ms: clock::wall_ms(),
             source: self.source,
+            account: Some(self.login.account),
+            is_of_audit,
             principal: Some(self.login.arn()),
             access_key: self.login.key.clone(),
             action,

@@ -14,6 +14,8 @@ use super::known::{Known, Login, Who, verifier};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     Proof(Refused),
+    /// The proof names a key that is known, and is not its holder's.
+    OfKey(String, Box<Reason>),
     UnknownKey(String),
     /// The key is not derived for this day or region.
     NotDerived(String),
@@ -45,6 +47,12 @@ pub enum Reason {
     TooMany,
     /// It has as many connections as it may, or makes them too fast.
     Connections(String),
+}
+
+impl Reason {
+    fn of(self, key: &GatewayKey) -> Self {
+        Self::OfKey(key.record.id.clone(), Box::new(self))
+    }
 }
 
 impl From<Refused> for Reason {
@@ -127,8 +135,9 @@ pub fn of_msk(known: &Known, signed: msk::Signed, now_s: i64) -> Result<Login, R
     let (signing, key) = signing_key(known, &proof.scope);
     let checked = proof.check(&signature, &signing, now_s);
     let key = key?;
-    checked?;
-    login(key, proof.token.as_deref(), proof.user_agent, now_s)
+    let login =
+        checked.map_err(Reason::from).and_then(|()| login(key, proof.token.as_deref(), proof.user_agent, now_s));
+    login.map_err(|reason| reason.of(key))
 }
 
 /// Who signed an HTTP request.
@@ -141,9 +150,10 @@ pub fn of_request(
     let (signing, key) = signing_key(known, &authorization.scope);
     let checked = authorization.check(request, &signing, now_s);
     let key = key?;
-    checked?;
     let header = |wanted: &str| request.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-    login(key, header("x-amz-security-token"), header("user-agent").map(str::to_owned), now_s)
+    let (token, user_agent) = (header("x-amz-security-token"), header("user-agent").map(str::to_owned));
+    let login = checked.map_err(Reason::from).and_then(|()| login(key, token, user_agent, now_s));
+    login.map_err(|reason| reason.of(key))
 }
 
 /// The user of a SCRAM name, `ACCOUNT/NAME`, or a user of the account whose cluster the client connects to.

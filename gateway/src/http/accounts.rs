@@ -12,7 +12,7 @@ use policies::{Document, DocumentKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service::identities::{ChangeIdentity, IdentityChange, IdentityChanged};
-use types::{AccountId, AccountRecord, ClusterRecord, ErrorCode};
+use types::{AccountId, AccountRecord, ClusterRecord, ErrorCode, RESERVED_CLUSTER};
 use wire::frame::Refusal;
 
 use super::problem::Problem;
@@ -128,6 +128,16 @@ pub struct NewCluster {
     region: String,
 }
 
+/// Whether a name is its account's to give, however it is written: names of hosts know no case.
+fn is_free(name: &str) -> Result<(), Refusal> {
+    if !name.eq_ignore_ascii_case(RESERVED_CLUSTER) {
+        return Ok(());
+    }
+    let message =
+        format!("the cluster `{RESERVED_CLUSTER}` of each account is the service's own: audit events are there");
+    Err(refuse(ErrorCode::InvalidRequest, message))
+}
+
 fn region() -> String {
     "us-east-1".to_owned()
 }
@@ -140,6 +150,8 @@ pub async fn create_cluster(
     let id = account(&text)?;
     let Json(new) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
     let NewCluster { name, uuid, region } = new;
+    caller.account(MANAGE_ACCOUNT, id)?;
+    is_free(&name)?;
     change(&caller, id, IdentityChange::CreateCluster { name: name.clone(), uuid, region }).await?;
     let known = caller.gateway.access.known();
     let made = known.cluster(id, &name).ok_or_else(|| refuse(ErrorCode::NotFound, "it was deleted meanwhile"))?;
@@ -150,7 +162,10 @@ pub async fn delete_cluster(
     Extension(caller): Extension<Arc<Caller>>,
     Path((text, name)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    change(&caller, account(&text)?, IdentityChange::DeleteCluster { name }).await?;
+    let id = account(&text)?;
+    caller.account(MANAGE_ACCOUNT, id)?;
+    is_free(&name)?;
+    change(&caller, id, IdentityChange::DeleteCluster { name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

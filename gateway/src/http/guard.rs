@@ -31,6 +31,7 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     gateway.metrics.http_requests.add(1);
     let (mut parts, body) = request.into_parts();
     let taken = async {
+        check_host(&parts.headers, parts.version)?;
         let proof = login::begin(&gateway, &parts).await?;
         let mut held = gateway.bodies.begin(login::account_of(&gateway, &proof));
         let body = take_body(&parts.headers, parts.version, body, &mut held).await?;
@@ -65,6 +66,16 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     let mut response = as_problem(next.run(Request::from_parts(parts, Body::from(body))).await).await;
     quotas::tell(&caller, flow, response.headers_mut());
     response
+}
+
+/// Whose request it is must be clear to whoever passes it on, too (RFC 9112, 3.2).
+fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    match headers.get_all(header::HOST).iter().count() {
+        1 => Ok(()),
+        // HTTP/2 has it elsewhere, and HTTP/1.0 knows none.
+        0 if version != Version::HTTP_11 => Ok(()),
+        _ => Err(refuse(ErrorCode::InvalidRequest, "a request has one `host`")),
+    }
 }
 
 async fn take_body(

@@ -249,7 +249,8 @@ pub fn admit(
     cluster: Option<&str>,
     origin: Origin,
 ) -> Result<Arc<Caller>, Reason> {
-    let tenant = gateway.tenant_of(&login, cluster)?;
+    let may_connect = |tenant: &Tenant| admit_to(gateway, login.clone(), *tenant, origin).is_ok();
+    let tenant = gateway.tenant_of(&login, cluster, may_connect)?;
     admit_to(gateway, login, tenant, origin)
 }
 

@@ -122,7 +122,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         access: Access::new(
             false,
             crate::IssuerSettings::default(),
-            crate::access::audit::Audit::open(None, 1, &Health::new()).expect("no file"),
+            crate::access::audit::Audit::open(None, None, 1, &Health::new()).expect("no file"),
         ),
         quotas: crate::quota::Quotas::default(),
         tenant: Tenant { account: AccountId(1), cluster: ClusterId(1) },

@@ -35,6 +35,10 @@ pub struct LoginOptions {
     /// new one begins
     #[arg(long, value_name = "FILE", env = "WEIR_AUDIT_LOG", requires = "require_login")]
     pub audit_log: Option<PathBuf>,
+    /// Write the same to the topic `audit` of each account's cluster `weir`, which its principals may read: what it tells of an
+    /// account, and no more. It keeps a week
+    #[arg(long, env = "WEIR_AUDIT_TOPICS", requires = "require_login")]
+    pub audit_topics: bool,
     /// Certificates (PEM) that those of issuers of tokens are signed by; what this machine trusts unless given
     #[arg(long, value_name = "FILE", env = "WEIR_ISSUER_CA")]
     pub issuer_ca: Option<PathBuf>,
