@@ -169,6 +169,7 @@ impl Access {
                 at_ms: clock::wall_ms(),
                 source: origin.address,
                 account,
+                owner: None,
                 is_of_audit: false,
                 principal: None,
                 access_key,

@@ -35,6 +35,7 @@ use service::proxy::Proxies;
 use service::tls::{Tls, TlsFiles};
 use service::trust::{Trust, TrustFiles};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use types::limits::HEARTBEAT_MS;
 use types::{Endpoint, ErrorCode, GatewayRecord, Offset, TopicPartition};
 
@@ -87,6 +88,8 @@ pub struct Listeners {
     pub proxies: Proxies,
 }
 
+/// Pages over HTTP that are unpacked at once: each may come to 128 MiB.
+const UNPACKING_MAX: usize = 4;
 /// How long a gateway with a cached map waits for placement.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -140,6 +143,8 @@ struct Gateway {
     sticky: AtomicI64,
     /// Of requests of HTTP.
     bodies: Arc<Bodies>,
+    /// Turns at unpacking what may be large.
+    unpacking: Semaphore,
     metrics: Metrics,
 }
 
@@ -258,6 +263,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         producer_ids: tokio::sync::Mutex::new(0..0),
         sticky: AtomicI64::new(0),
         bodies: Arc::default(),
+        unpacking: Semaphore::new(UNPACKING_MAX),
         metrics: Metrics::new(&health),
     });
     match cached {

@@ -261,3 +261,38 @@ pub async fn follow(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use types::{AccountId, ClusterId};
+
+    use super::*;
+
+    /// Two clusters of one account are two tenants, as two accounts are.
+    #[test]
+    fn a_tenant_is_an_account_and_a_cluster() {
+        let map = Map::default();
+        let tenant = |account, cluster| Tenant { account: AccountId(account), cluster: ClusterId(cluster) };
+        let tenants = [tenant(1, 1), tenant(1, 2), tenant(2, 1)];
+        for (of, id) in tenants.into_iter().zip(1..) {
+            map.learn_topic(TopicRecord {
+                account: of.account,
+                cluster: of.cluster,
+                name: "t".into(),
+                id: TopicId(id),
+                partitions: 3,
+                replication_factor: 3,
+                configs: Default::default(),
+                version: 1,
+            });
+        }
+        for (of, own) in tenants.into_iter().zip(1..) {
+            for id in 1..=3 {
+                assert_eq!(map.topic_by_id(of, TopicId(id)).is_some(), id == own, "{of:?} {id}");
+            }
+            assert_eq!(map.topic(of, "t").map(|topic| topic.id), Some(TopicId(own)));
+            assert_eq!(map.topics(of).len(), 1);
+            assert_eq!(map.partitions_of(of), 3);
+        }
+    }
+}

@@ -111,7 +111,11 @@ impl Gateway {
         if let Some(name) = name {
             let (own, others): (Vec<Tenant>, Vec<Tenant>) =
                 self.named_by(&known, name).into_iter().partition(|tenant| tenant.account == login.account);
-            let others: Vec<Tenant> = others.into_iter().filter(may_connect).collect();
+            // Nobody is told of those that are not meant.
+            let others: Vec<Tenant> = match own.is_empty() {
+                true => others.into_iter().filter(may_connect).collect(),
+                false => Vec::new(),
+            };
             match (&own[..], &others[..]) {
                 ([only], _) | ([], [only]) => return Ok(*only),
                 // A cluster was meant: another in its place would be worse than none.

@@ -357,6 +357,11 @@ mod tests {
         for more in [("host", "other"), ("x-amz-date", TIME)] {
             assert!(matches!(check(&authorization, &with(&[more]), NOW_S), Err(Refused::Malformed(_))), "{more:?}");
         }
+        // One more of what was signed once: it is not what was signed.
+        let named = with(&[("weir-cluster-name", "a")]);
+        let twice = with(&[("weir-cluster-name", "a"), ("weir-cluster-name", "b")]);
+        assert_eq!(check(&signed(&named), &named, NOW_S), Ok(()));
+        assert_eq!(check(&signed(&named), &twice, NOW_S), Err(Refused::WrongSignature));
         let lies = with(&[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
         assert_eq!(check(&signed(&lies), &lies, NOW_S), Err(Refused::Malformed("hash of the body")));
         for path in ["//v1", "/v1/../x", "/v1/%2e%2E/x", "/v1/./x", "v1"] {

@@ -17,7 +17,7 @@ use service::identities::{
 use service::{clock, random};
 use types::limits::INTERNAL_PREFIX;
 use types::{
-    AccountId, AccountRecord, ClusterId, ClusterRecord, ErrorCode, Grants, RoleRecord, UserRecord,
+    AccountId, AccountRecord, ClusterId, ClusterRecord, ErrorCode, Grants, RESERVED_CLUSTER, RoleRecord, UserRecord,
     is_valid_cluster_name, is_valid_identity_name,
 };
 
@@ -382,7 +382,9 @@ async fn create_cluster(
     if !is_valid_cluster_name(name) {
         return Err(invalid(format!("`{name}` is no name of a cluster: 1 to 64 letters, digits and hyphens")));
     }
-    check_room(store, format!("{CLUSTERS}{}/", account.digits()), CLUSTERS_MAX, "clusters").await?;
+    if name != RESERVED_CLUSTER {
+        check_room(store, format!("{CLUSTERS}{}/", account.digits()), CLUSTERS_MAX, "clusters").await?;
+    }
     let is_part = |text: &str| {
         (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };

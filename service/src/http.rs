@@ -230,7 +230,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxie
                 }
             };
             let Some(_place) = places.take(source.ip()) else {
-                tracing::warn!(%peer, "an HTTP client, or all of them, have too many connections; closing one");
+                tracing::debug!(%peer, "an HTTP client, or all of them, have too many connections; closing one");
                 return;
             };
             let is_tls = tls.is_some();

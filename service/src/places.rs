@@ -32,6 +32,7 @@ impl Places {
 
     /// `None`: there are none left, or none for this address.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = neighbourhood(address);
         let mut taken = self.taken.lock().expect("no panic holds this lock");
         let own = taken.by_address.get(&address).copied().unwrap_or_default();
         if taken.all >= self.all_max || own >= self.address_max {
@@ -40,6 +41,14 @@ impl Places {
         taken.by_address.insert(address, own + 1);
         taken.all += 1;
         Some(Place { places: Arc::clone(self), address })
+    }
+}
+
+/// Who has an IPv6 address has 2^64 of them as a rule: they are one.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::from(std::net::Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        v4 => v4,
     }
 }
 
@@ -65,6 +74,11 @@ mod tests {
         let held = [places.take(one), places.take(one)];
         assert!(held.iter().all(Option::is_some) && places.take(one).is_none(), "of one address");
         let more = places.take(other).expect("another has its own");
+        let v6 = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"]
+            .map(|ip| neighbourhood(ip.parse().expect("an address")));
+        assert!(
+            v6[0] == v6[1] && v6[1] != v6[2] && neighbourhood("::ffff:10.0.0.1".parse().expect("an address")) == one
+        );
         assert!(places.take(third).is_none(), "in all");
         drop(more);
         let again = places.take(third);

@@ -100,7 +100,7 @@ fn told(bytes: &[u8], balancer: Source) -> io::Result<Source> {
         Addresses::IPv4(ip) => (ip.source_address, ip.source_port).into(),
         Addresses::IPv6(ip) => (ip.source_address.to_canonical(), ip.source_port).into(),
         // It does not know, or cannot say it.
-        Addresses::Unspecified | Addresses::Unix(_) => return Ok(balancer),
+        Addresses::Unspecified | Addresses::Unix(_) => return Ok(Source { is_local: false, ..balancer }),
     };
     let mut is_tls = false;
     for tlv in header.tlvs() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -223,7 +223,10 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.client.provider));
         let builder = builder.with_safe_default_protocol_versions()?.dangerous();
         let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
-        Ok(builder.with_client_cert_resolver(Arc::clone(&self.client) as Arc<dyn ResolvesClientCert>))
+        let mut config = builder.with_client_cert_resolver(Arc::clone(&self.client) as Arc<dyn ResolvesClientCert>);
+        // Each connection looks at the other's certificate, by the CA as it is now.
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 }
 

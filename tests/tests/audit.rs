@@ -71,7 +71,7 @@ fn what_callers_do_and_are_denied_is_written_down() {
 fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
     const THEIRS: &str = "222222222222";
     let dir = Scratch::new("audit-topics");
-    let guarded = Guarded::start_with(dir.path(), &["--audit-topics"]);
+    let mut guarded = Guarded::start_with(dir.path(), &["--audit-topics"]);
     let everything = serde_json::json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*" }] });
     let [ours, theirs] = [OURS, THEIRS].map(|account| {
         guarded.make_account(account, "orders", "u-1");
@@ -141,4 +141,16 @@ fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
     let listed = output_text(&guarded.weir_as(&ours, &["topic", "list"]));
     assert!(listed.contains(" t ") && !listed.contains("audit"), "{listed}");
     assert!(output_text(&guarded.weir_as(&ours, &["cluster", "list"])).contains("weir"));
+
+    // What came just before the end of a gateway is written all the same.
+    let denied = guarded.produce_as(&weak, "last", "line\n");
+    assert!(!denied.status.success());
+    let gateway = guarded.cluster.services.last_mut().expect("the guarded one");
+    assert_eq!(gateway.terminate(), Some(0));
+    gateway.start();
+    let read = |key: &Key| {
+        let consume = ["consume", "audit", "--cluster", "weir", "-o", "beginning", "-e"];
+        String::from_utf8(guarded.weir_as(key, &consume).stdout).expect("text")
+    };
+    assert!(read(&ours).contains("/orders/u-1/last"), "{}", read(&ours));
 }

@@ -396,6 +396,12 @@ fn nothing_is_answered_before_a_login() {
     session.log_in(&key).expect("again");
     let refused = session.log_in(&other).expect_err("another principal");
     assert!(refused.contains("Cannot change principals"), "{refused}");
+    // Of the same name in another account.
+    guarded.make_account("222222222222", "theirs", "abcd-2");
+    let namesake = guarded.make_user("222222222222", "app", &app_policy("222222222222", "theirs", "abcd-2"));
+    let mut one = Session::of(&guarded.plain, &key);
+    let refused = one.log_in(&namesake).expect_err("another principal");
+    assert!(refused.contains("Cannot change principals"), "{refused}");
     assert!(session.call::<_, MetadataResponse>(ApiKey::Metadata, 12, &metadata).is_none());
     // Version 0 of the handshake would have tokens without a frame follow.
     let told = connect().tell::<_, SaslHandshakeResponse>(ApiKey::SaslHandshake, 0, &handshake("AWS_MSK_IAM"));
@@ -424,7 +430,7 @@ fn nothing_is_answered_before_a_login() {
 #[test]
 fn clusters_are_told_apart_by_name_and_accounts_need_none() {
     let scratch = Scratch::new("identity-names");
-    let mut guarded = Guarded::start(scratch.path());
+    let mut guarded = Guarded::start_with(scratch.path(), &["--audit-topics"]);
     let plain = guarded.plain.clone();
     let port = plain.rsplit(':').next().expect("a port");
     // Both addresses have the template: a cluster has one name all the same.
@@ -481,6 +487,14 @@ fn clusters_are_told_apart_by_name_and_accounts_need_none() {
     };
     assert_eq!(foreign("theirs"), foreign("nobody"));
     assert!(foreign("theirs").1.contains("may connect to"), "{:?}", foreign("theirs"));
+    // Nor by what is written down for its own account.
+    let audited = |key: &Key| {
+        let consume = ["consume", "audit", "--cluster", "weir", "-o", "beginning", "-e"];
+        std::thread::sleep(Duration::from_millis(1_500));
+        output_text(&guarded.weir_as(key, &consume))
+    };
+    let told = audited(&key);
+    assert!(told.contains(ACCOUNT) && !told.contains(theirs), "{told}");
     let policy = json!({ "Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Principal": { "AWS": format!("arn:aws:iam::{ACCOUNT}:user/admin") },
         "Action": "kafka-cluster:*", "Resource": "*",
@@ -490,6 +504,10 @@ fn clusters_are_told_apart_by_name_and_accounts_need_none() {
     assert_eq!(curl(&["-X", "PUT", "-H", json, "-d", &policy.to_string(), &url]).0, 204);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(by_host(&format!("theirs.{REGION}.example")).0, 200);
+    // Who came in is told to the cluster's account, too.
+    let owner = guarded.make_user(theirs, "owner", &all);
+    let (own, their) = (audited(&key), audited(&owner));
+    assert!(own.contains(theirs) && their.contains(&format!("arn:aws:iam::{ACCOUNT}:user/admin")), "{their}");
     let output = guarded.weir_as(&key, &["topic", "list"]);
     assert!(output_text(&output).contains("which cluster is meant is not clear"), "{}", output_text(&output));
     // Kafka's clients are told the names of their cluster: by SCRAM its users need not say the account.

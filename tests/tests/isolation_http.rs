@@ -259,10 +259,13 @@ fn nothing_of_another_tenant_can_be_told_from_nothing_over_http() {
     );
     let denial = output_text(&guarded.produce_as(&app, "nothing", "line\n"));
     let id = denial.split("(decision ").nth(1).and_then(|rest| rest.split(':').next()).expect("a decision").to_owned();
-    let mut other = Signed::of(&guarded.http, &theirs);
-    let [real, wrong] = [id.clone(), format!("{}0", &id[..id.len() - 1])]
-        .map(|id| other.ask("GET", &format!("/v1/decisions/{id}"), "", &[]).body.replace(&id, "ID"));
-    assert_eq!(real, wrong, "{denied}");
+    let namesake = guarded.make_user(THEIRS, "app", &app_policy(THEIRS, "orders", "abcd-1"));
+    for key in [&theirs, &namesake] {
+        let mut other = Signed::of(&guarded.http, key);
+        let [real, wrong] = [id.clone(), format!("{}0", &id[..id.len() - 1])]
+            .map(|id| other.ask("GET", &format!("/v1/decisions/{id}"), "", &[]).body.replace(&id, "ID"));
+        assert_eq!(real, wrong, "{denied}");
+    }
 
     // Accounts, and what is in them.
     let of_ours = make(&guarded, OURS, "mine0");

@@ -116,7 +116,10 @@ fn a_fetch_holds_no_more_than_it_may_give() {
     let before = peak_mib(gateway);
     let partition = |index| FetchPartition { index, max_bytes: 50_000_000, ..Default::default() };
     let topics = vec![FetchTopic { name: "t".to_owned(), partitions: (0..200).map(partition).collect() }];
-    for max_bytes in [4_000_000, 1] {
+    // Whatever each partition may give: a batch comes whole.
+    let small = |index| FetchPartition { index, max_bytes: 1, ..Default::default() };
+    let of_one = vec![FetchTopic { name: "t".to_owned(), partitions: (0..200).map(small).collect() }];
+    for (max_bytes, topics) in [(4_000_000, &topics), (4_000_000, &of_one), (1, &topics), (1, &of_one)] {
         let request = FetchRequest { max_bytes, topics: topics.clone(), ..Default::default() };
         let answer: FetchResponse = session.call(ApiKey::Fetch, 11, &request).expect("an answer");
         let partitions = &answer.topics[0].partitions;
@@ -197,6 +200,10 @@ fn connections_that_nobody_has_logged_in_on_do_not_take_all_places() {
     guarded.make_account(OURS, "ours", "u-1");
     let key = guarded.make_user(OURS, "app", &app_policy(OURS, "ours", "u-1"));
     // They say nothing, or half of what they have to say.
+    // Both ends of each are here.
+    let many = libc::rlimit { rlim_cur: 4_096, rlim_max: 4_096 };
+    // SAFETY: reads one struct.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &many) }, 0);
     let silent: Vec<TcpStream> = (0..1_024)
         .map(|at| {
             let mut stream = TcpStream::connect(&guarded.plain).expect("connected");
@@ -204,10 +211,16 @@ fn connections_that_nobody_has_logged_in_on_do_not_take_all_places() {
             stream
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(300));
-    let mut more = TcpStream::connect(&guarded.plain).expect("connected");
-    more.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    assert!(is_closed(&mut more), "one too many of this address");
+    // Each is given its place in a moment.
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut more = TcpStream::connect(&guarded.plain).expect("connected");
+        more.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        if is_closed(&mut more) {
+            break;
+        }
+        assert!(Instant::now() < until, "one too many of this address");
+    }
     // From another address one logs in; and here too, once they are gone: of themselves after 30 s.
     let other = tests::balancer::Balancer::start(&guarded.plain, "127.0.0.9", b"");
     assert_eq!(Session::connect(&other.address).log_in(&key), Ok(()));

@@ -103,6 +103,28 @@ fn what_is_weirs_own_is_nobodys() {
 }
 
 #[test]
+fn names_that_differ_in_case_are_two() {
+    let scratch = Scratch::new("negative-case");
+    let guarded = Guarded::start(scratch.path());
+    guarded.make_account(OURS, "orders", "abcd-1");
+    let admin = guarded.make_user(OURS, "admin", &everything());
+    let policy = app_policy(OURS, "orders", "abcd-1");
+    let key = guarded.make_user(OURS, "app", &policy);
+    for topic in ["app", "APP"] {
+        assert!(guarded.weir_as(&admin, &["topic", "create", topic]).status.success());
+    }
+    // Right after one another, on one connection, in either order.
+    for names in [["app", "APP"], ["APP", "app"]] {
+        let mut session = Session::of(&guarded.plain, &key);
+        for name in names {
+            let read: FetchResponse = session.call(ApiKey::Fetch, 11, &fetch(&[(name, 0)], 0)).expect("an answer");
+            let expected = if name == "app" { 0 } else { TOPIC_DENIED };
+            assert_eq!(read.topics[0].partitions[0].error, expected, "{names:?}: {name}");
+        }
+    }
+}
+
+#[test]
 fn who_waits_for_records_is_asked_again_about_each_topic() {
     let scratch = Scratch::new("negative-parked");
     let guarded = Guarded::start(scratch.path());

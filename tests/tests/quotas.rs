@@ -222,6 +222,24 @@ fn two_gateways_share_a_limit() {
 }
 
 #[test]
+fn all_sessions_of_a_role_share_its_limit() {
+    let dir = Scratch::new("quotas-role");
+    let (guarded, ..) = start(dir.path(), &["ingress=100000000"]);
+    guarded.operate(&["role", "create", "worker", "--account", NOISY], b"");
+    guarded.put_policy(NOISY, "--role", "worker", &app_policy(NOISY, "noisy", "u-1"));
+    guarded.operate(&["quota", "define", "slow", "--limit", "ingress=100000", "--account", NOISY], b"");
+    guarded.operate(&["quota", "set", "slow", "--role", "worker", "--account", NOISY], b"");
+    std::thread::sleep(Duration::from_millis(500));
+    let [mut one, mut two] = ["one", "two"].map(|session| {
+        let create = ["key", "create", "--role", "worker", "--session", session, "--account", NOISY];
+        Session::of(&guarded.plain, &Key::from(&guarded.operate_json(&create)))
+    });
+    produce(&mut one, "app", 400_000);
+    let told = produce(&mut two, "app", 1_000);
+    assert!(told.throttle_ms > 500, "{} ms: what the other session used", told.throttle_ms);
+}
+
+#[test]
 fn there_are_no_more_connections_groups_and_partitions_than_may_be() {
     let dir = Scratch::new("quotas-stock");
     let limits = ["connections=3", "groups=2", "partitions=4", "topic_changes=100", "connects=50"];
@@ -235,6 +253,8 @@ fn there_are_no_more_connections_groups_and_partitions_than_may_be() {
     std::thread::sleep(Duration::from_millis(200));
     let mut session = Session::of(&guarded.plain, &noisy);
     session.log_in(&noisy).expect("the same connection");
+    let refused = Session::connect(&guarded.plain).log_in(&noisy).expect_err("it has its place still");
+    assert!(refused.contains("Too many connects"), "{refused}");
     // Partitions: one is there.
     let mut create = |name: &str, num_partitions: i32| {
         let topic =

@@ -195,6 +195,27 @@ fn clients_without_the_right_certificate_are_refused() {
     assert!(!unknown.status.success());
     let read = succeed(&mut secured.kcat(&["-C", "-t", "t", "-e", "-q", "-X", &own[0], "-X", &own[1]]), b"");
     assert_eq!(read, b"one\n");
+    // Whoever showed it once does not go on with that session: the next time it is shown again.
+    let session = path(scratch.path(), "session.pem");
+    let connect = |version: &str, more: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        let address = secured.https.trim_start_matches("https://");
+        openssl.args(["s_client", "-connect", address, "-CAfile", &ca, version]).args(more);
+        // An answer of HTTP, after which tickets have come.
+        let request = b"GET /v1/topics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let output = run(openssl.arg("-ign_eof"), request, Duration::from_secs(10));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (cert, key) = (certs("client.pem"), certs("client-key.pem"));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let _ = std::fs::remove_file(&session);
+        let first = connect(version, &["-cert", &cert, "-key", &key, "-sess_out", &session]);
+        assert!(first.contains("200 OK"), "{version}: {first}");
+        if Path::new(&session).exists() {
+            let again = connect(version, &["-sess_in", &session]);
+            assert!(!again.contains("Reused") && !again.contains("200 OK"), "{version}: {again}");
+        }
+    }
 }
 
 /// `weir up` makes its own certificates, heeds the CA of clients with them, and is bound beyond loopback only with one.

@@ -198,6 +198,21 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
         assert_eq!(call_with(&certs, Some(&shown(role)), "POST", &of_tenant, r#"{"before":0}"#), expected, "{role}");
     }
 
+    let written = weir_at(&["group", "reset", "g", "--topic", "t", "--to", "latest"], b"");
+    assert!(written.status.success(), "{}", output_text(&written));
+    let map = {
+        let mut curl = Command::new("curl");
+        let gateway = shown("gateway");
+        curl.args(["-sk", "--cert"]).arg(gateway.cert()).arg("--key").arg(gateway.key());
+        let told = run(curl.arg(format!("{url}/placement/v1/map?after=0")), b"", Duration::from_secs(10)).stdout;
+        serde_json::from_slice::<serde_json::Value>(&told).expect("JSON")
+    };
+    let topics = map["topics"].as_array().expect("topics");
+    let log = topics.iter().find(|topic| topic[1]["name"].as_str().is_some_and(|name| name.starts_with("__weir_")));
+    let log = log.expect("a coordinator's log")[0].as_str().expect("an id").to_owned();
+    let of_log = format!("{url}/placement/v1/partitions/{log}/0/trim");
+    assert_eq!(call_with(&certs, Some(&shown("storage-node")), "POST", &of_log, r#"{"before":0}"#), "200");
+
     // What storage nodes are sent.
     let segment = SegmentId { partition: partition(), generation: Generation(1), epoch: Epoch(1), nonce: Nonce(1) };
     let fence = FenceRequest { partition: partition(), generation: Generation(1), epoch: Epoch(9), nonce: None };

@@ -32,6 +32,8 @@ pub struct Event {
     pub source: IpAddr,
     /// Whose it is to know, as far as that is clear.
     pub account: Option<AccountId>,
+    /// Whose cluster was used, where that is another's.
+    pub owner: Option<AccountId>,
     /// About the topic itself: whoever reads it would read of that for ever.
     pub is_of_audit: bool,
     /// `None`: it did not come to a login.
@@ -202,6 +204,7 @@ mod tests {
             at_ms: 1_700_000_000_123,
             source: IpAddr::from([127, 0, 0, 1]),
             account: None,
+            owner: None,
             is_of_audit: false,
             principal: Some(format!("arn:aws:iam::000000000001:user/\"{number}\"\n")),
             access_key: None,

@@ -177,6 +177,8 @@ impl Permit {
             at_ms: clock::wall_ms(),
             source: self.source,
             account: Some(self.login.account),
+            // Who came in by its policy is its owner's to know; who did not may have asked for anything.
+            owner: matches!(verdict, Verdict::Allowed).then_some(self.tenant.account),
             is_of_audit,
             principal: Some(self.login.arn()),
             access_key: self.login.key.clone(),

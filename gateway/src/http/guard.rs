@@ -33,7 +33,7 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
     let taken = async {
         check_host(&parts.headers, parts.version)?;
         let proof = login::begin(&gateway, &parts).await?;
-        let mut held = gateway.bodies.begin(login::account_of(&gateway, &proof));
+        let mut held = gateway.bodies.begin(login::origin(&parts).address);
         let body = take_body(&parts.headers, parts.version, body, &mut held).await?;
         let caller = login::finish(&gateway, &parts, proof, &body)?;
         Ok((body, caller, held))

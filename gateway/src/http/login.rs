@@ -11,7 +11,7 @@ use identity::request::{Authorization, Request};
 use identity::sigv4::{hex, sha256};
 use service::http::Peer;
 use service::random;
-use types::{AccountId, ErrorCode};
+use types::ErrorCode;
 use wire::frame::Refusal;
 
 use crate::Gateway;
@@ -83,18 +83,6 @@ async fn read(gateway: &Gateway, value: &str, origin: Origin) -> Result<Proof, R
     of_token(&gateway.access, token.trim(), now_s()).await.map(|login| Proof::Token(Box::new(login)))
 }
 
-/// The account that a request says it is of: whose its key is, whether or not it was signed by it.
-pub fn account_of(gateway: &Gateway, proof: &Proof) -> AccountId {
-    match proof {
-        Proof::None => gateway.tenant.account,
-        Proof::Token(login) => login.account,
-        Proof::Signed(signed) => {
-            let known = gateway.access.known();
-            known.key(&signed.scope.key_id).map_or(gateway.tenant.account, |key| key.record.account)
-        }
-    }
-}
-
 /// The caller, now that the body is there.
 ///
 /// # Errors
@@ -116,7 +104,7 @@ pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes)
     caller.map_err(|reason| unknown(gateway, origin, &reason))
 }
 
-fn origin(parts: &Parts) -> Origin {
+pub fn origin(parts: &Parts) -> Origin {
     match parts.extensions.get::<Peer>() {
         Some(peer) => Origin::new(peer.source, peer.is_tls),
         None => Origin { address: std::net::Ipv4Addr::UNSPECIFIED.into(), is_tls: false, is_local: false },

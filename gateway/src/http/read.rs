@@ -101,7 +101,16 @@ async fn try_read(caller: &Arc<Caller>, topic: &str, partition: i32, params: &Pa
     // It may have waited for long: what the caller may not read any more it is not given.
     caller.may_topic(READ_DATA, topic)?;
     match fetched {
-        Ok(fetched) => page(caller, &fetched, offset, params.max_records.unwrap_or(usize::MAX)),
+        Ok(fetched) => {
+            let records_max = params.max_records.unwrap_or(usize::MAX);
+            let batches = &fetched.batches;
+            // What has to be unpacked is so a few at a time, and holds up nobody else.
+            if Batch::split_from(&mut batches.clone()).is_ok_and(|first| first.header().compression() != 0) {
+                let _turn = caller.gateway.unpacking.acquire().await;
+                return tokio::task::block_in_place(|| page(caller, &fetched, offset, records_max));
+            }
+            page(caller, &fetched, offset, records_max)
+        }
         Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
             let bounds = latest(caller, id).await?;
             let (high_watermark, log_start) = (bounds.high_watermark, bounds.log_start);
@@ -176,12 +185,12 @@ fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize) 
                 next_offset = shown.records.last().map_or(offset, |last| last.offset + 1);
                 break;
             }
-            // A batch whose records its producer compressed badly: whoever asks for it is told; what stands
-            // before it can be read.
-            Err(_) if next_offset > offset => {
-                shown.records.truncate(before);
+            // A batch whose records its producer made badly: whoever asks for it is told; what stands before can be read.
+            Err(_) if shown.records.len() > before => {
+                next_offset = shown.records.last().map_or(offset, |last| last.offset + 1);
                 break;
             }
+            Err(_) if next_offset > offset => break,
             Err(error) => {
                 let last = end - 1;
                 let message =

@@ -19,6 +19,7 @@ use wire::kafka::{
 };
 
 use crate::caller::Caller;
+use crate::configs;
 use crate::error::{kafka_code, refuse};
 use crate::fetch::{Fetched, fetch};
 
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long at least each is waited for, when others took that time.
 const LATE_PATIENCE: Duration = Duration::from_millis(100);
 /// Partitions that are read at once.
+const WAVE_MIN: usize = 8;
 const WAVE_MAX: usize = 512;
 /// Waits between two looks at many partitions at once, in ms.
 const LOOK_AGAIN_MS: u64 = 10;
@@ -67,6 +69,8 @@ struct Asked<'a> {
     topic: usize,
     partition: &'a FetchPartition,
     id: Result<TopicPartition, Refusal>,
+    /// What may come of it: a batch comes whole, whatever was asked for.
+    bytes: usize,
 }
 
 /// Each partition once, however often it is named.
@@ -85,7 +89,9 @@ fn asked<'a>(caller: &Caller, request: &'a FetchRequest) -> Vec<Asked<'a>> {
             if id.as_ref().is_ok_and(|id| !seen.insert(*id)) {
                 continue;
             }
-            asked.push(Asked { topic: at, partition, id });
+            let batch = record.as_ref().map_or(0, |record| configs::bytes_max(record));
+            let bytes = (partition.max_bytes.max(1) as usize).max(batch);
+            asked.push(Asked { topic: at, partition, id, bytes });
         }
     }
     asked
@@ -105,6 +111,9 @@ async fn read_all(
     let mut rest = &asked[..];
     while !rest.is_empty() {
         let (wave, later) = rest.split_at(wave(rest, left));
+        // After the first wave what did not fit is not read only to be left out: of the rest the watermark is told.
+        let is_full = left < bytes_max && wave[0].bytes > left;
+        left = if is_full { 0 } else { left };
         rest = later;
         let begin = |one: &Asked<'_>| {
             let (caller, id) = (Arc::clone(caller), one.id.clone());
@@ -122,8 +131,10 @@ async fn read_all(
                 Ok(Err(error)) => Err(refuse(ErrorCode::Internal, error.to_string())),
                 Err(_) => Err(refuse(ErrorCode::LeaderNotAvailable, "no member of the segment answers yet")),
             };
+            let read = result.as_ref().map_or(0, |fetched| fetched.batches.len());
             let answer = answer(one.partition, result, left, bytes_max);
-            left = left.saturating_sub(answer.records.as_ref().map_or(0, Bytes::len));
+            let given = answer.records.as_ref().map_or(0, Bytes::len);
+            left = if given < read { 0 } else { left.saturating_sub(given) };
             topics[one.topic].partitions.push(answer);
         }
     }
@@ -141,17 +152,18 @@ async fn read_all(
     topics
 }
 
-/// How many of the partitions are read at once: no more than may be sent is held, whatever each may give.
+/// How many of the partitions are read at once. What they may come to is little more than may be sent; a few are read together
+/// in any case, so that one that nobody leads does not have the others wait for it.
 fn wave(rest: &[Asked<'_>], left: usize) -> usize {
     if left == 0 {
         return rest.len().min(WAVE_MAX);
     }
     let mut sum = 0_usize;
-    let fits = rest.iter().take(WAVE_MAX).take_while(|one| {
-        sum = sum.saturating_add(one.partition.max_bytes.max(1) as usize);
+    let fits = rest.iter().take_while(|one| {
+        sum = sum.saturating_add(one.bytes);
         sum <= left
     });
-    fits.count().max(1)
+    fits.count().clamp(WAVE_MIN, WAVE_MAX).min(rest.len())
 }
 
 /// The first batch of a response goes out whatever its size (KIP-74); later partitions stay within the bound.

@@ -249,7 +249,10 @@ pub fn admit(
     cluster: Option<&str>,
     origin: Origin,
 ) -> Result<Arc<Caller>, Reason> {
-    let may_connect = |tenant: &Tenant| admit_to(gateway, login.clone(), *tenant, origin).is_ok();
+    let may_connect = |tenant: &Tenant| {
+        let permit = Permit::new(&gateway.access, gateway.id, login.clone(), *tenant, origin);
+        permit.is_some_and(|permit| Caller::of(gateway, *tenant, permit).sees(CONNECT, ""))
+    };
     let tenant = gateway.tenant_of(&login, cluster, may_connect)?;
     admit_to(gateway, login, tenant, origin)
 }

@@ -8,8 +8,8 @@ use policies::vocabulary::{DESCRIBE_GROUP, DESCRIBE_TOPIC};
 use types::{ErrorCode, TopicId, TopicPartition};
 use wire::groups::{CommittedOffset, GroupReply, GroupRequest};
 use wire::kafka::{
-    OffsetFetchGroupResponse, OffsetFetchPartitionResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic,
-    OffsetFetchTopicResponse,
+    OffsetFetchGroup, OffsetFetchGroupResponse, OffsetFetchPartitionResponse, OffsetFetchRequest, OffsetFetchResponse,
+    OffsetFetchTopic, OffsetFetchTopicResponse,
 };
 
 use super::each_once;
@@ -29,11 +29,19 @@ pub async fn handle(caller: Arc<Caller>, version: i16, request: OffsetFetchReque
         return OffsetFetchResponse { topics, error, ..OffsetFetchResponse::default() };
     }
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group in each_once(request.groups, |group| group.group_id.clone()) {
+    for group in each_once(request.groups, named) {
         let (topics, error) = of_group(&caller, group.group_id.clone(), group.topics).await;
         groups.push(OffsetFetchGroupResponse { group_id: group.group_id, topics, error });
     }
     OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }
+}
+
+/// A group, and what of it: a group may be asked for again about other topics.
+fn named(group: &OffsetFetchGroup) -> (String, Option<Vec<(String, Vec<i32>)>>) {
+    let topics = group.topics.as_ref();
+    let topics =
+        topics.map(|topics| topics.iter().map(|topic| (topic.name.clone(), topic.partitions.clone())).collect());
+    (group.group_id.clone(), topics)
 }
 
 async fn of_group(

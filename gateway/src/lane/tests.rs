@@ -134,6 +134,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         producer_ids: tokio::sync::Mutex::new(0..0),
         sticky: AtomicI64::new(0),
         bodies: Arc::default(),
+        unpacking: tokio::sync::Semaphore::new(1),
         metrics: Metrics::new(&Health::new()),
     });
     let node = NodeRecord {

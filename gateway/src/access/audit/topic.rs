@@ -3,7 +3,7 @@
 //! Cluster and topic are made at the first event. Who waits for the log is this task; when more comes than it takes, that is dropped and
 //! counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,55 +38,113 @@ const HEAR_WAIT: Duration = Duration::from_secs(5);
 /// Where a cluster is whose account has no other.
 const REGION: &str = "us-east-1";
 
-/// Writes events until the drain begins.
+/// Events of one account that wait, and how long whoever writes them waits for more before it ends.
+const ACCOUNT_QUEUE_MAX: usize = 4_096;
+const IDLE: Duration = Duration::from_secs(60);
+/// Once the drain has begun what is there is written within this time.
+const LAST_WRITE_MAX: Duration = Duration::from_millis(400);
+/// After a failure what comes within this time is not tried: it is dropped.
+const REST: Duration = Duration::from_secs(5);
+
+/// Hands events on to the writers of their accounts, until the drain begins: an account whose topic hangs holds up no other.
 pub async fn publish(gateway: Arc<Gateway>, mut events: mpsc::Receiver<Event>, mut drain: Drain) {
-    let mut some = Vec::new();
+    let mut writers: HashMap<AccountId, mpsc::Sender<Event>> = HashMap::new();
     loop {
-        tokio::select! {
+        let event = tokio::select! {
             biased;
-            () = drain.begun() => return,
-            count = events.recv_many(&mut some, QUEUE_MAX) => if count == 0 { return },
+            () = drain.begun() => break,
+            event = events.recv() => event,
+        };
+        let Some(event) = event else { break };
+        hand_on(&gateway, &mut writers, event, &drain);
+    }
+    // What is there is still written: writers see the end of it, and the drain.
+    events.close();
+    while let Ok(event) = events.try_recv() {
+        hand_on(&gateway, &mut writers, event, &drain);
+    }
+}
+
+fn hand_on(gateway: &Arc<Gateway>, writers: &mut HashMap<AccountId, mpsc::Sender<Event>>, event: Event, drain: &Drain) {
+    let own = event.account.unwrap_or(gateway.tenant.account);
+    for account in [Some(own), event.owner.filter(|owner| *owner != own)].into_iter().flatten() {
+        let is_there = writers.get(&account).is_some_and(|writer| !writer.is_closed());
+        if !is_there {
+            writers.retain(|_, writer| !writer.is_closed());
+            let (writer, events) = mpsc::channel(ACCOUNT_QUEUE_MAX);
+            tokio::spawn(write_all(Arc::clone(gateway), account, events, drain.clone()));
+            writers.insert(account, writer);
         }
-        tokio::time::sleep(GATHER).await;
-        while some.len() < QUEUE_MAX
+        if writers.get(&account).is_none_or(|writer| writer.try_send(event.clone()).is_err()) {
+            gateway.access.audit.count_dropped(1);
+        }
+    }
+}
+
+/// Writes the events of one account.
+async fn write_all(gateway: Arc<Gateway>, account: AccountId, mut events: mpsc::Receiver<Event>, mut drain: Drain) {
+    let mut some = Vec::new();
+    let mut rests_until = None;
+    loop {
+        match tokio::time::timeout(IDLE, events.recv_many(&mut some, ACCOUNT_QUEUE_MAX)).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(_) => {
+                events.close();
+                // What came in between is written; then it ends.
+                if events.recv_many(&mut some, ACCOUNT_QUEUE_MAX).await == 0 {
+                    return;
+                }
+            }
+        }
+        let _ = tokio::time::timeout(GATHER, drain.begun()).await;
+        while some.len() < ACCOUNT_QUEUE_MAX
             && let Ok(event) = events.try_recv()
         {
             some.push(event);
         }
-        let mut by_account: BTreeMap<AccountId, Vec<Event>> = BTreeMap::new();
-        for event in some.drain(..) {
-            by_account.entry(event.account.unwrap_or(gateway.tenant.account)).or_default().push(event);
+        if rests_until.is_some_and(|until| tokio::time::Instant::now() < until) {
+            gateway.access.audit.count_dropped(some.len());
+            some.clear();
+            continue;
         }
-        let mut writing = tokio::task::JoinSet::new();
-        for (account, events) in by_account {
-            let gateway = Arc::clone(&gateway);
-            writing.spawn(async move {
-                let count = events.len();
-                if let Err(why) = write(&gateway, account, events).await {
-                    tracing::warn!(account = account.digits(), count, why, "audit events are missing in their topic");
-                    gateway.access.audit.count_dropped(count);
-                }
-            });
+        let count = some.len();
+        let writing = write(&gateway, account, std::mem::take(&mut some));
+        let written = match drain.has_begun() {
+            true => tokio::time::timeout(LAST_WRITE_MAX, writing).await.unwrap_or(Err((count, "it ends".to_owned()))),
+            false => writing.await,
+        };
+        rests_until = written.as_ref().is_err().then(|| tokio::time::Instant::now() + REST);
+        if let Err((count, why)) = written {
+            tracing::warn!(account = account.digits(), count, why, "audit events are missing in their topic");
+            gateway.access.audit.count_dropped(count);
         }
-        writing.join_all().await;
     }
 }
 
-async fn write(gateway: &Arc<Gateway>, account: AccountId, events: Vec<Event>) -> Result<(), String> {
-    let tenant = cluster(gateway, account).await?;
-    let topic = topic(gateway, tenant).await?;
+/// How many were not written, and why.
+type Missing = (usize, String);
+
+async fn write(gateway: &Arc<Gateway>, account: AccountId, events: Vec<Event>) -> Result<(), Missing> {
+    let all = events.len();
+    let tenant = cluster(gateway, account).await.map_err(|why| (all, why))?;
+    let topic = topic(gateway, tenant).await.map_err(|why| (all, why))?;
     let mut waiting = Vec::new();
-    let mut events = events.into_iter().peekable();
-    while events.peek().is_some() {
-        let batch = batch(events.by_ref().take(BATCH_MAX), gateway.id)?;
+    for events in events.chunks(BATCH_MAX) {
+        let batch = batch(events.iter().cloned(), gateway.id).map_err(|why| (all, why))?;
         let (principal, protocol) = (PrincipalId(0), Protocol::Kafka);
         let new = NewAppend { tenant, batch, principal, protocol, log_append_time: false };
-        waiting.push(lane::append(gateway, topic, new));
+        waiting.push((events.len(), lane::append(gateway, topic, new)));
     }
-    for answer in waiting {
-        answer.await.map_err(|error| error.to_string())?.map_err(|refusal| refusal.message)?;
+    let mut missing = Ok(());
+    for (count, answer) in waiting {
+        let answer = answer.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|r| r.message));
+        if let Err(why) = answer {
+            let before = missing.err().map_or(0, |(before, _)| before);
+            missing = Err((before + count, why));
+        }
     }
-    Ok(())
+    missing
 }
 
 fn batch(events: impl Iterator<Item = Event>, gateway: i32) -> Result<Batch, String> {
