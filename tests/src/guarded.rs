@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::signed::Signed;
 use crate::{Cluster, Service, free_port, run, succeed, weir};
 
 /// Of all signatures, and all clusters.
@@ -109,7 +110,14 @@ impl Guarded {
     pub fn make_user(&self, account: &str, user: &str, policy: &Value) -> Key {
         self.operate(&["user", "create", user, "--account", account], b"");
         self.put_policy(account, "--user", user, policy);
-        Key::from(&self.operate_json(&["key", "create", "--user", user, "--account", account]))
+        let key = Key::from(&self.operate_json(&["key", "create", "--user", user, "--account", account]));
+        // The gateway where one must log in hears of it in a moment.
+        let until = Instant::now() + Duration::from_secs(10);
+        while Signed::of(&self.http, &key).ask("GET", "/v1/whoami", "", &[]).status != 200 {
+            assert!(Instant::now() < until, "the key is not known there");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        key
     }
 
     pub fn put_policy(&self, account: &str, kind: &str, name: &str, policy: &Value) {

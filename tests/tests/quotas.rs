@@ -235,8 +235,10 @@ fn all_sessions_of_a_role_share_its_limit() {
         Session::of(&guarded.plain, &Key::from(&guarded.operate_json(&create)))
     });
     produce(&mut one, "app", 400_000);
-    let told = produce(&mut two, "app", 1_000);
-    assert!(told.throttle_ms > 500, "{} ms: what the other session used", told.throttle_ms);
+    // The other's first is heard once that is paid for.
+    let began = Instant::now();
+    produce(&mut two, "app", 1_000);
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}: what the other session used", began.elapsed());
 }
 
 #[test]
