@@ -109,6 +109,10 @@ impl Caller {
     fn in_cluster(&self, action: KnownAction, name: &str, is_quiet: bool) -> Result<(), Refusal> {
         let known = self.gateway.access.known();
         if changes(action) && known.cluster_of(self.tenant).is_some_and(|cluster| cluster.record.is_reserved()) {
+            if let Some(permit) = self.permit.as_ref().filter(|_| !is_quiet) {
+                let arn = known.cluster_of(self.tenant).map(|own| own.record.arn(action.resource.name(), name));
+                permit.audit_refused(&self.gateway.access, action.name, &arn.unwrap_or_default());
+            }
             let message = format!("the cluster `{RESERVED_CLUSTER}` is the service's own: it can be read");
             return Err(refuse(denial(action), message));
         }

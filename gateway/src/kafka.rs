@@ -54,6 +54,9 @@ use crate::error::kafka_code;
 use crate::kafka::connection::Connection;
 use crate::kafka::login::{Gate, Say, Turn};
 
+/// Things that one request names, where each is a question of its own: more than any cluster has.
+const NAMED_MAX: usize = 10_000;
+
 /// An answer that is there, or that will be. `None`: the request wants no answer (`acks=0`).
 type Pending = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
 
@@ -226,9 +229,10 @@ fn begin(caller: &Arc<Caller>, reply: Reply, client: Client, body: Bytes) -> Res
 }
 
 /// What a request names, each once, however often it names it: a repeated name is a few bytes, and its answer may be many.
+/// What is named beyond ten thousand is not answered.
 fn each_once<T, K: Hash + Eq>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = HashSet::new();
-    named.retain(|one| seen.insert(key(one)));
+    named.retain(|one| seen.len() < NAMED_MAX && seen.insert(key(one)));
     named
 }
 

@@ -26,7 +26,7 @@ impl Session {
     /// Connected, and nobody yet.
     pub fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the gateway listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         Self { stream }
     }
 

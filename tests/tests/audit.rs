@@ -107,7 +107,9 @@ fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
     let events: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let refused = events.iter().find(|event| event["outcome"] == "refused").expect("the wrong secret");
     assert_eq!(refused["access_key"], ours.id, "whose key it was");
-    // Nothing of another account, and nothing about the reading of it.
+    // Nothing of another account, and nothing about the reading of it, which has had its time to come.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let told = read(&ours);
     assert!(!told.contains(THEIRS) && !told.contains("/weir/"), "{told}");
     assert!(!read(&theirs).contains(OURS));
 
@@ -152,5 +154,19 @@ fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
         let consume = ["consume", "audit", "--cluster", "weir", "-o", "beginning", "-e"];
         String::from_utf8(guarded.weir_as(key, &consume).stdout).expect("text")
     };
-    assert!(read(&ours).contains("/orders/u-1/last"), "{}", read(&ours));
+    let told = read(&ours);
+    assert!(told.contains("/orders/u-1/last"), "{told}");
+    // So is who tried to change it.
+    for action in ["CreateTopic", "DeleteTopic", "AlterTopicDynamicConfiguration", "WriteData"] {
+        let tried = |event: &Value| {
+            let resource = event["resource"].as_str().unwrap_or_default();
+            event["action"] == format!("kafka-cluster:{action}")
+                && resource.contains("/weir/")
+                && event["outcome"] == "denied"
+        };
+        assert!(
+            told.lines().any(|line| serde_json::from_str(line).is_ok_and(|event| tried(&event))),
+            "{action}: {told}"
+        );
+    }
 }

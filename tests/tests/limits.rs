@@ -235,3 +235,43 @@ fn connections_that_nobody_has_logged_in_on_do_not_take_all_places() {
     let users: Vec<Session> = (0..40).map(|_| Session::of(&guarded.plain, &key)).collect();
     drop(users);
 }
+
+#[test]
+fn answers_that_nobody_reads_are_not_made_without_end() {
+    let scratch = Scratch::new("limits-unread");
+    let cluster = Cluster::start(scratch.path());
+    let gateway = &cluster.services[cluster.services.len() - 1];
+    create(&cluster, "t", &[]);
+    let mut session = Session::connect(&cluster.kafka);
+    // As JSON each byte of it takes six.
+    assert_eq!(produce(&mut session, "t", 0, batch(Codec::Zstd, 12, &vec![0; 1_000_000])).error, 0);
+    let address = cluster.http.trim_start_matches("http://").to_owned();
+    let request = "GET /v1/topics/t/partitions/0/records?offset=0 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let before = peak_mib(gateway);
+    let mut unread: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).expect("connected");
+            stream.write_all(request.as_bytes()).expect("sent");
+            std::thread::sleep(Duration::from_millis(50));
+            stream
+        })
+        .collect();
+    let mut refused = 0;
+    for stream in &mut unread {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).expect("an answer");
+        refused += usize::from(&first == b"HTTP/1.1 503");
+    }
+    // Each is two records; 256 MiB of one address are some twenty of them.
+    assert!((10..30).contains(&refused), "{refused} of 40 were refused");
+    let after = peak_mib(gateway);
+    assert!(after < before + 1_000, "{before} MiB, then {after}");
+    drop(unread);
+    let url = format!("{}/v1/topics/t/partitions/0/records?offset=0&max_records=1", cluster.http);
+    let until = Instant::now() + Duration::from_secs(10);
+    while curl_json(&[&url]).0 != 200 {
+        assert!(Instant::now() < until, "there is room again");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

@@ -10,10 +10,11 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use service::clock;
 use service::health::{Health, Metric};
 use tokio::sync::mpsc;
 use types::AccountId;
@@ -22,8 +23,13 @@ use types::AccountId;
 const QUEUE_MAX: usize = 65_536;
 /// Lines that are written at once.
 const LINES_AT_ONCE: usize = 1_024;
-/// A log of this size takes the place of the one before it, and a new one begins.
+/// A log of this size is put aside, and a new one begins; so many are kept.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const FILES_BEFORE: u32 = 8;
+/// Logins that failed of which a gateway notes so many in a second: anybody can have one fail.
+const REFUSED_PER_S: u64 = 100;
+/// That events are missing is said once in so long.
+const SAY_EVERY_MS: u64 = 60_000;
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -61,6 +67,10 @@ pub struct Audit {
     topics: Option<mpsc::Sender<Event>>,
     lost: Arc<AtomicU64>,
     dropped: Arc<Metric>,
+    /// When it was said that events are missing, in monotonic ms.
+    said_ms: AtomicU64,
+    /// Failed logins of a second.
+    refused: Mutex<(u64, u64)>,
 }
 
 impl Audit {
@@ -77,13 +87,22 @@ impl Audit {
         let help = "Events that the audit log, or a topic of it, could not take.";
         let dropped = health.register(Metric::counter("weir_gateway_audit_dropped_total", help));
         let lost = Arc::new(AtomicU64::new(0));
-        let Some(path) = file else { return Ok(Self { queue: None, topics, lost, dropped }) };
+        let Some(path) = file else { return Ok(Self::of(None, topics, lost, dropped)) };
         let log = Log::open(path.to_owned())?;
         let (queue, events) = mpsc::channel(QUEUE_MAX);
         let counts = (Arc::clone(&lost), Arc::clone(&dropped));
         // A disk that hangs holds up this thread alone.
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || write(log, events, gateway, &counts))?;
-        Ok(Self { queue: Some(queue), topics, lost, dropped })
+        Ok(Self::of(Some(queue), topics, lost, dropped))
+    }
+
+    fn of(
+        queue: Option<mpsc::Sender<Event>>,
+        topics: Option<mpsc::Sender<Event>>,
+        lost: Arc<AtomicU64>,
+        dropped: Arc<Metric>,
+    ) -> Self {
+        Self { queue, topics, lost, dropped, said_ms: AtomicU64::new(0), refused: Mutex::default() }
     }
 
     /// Whether anybody wants to know.
@@ -91,12 +110,32 @@ impl Audit {
         self.queue.is_some() || self.topics.is_some()
     }
 
-    /// For so many events there was no room in a topic.
-    fn count_dropped(&self, count: usize) {
+    /// So many events are not noted, or have no room in a topic.
+    pub fn count_dropped(&self, count: usize) {
         self.dropped.add(count as u64);
+        let (now_ms, said_ms) = (clock::monotonic_ms(), self.said_ms.load(Ordering::Relaxed));
+        if now_ms >= said_ms.saturating_add(SAY_EVERY_MS) {
+            self.said_ms.store(now_ms, Ordering::Relaxed);
+            let all = self.dropped.value();
+            tracing::warn!(all, "audit events are missing: `weir_gateway_audit_dropped_total` counts them");
+        }
+    }
+
+    /// Whether one more failed login may be noted in this second.
+    fn may_note_refused(&self) -> bool {
+        let second = clock::monotonic_ms() / 1_000;
+        let mut refused = self.refused.lock().expect("no panic holds this lock");
+        if refused.0 != second {
+            *refused = (second, 0);
+        }
+        refused.1 += 1;
+        refused.1 <= REFUSED_PER_S
     }
 
     pub fn note(&self, event: Event) {
+        if matches!(event.outcome, Outcome::Refused(..)) && !self.may_note_refused() {
+            return self.count_dropped(1);
+        }
         if let Some(topics) = &self.topics
             && !event.is_of_audit
             && topics.try_send(event.clone()).is_err()
@@ -105,7 +144,7 @@ impl Audit {
         }
         if self.queue.as_ref().is_some_and(|queue| queue.try_send(event).is_err()) {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            self.dropped.add(1);
+            self.count_dropped(1);
         }
     }
 }
@@ -123,11 +162,20 @@ impl Log {
         Ok(Self { path, file, bytes })
     }
 
+    /// `FILE.1` is the newest of those before it.
+    fn before(&self, number: u32) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!(".{number}"));
+        path.into()
+    }
+
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
         if self.bytes >= FILE_BYTES_MAX {
-            let mut before = self.path.clone().into_os_string();
-            before.push(".1");
-            std::fs::rename(&self.path, before)?;
+            // The oldest makes room.
+            for number in (1..FILES_BEFORE).rev() {
+                let _ = std::fs::rename(self.before(number), self.before(number + 1));
+            }
+            std::fs::rename(&self.path, self.before(1))?;
             *self = Self::open(self.path.clone())?;
         }
         self.file.write_all(text)?;

@@ -17,6 +17,8 @@ use crate::tenant::Tenant;
 const CACHED_MS: u64 = 1_000;
 /// Decisions that are kept of one caller.
 const CACHE_MAX: usize = 1_024;
+/// Decisions of one caller that are noted within that time: a request may name very many things.
+const NOTED_MAX: usize = 500;
 /// An ARN has at most so many bytes: nothing that is called more has a name that anybody gave it.
 const RESOURCE_BYTES_MAX: usize = 2_048;
 /// So many characters of what a client calls itself are told to policies.
@@ -43,6 +45,8 @@ struct State {
     /// By action and resource.
     cache: HashMap<(&'static str, String), Verdict>,
     cached_since_ms: u64,
+    /// Decisions that were noted since.
+    noted: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -94,7 +98,7 @@ impl Permit {
         if let Some(user_agent) = &login.user_agent {
             context.add("aws:UserAgent", user_agent.chars().take(USER_AGENT_MAX).collect::<String>());
         }
-        let state = State { known, basis: Some(basis), cache: HashMap::new(), cached_since_ms: 0 };
+        let state = State { known, basis: Some(basis), cache: HashMap::new(), cached_since_ms: 0, noted: 0 };
         let source = origin.address;
         Some(Self { login, tenant, gateway, source, context, state: Mutex::new(state) })
     }
@@ -136,9 +140,12 @@ impl Permit {
             return Err(Refusal::Gone);
         }
         let Some(Basis { standing, cluster }) = state.basis.clone() else { return Err(Refusal::Gone) };
-        if now_ms.saturating_sub(state.cached_since_ms) > CACHED_MS || state.cache.len() >= CACHE_MAX {
+        let is_over = now_ms.saturating_sub(state.cached_since_ms) > CACHED_MS;
+        if is_over || state.cache.len() >= CACHE_MAX {
             state.cache.clear();
-            state.cached_since_ms = now_ms;
+        }
+        if is_over {
+            (state.cached_since_ms, state.noted) = (now_ms, 0);
         }
         let key = (action, resource);
         let verdict = match state.cache.get(&key) {
@@ -147,13 +154,20 @@ impl Permit {
         };
         let verdict = verdict.unwrap_or_else(|| {
             let denied = self.decide(&standing, cluster.as_deref(), action, &key.1);
+            let is_noted = !is_quiet && state.noted < NOTED_MAX;
+            state.noted += usize::from(is_noted);
+            if !is_quiet && !is_noted {
+                access.audit.count_dropped(1);
+            }
             let verdict = match denied {
                 None => Verdict::Allowed,
-                Some(_) if is_quiet => Verdict::Denied(None),
+                Some(_) if !is_noted => Verdict::Denied(None),
                 Some(denied) => Verdict::Denied(Some(note(access, denied))),
             };
-            if !is_quiet && access.audit.is_on() {
-                let is_of_audit = cluster.as_ref().is_some_and(|cluster| cluster.record.is_reserved());
+            if is_noted && access.audit.is_on() {
+                let is_reserved = cluster.as_ref().is_some_and(|cluster| cluster.record.is_reserved());
+                // Whoever reads would read of it for ever; who may not is told of.
+                let is_of_audit = is_reserved && matches!(verdict, Verdict::Allowed);
                 self.audit(access, action, &key.1, &verdict, is_of_audit);
             }
             state.cache.insert(key, verdict.clone());
@@ -163,6 +177,13 @@ impl Permit {
             Verdict::Allowed => Ok(()),
             Verdict::Denied(Some(denied)) => Err(Refusal::Denied(denied)),
             Verdict::Denied(None) => Err(Refusal::Unseen),
+        }
+    }
+
+    /// Notes what is refused whatever policies say.
+    pub fn audit_refused(&self, access: &Access, action: &'static str, resource: &str) {
+        if access.audit.is_on() {
+            self.audit(access, action, resource, &Verdict::Denied(None), false);
         }
     }
 

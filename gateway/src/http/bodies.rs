@@ -1,4 +1,5 @@
-//! Bodies of requests in memory: so many bytes in all, and of one address, since a body is there before it is clear whose it is.
+//! Bodies of requests and answers in memory: so many bytes in all, and of one address, since a body is there before it is clear
+//! whose it is, and an answer until its client has read it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -47,7 +48,10 @@ impl Body {
         let mut held = self.bodies.0.lock().expect("no panic holds this lock");
         let own = held.by_address.get(&self.address).copied().unwrap_or_default() + bytes;
         if own > ADDRESS_BYTES_MAX || held.all + bytes > ALL_BYTES_MAX {
-            return Err(refuse(ErrorCode::Overloaded, "too many request bodies are under way at once"));
+            return Err(refuse(
+                ErrorCode::Overloaded,
+                "too many requests and answers of this address, or of all, are under way at once",
+            ));
         }
         held.all += bytes;
         held.by_address.insert(self.address, own);

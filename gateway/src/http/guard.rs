@@ -3,7 +3,10 @@
 //! The body is taken whole, within its limit and its time, so that handlers see bytes; what the framework itself
 //! refuses (a path, a query, a method) becomes a problem document like every other error.
 
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -13,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use types::ErrorCode;
 use types::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_MS_MAX};
 use wire::frame::Refusal;
@@ -24,6 +28,10 @@ use super::quotas;
 use crate::Gateway;
 use crate::error::refuse;
 
+/// Answers that are no larger are not counted.
+const SMALL_ANSWER_BYTES: u64 = 64 * 1024;
+/// How long a login that failed is answered after.
+const FAILED_LOGIN_WAIT: Duration = Duration::from_millis(100);
 /// Most bytes of the framework's own error texts.
 const TEXT_BYTES_MAX: usize = 4096;
 
@@ -36,11 +44,15 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
         let mut held = gateway.bodies.begin(login::origin(&parts).address);
         let body = take_body(&parts.headers, parts.version, body, &mut held).await?;
         let caller = login::finish(&gateway, &parts, proof, &body)?;
-        Ok((body, caller, held))
+        Ok::<_, Refusal>((body, caller, held))
     };
     let (body, caller, _held) = match taken.await {
         Ok(taken) => taken,
         Err(refusal) => {
+            if refusal.code == ErrorCode::LoginRequired && parts.headers.contains_key(header::AUTHORIZATION) {
+                // Guessing has its price.
+                tokio::time::sleep(FAILED_LOGIN_WAIT).await;
+            }
             let mut response = Problem(refusal).into_response();
             // What is left of the body is not read.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -63,9 +75,62 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
         return response;
     }
     parts.extensions.insert(Arc::clone(&caller));
+    let address = login::origin(&parts).address;
     let mut response = as_problem(next.run(Request::from_parts(parts, Body::from(body))).await).await;
     quotas::tell(&caller, flow, response.headers_mut());
-    response
+    hold(&gateway, address, response)
+}
+
+/// An answer is in memory until its client has read it: that counts as well.
+fn hold(gateway: &Gateway, address: IpAddr, response: Response) -> Response {
+    let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > SMALL_ANSWER_BYTES) else {
+        return response;
+    };
+    let mut held = gateway.bodies.begin(address);
+    match held.add(usize::try_from(bytes).unwrap_or(usize::MAX)) {
+        Ok(()) => response.map(|body| Body::new(HeldBody { body, held: Arc::new(held) })),
+        Err(refusal) => Problem(refusal).into_response(),
+    }
+}
+
+/// A body whose bytes have their room until they are sent or given up.
+struct HeldBody {
+    body: Body,
+    held: Arc<bodies::Body>,
+}
+
+/// Whoever sends keeps these, not the body that they came from.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Arc<bodies::Body>,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let held = Arc::clone(&self.held);
+        let hold = |bytes| Bytes::from_owner(HeldBytes { bytes, _held: held });
+        Pin::new(&mut self.body).poll_frame(context).map_ok(|frame| frame.map_data(hold))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Whose request it is must be clear to whoever passes it on, too (RFC 9112, 3.2).

@@ -13,6 +13,7 @@ use serde_json::json;
 use types::limits::{FETCH_WAIT_MS_MAX, HTTP_BODY_BYTES_MAX, UNPACKED_BYTES_MAX};
 use types::{ErrorCode, Flow, Offset, TopicPartition};
 use wire::Batch;
+use wire::codec::DecodeError;
 use wire::frame::Refusal;
 use wire::records::{Record, RecordsError, records};
 
@@ -41,10 +42,8 @@ pub struct Params {
 
 /// Bytes of batches that one page reads unless asked otherwise.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// What the records of one page come to at most, unpacked, unless one alone is larger: a few bytes may stand for many.
-const PAGE_BYTES_MAX: usize = 2 * HTTP_BODY_BYTES_MAX;
-/// What a record, or a header, takes in memory beside its text.
-const FIELD_BYTES: usize = 128;
+/// What the records of one page come to at most, as they are answered, unless one alone is larger: a few bytes may stand for many.
+const PAGE_BYTES_MAX: usize = HTTP_BODY_BYTES_MAX;
 
 pub async fn read(
     Extension(caller): Extension<Arc<Caller>>,
@@ -56,14 +55,23 @@ pub async fn read(
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|accept| accept.contains("application/x-ndjson"));
-    match try_read(&caller, &topic, partition, &params).await {
-        Ok(page) => page.respond(partition, is_ndjson),
+    let form = Form { partition, is_ndjson };
+    match try_read(&caller, &topic, form, &params).await {
+        Ok(page) => page.respond(form),
         Err(refusal) => Problem(refusal).into_response(),
     }
 }
 
+/// How records are written.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    partition: i32,
+    is_ndjson: bool,
+}
+
 struct Page {
-    records: Vec<Record>,
+    /// What is answered, up to the last record.
+    records: Vec<u8>,
     next_offset: Offset,
     high_watermark: Offset,
     log_start: Offset,
@@ -71,7 +79,8 @@ struct Page {
     refusal: Option<Refusal>,
 }
 
-async fn try_read(caller: &Arc<Caller>, topic: &str, partition: i32, params: &Params) -> Result<Page, Refusal> {
+async fn try_read(caller: &Arc<Caller>, topic: &str, form: Form, params: &Params) -> Result<Page, Refusal> {
+    let partition = form.partition;
     let record = caller.topic(READ_DATA, topic)?;
     if !(0..record.partitions).contains(&partition) {
         let message = format!("topic `{topic}` has partitions 0 to {}", record.partitions - 1);
@@ -107,9 +116,9 @@ async fn try_read(caller: &Arc<Caller>, topic: &str, partition: i32, params: &Pa
             // What has to be unpacked is so a few at a time, and holds up nobody else.
             if Batch::split_from(&mut batches.clone()).is_ok_and(|first| first.header().compression() != 0) {
                 let _turn = caller.gateway.unpacking.acquire().await;
-                return tokio::task::block_in_place(|| page(caller, &fetched, offset, records_max));
+                return tokio::task::block_in_place(|| page(caller, &fetched, offset, records_max, form));
             }
-            page(caller, &fetched, offset, records_max)
+            page(caller, &fetched, offset, records_max, form)
         }
         Err(refusal) if refusal.code == ErrorCode::OffsetOutOfRange => {
             let bounds = latest(caller, id).await?;
@@ -141,12 +150,16 @@ fn plain_bytes(record: &Record) -> usize {
     bytes(&record.key) + bytes(&record.value) + headers.sum::<usize>()
 }
 
-/// Records of a page.
+/// Records of a page, as they are written.
 struct Shown {
-    records: Vec<Record>,
-    /// What they come to in memory.
-    size: usize,
+    form: Form,
+    out: Vec<u8>,
+    count: usize,
     records_max: usize,
+    /// Bytes of their keys, values and headers.
+    plain: usize,
+    /// Where the next one would be.
+    next: Option<Offset>,
 }
 
 impl Shown {
@@ -157,37 +170,56 @@ impl Shown {
             if record.offset < offset {
                 continue;
             }
-            let size = plain_bytes(&record) + FIELD_BYTES * (record.headers.len() + 1);
-            let is_full = self.size + size > PAGE_BYTES_MAX && !self.records.is_empty();
-            if self.records.len() >= self.records_max || is_full {
+            if plain_bytes(&record) > HTTP_BODY_BYTES_MAX {
+                // As JSON it may take six times as much.
+                return Err(RecordsError::Decode(DecodeError::Value {
+                    what: "bytes of a record that HTTP answers",
+                    value: plain_bytes(&record) as i64,
+                }));
+            }
+            if self.count >= self.records_max {
                 return Ok(false);
             }
-            self.size += size;
-            self.records.push(record);
+            let before = self.out.len();
+            if self.count > 0 && !self.form.is_ndjson {
+                self.out.push(b',');
+            }
+            record::write(&mut self.out, self.form.partition, &record);
+            if self.form.is_ndjson {
+                self.out.push(b'\n');
+            }
+            if self.out.len() > PAGE_BYTES_MAX && self.count > 0 {
+                self.out.truncate(before);
+                return Ok(false);
+            }
+            self.count += 1;
+            self.plain += plain_bytes(&record);
+            self.next = Some(record.offset + 1);
         }
         Ok(true)
     }
 }
 
-fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize) -> Result<Page, Refusal> {
+fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize, form: Form) -> Result<Page, Refusal> {
     caller.gateway.metrics.fetched_bytes.add(fetched.batches.len() as u64);
     let damaged = |error: String| refuse(ErrorCode::Damaged, format!("a stored batch cannot be read: {error}"));
     let mut bytes: Bytes = fetched.batches.clone();
-    let mut shown = Shown { records: Vec::new(), size: 0, records_max };
+    let out = if form.is_ndjson { Vec::new() } else { b"{\"records\":[".to_vec() };
+    let mut shown = Shown { form, out, count: 0, records_max, plain: 0, next: None };
     let mut next_offset = offset;
-    while !bytes.is_empty() && shown.records.len() < records_max {
+    while !bytes.is_empty() && shown.count < records_max {
         let batch = Batch::split_from(&mut bytes).map_err(|error| damaged(error.to_string()))?;
         let end = batch.end_offset();
-        let before = shown.records.len();
+        let before = shown.count;
         match if batch.header().is_control() { Ok(true) } else { shown.add(&batch, offset) } {
             Ok(true) => next_offset = end,
             Ok(false) => {
-                next_offset = shown.records.last().map_or(offset, |last| last.offset + 1);
+                next_offset = shown.next.unwrap_or(offset);
                 break;
             }
             // A batch whose records its producer made badly: whoever asks for it is told; what stands before can be read.
-            Err(_) if shown.records.len() > before => {
-                next_offset = shown.records.last().map_or(offset, |last| last.offset + 1);
+            Err(_) if shown.count > before => {
+                next_offset = shown.next.unwrap_or(offset);
                 break;
             }
             Err(_) if next_offset > offset => break,
@@ -199,16 +231,15 @@ fn page(caller: &Caller, fetched: &Fetched, offset: Offset, records_max: usize) 
             }
         }
     }
-    let records = shown.records;
+    let Shown { out: records, plain, .. } = shown;
     // What was unpacked for it is what it gets.
-    let plain: usize = records.iter().map(plain_bytes).sum();
     caller.toll.charge_quietly(Flow::Egress, plain.max(fetched.batches.len()) as u64);
     let (high_watermark, log_start) = (fetched.high_watermark, fetched.log_start);
     Ok(Page { records, next_offset, high_watermark, log_start, refusal: None })
 }
 
 impl Page {
-    fn respond(self, partition: i32, is_ndjson: bool) -> Response {
+    fn respond(self, form: Form) -> Response {
         let bounds = json!({
             "next_offset": self.next_offset,
             "high_watermark": self.high_watermark,
@@ -224,26 +255,15 @@ impl Page {
             let headers = [(header::CONTENT_TYPE, "application/problem+json")];
             return (StatusCode::RANGE_NOT_SATISFIABLE, headers, body.to_string()).into_response();
         }
-        let size: usize = self.records.iter().map(|r| r.value.as_ref().map_or(0, Bytes::len) + 100).sum();
-        let mut out = Vec::with_capacity(size + size / 8);
-        if is_ndjson {
-            for one in &self.records {
-                record::write(&mut out, partition, one);
-                out.push(b'\n');
-            }
-            out.extend_from_slice(bounds.to_string().as_bytes());
+        let bounds = bounds.to_string();
+        let mut out = self.records;
+        if form.is_ndjson {
+            out.extend_from_slice(bounds.as_bytes());
             out.push(b'\n');
             return ([(header::CONTENT_TYPE, "application/x-ndjson")], out).into_response();
         }
-        out.extend_from_slice(b"{\"records\":[");
-        for (i, one) in self.records.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            record::write(&mut out, partition, one);
-        }
         out.extend_from_slice(b"],");
-        out.extend_from_slice(&bounds.to_string().as_bytes()[1..]);
+        out.extend_from_slice(&bounds.as_bytes()[1..]);
         ([(header::CONTENT_TYPE, "application/json")], out).into_response()
     }
 }

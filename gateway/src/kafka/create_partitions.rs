@@ -8,13 +8,14 @@ use types::ErrorCode;
 use wire::frame::Refusal;
 use wire::kafka::{CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsResult, CreatePartitionsTopic};
 
+use super::each_once;
 use crate::caller::Caller;
 use crate::error::{from_api, kafka_code, refuse};
 use crate::topics::alter;
 
 pub async fn handle(caller: Arc<Caller>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in each_once(request.topics, |topic| topic.name.clone()) {
         let (error, error_message) = match grow(&caller, &topic, request.validate_only).await {
             Ok(()) => (0, None),
             Err(refusal) => (kafka_code(refusal.code), Some(refusal.message)),

@@ -6,16 +6,17 @@ use policies::vocabulary::DELETE_TOPIC;
 use types::{ErrorCode, TopicId};
 use wire::kafka::{DeleteTopicsRequest, DeleteTopicsResponse, DeletedName, DeletedTopic, KafkaError};
 
+use super::each_once;
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::topics::delete;
 
 pub async fn handle(caller: Arc<Caller>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let mut responses = Vec::new();
-    for name in request.names {
+    for name in each_once(request.names, Clone::clone) {
         responses.push(delete_one(&caller, Some(name), TopicId::default()).await);
     }
-    for state in request.topics {
+    for state in each_once(request.topics, |state| (state.name.clone(), state.topic_id)) {
         responses.push(delete_one(&caller, state.name, state.topic_id).await);
     }
     DeleteTopicsResponse { throttle_ms: 0, responses }

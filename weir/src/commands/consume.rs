@@ -25,6 +25,11 @@ pub(super) struct Position {
 
 pub async fn run(options: ConsumeOptions) -> Result<(), Failure> {
     if let Some(group) = &options.group {
+        if options.target.credentials.cluster.is_some() {
+            let message =
+                "--group speaks Kafka, where the host name says which cluster is meant: give --kafka the cluster's own";
+            return Err(Failure::usage(message));
+        }
         return super::consume_group::run(&options, group).await;
     }
     let client = Client::new(&options.target)?;

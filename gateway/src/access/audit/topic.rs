@@ -1,7 +1,7 @@
 //! Audit events as records of the topic `audit` of each account's reserved cluster: read there like any topic, written by gateways alone.
 //!
-//! Cluster and topic are made at the first event. Who waits for the log is this task; when more comes than it takes, that is dropped and
-//! counted.
+//! Cluster and topic are made at the first event. Who waits for the log is a task per account; when more comes than it takes, that is
+//! dropped and counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -43,8 +43,9 @@ const ACCOUNT_QUEUE_MAX: usize = 4_096;
 const IDLE: Duration = Duration::from_secs(60);
 /// Once the drain has begun what is there is written within this time.
 const LAST_WRITE_MAX: Duration = Duration::from_millis(400);
-/// After a failure what comes within this time is not tried: it is dropped.
-const REST: Duration = Duration::from_secs(5);
+/// How long a write may take, and how long the next waits after one that failed.
+const WRITE_MAX: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_secs(2);
 
 /// Hands events on to the writers of their accounts, until the drain begins: an account whose topic hangs holds up no other.
 pub async fn publish(gateway: Arc<Gateway>, mut events: mpsc::Receiver<Event>, mut drain: Drain) {
@@ -81,19 +82,20 @@ fn hand_on(gateway: &Arc<Gateway>, writers: &mut HashMap<AccountId, mpsc::Sender
     }
 }
 
-/// Writes the events of one account.
+/// Writes the events of one account. What could not be written is tried again; what there is no room for meanwhile is dropped.
 async fn write_all(gateway: Arc<Gateway>, account: AccountId, mut events: mpsc::Receiver<Event>, mut drain: Drain) {
     let mut some = Vec::new();
-    let mut rests_until = None;
     loop {
-        match tokio::time::timeout(IDLE, events.recv_many(&mut some, ACCOUNT_QUEUE_MAX)).await {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(_) => {
-                events.close();
-                // What came in between is written; then it ends.
-                if events.recv_many(&mut some, ACCOUNT_QUEUE_MAX).await == 0 {
-                    return;
+        if some.is_empty() {
+            match tokio::time::timeout(IDLE, events.recv_many(&mut some, ACCOUNT_QUEUE_MAX)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => {
+                    events.close();
+                    // What came in between is written; then it ends.
+                    if events.recv_many(&mut some, ACCOUNT_QUEUE_MAX).await == 0 {
+                        return;
+                    }
                 }
             }
         }
@@ -103,48 +105,36 @@ async fn write_all(gateway: Arc<Gateway>, account: AccountId, mut events: mpsc::
         {
             some.push(event);
         }
-        if rests_until.is_some_and(|until| tokio::time::Instant::now() < until) {
-            gateway.access.audit.count_dropped(some.len());
-            some.clear();
-            continue;
-        }
-        let count = some.len();
-        let writing = write(&gateway, account, std::mem::take(&mut some));
-        let written = match drain.has_begun() {
-            true => tokio::time::timeout(LAST_WRITE_MAX, writing).await.unwrap_or(Err((count, "it ends".to_owned()))),
-            false => writing.await,
+        let is_last = drain.has_begun();
+        let within = if is_last { LAST_WRITE_MAX } else { WRITE_MAX };
+        let why = match tokio::time::timeout(within, write(&gateway, account, &mut some)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => "it takes too long".to_owned(),
         };
-        rests_until = written.as_ref().is_err().then(|| tokio::time::Instant::now() + REST);
-        if let Err((count, why)) = written {
-            tracing::warn!(account = account.digits(), count, why, "audit events are missing in their topic");
-            gateway.access.audit.count_dropped(count);
+        tracing::warn!(account = account.digits(), count = some.len(), why, "audit events are not in their topic yet");
+        if is_last {
+            gateway.access.audit.count_dropped(some.len());
+            return;
         }
+        let _ = tokio::time::timeout(REST, drain.begun()).await;
     }
 }
 
-/// How many were not written, and why.
-type Missing = (usize, String);
-
-async fn write(gateway: &Arc<Gateway>, account: AccountId, events: Vec<Event>) -> Result<(), Missing> {
-    let all = events.len();
-    let tenant = cluster(gateway, account).await.map_err(|why| (all, why))?;
-    let topic = topic(gateway, tenant).await.map_err(|why| (all, why))?;
-    let mut waiting = Vec::new();
-    for events in events.chunks(BATCH_MAX) {
-        let batch = batch(events.iter().cloned(), gateway.id).map_err(|why| (all, why))?;
+/// Takes away what was written; an answer that does not come may leave some there twice.
+async fn write(gateway: &Arc<Gateway>, account: AccountId, events: &mut Vec<Event>) -> Result<(), String> {
+    let tenant = cluster(gateway, account).await?;
+    let topic = topic(gateway, tenant).await?;
+    while !events.is_empty() {
+        let count = events.len().min(BATCH_MAX);
+        let batch = batch(events[..count].iter().cloned(), gateway.id)?;
         let (principal, protocol) = (PrincipalId(0), Protocol::Kafka);
         let new = NewAppend { tenant, batch, principal, protocol, log_append_time: false };
-        waiting.push((events.len(), lane::append(gateway, topic, new)));
+        let answer = lane::append(gateway, topic, new).await.map_err(|error| error.to_string())?;
+        answer.map_err(|refusal| refusal.message)?;
+        events.drain(..count);
     }
-    let mut missing = Ok(());
-    for (count, answer) in waiting {
-        let answer = answer.await.map_err(|error| error.to_string()).and_then(|answer| answer.map_err(|r| r.message));
-        if let Err(why) = answer {
-            let before = missing.err().map_or(0, |(before, _)| before);
-            missing = Err((before + count, why));
-        }
-    }
-    missing
+    Ok(())
 }
 
 fn batch(events: impl Iterator<Item = Event>, gateway: i32) -> Result<Batch, String> {
