@@ -31,8 +31,8 @@ pub struct LoginOptions {
     #[arg(long, value_name = "NET", env = "WEIR_PROXY_FROM", value_delimiter = ',', value_parser = network,
           requires = "require_login")]
     pub proxy_from: Vec<IpNet>,
-    /// Write who did what, from where, and what was decided, to this file, a JSON object a line; at 256 MiB it becomes FILE.1 and a
-    /// new one begins
+    /// Write who did what, from where, and what was decided, to this file, a JSON object a line; at 256 MiB it becomes FILE.1, up to
+    /// FILE.8, and a new one begins
     #[arg(long, value_name = "FILE", env = "WEIR_AUDIT_LOG", requires = "require_login")]
     pub audit_log: Option<PathBuf>,
     /// Write the same to the topic `audit` of each account's cluster `weir`, which its principals may read: what it tells of an
