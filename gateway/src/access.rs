@@ -52,7 +52,7 @@ pub struct Access {
     seen: watch::Sender<Seen>,
     pub decisions: Decisions,
     /// Salts of users that do not exist, and verifiers that no password fits.
-    pub nobody: [u8; 16],
+    nobody: [u8; 16],
     replays: Mutex<Replays>,
     pub issuers: Arc<Issuers>,
     pub audit: Audit,
@@ -137,6 +137,11 @@ impl Access {
             issuers: Arc::new(Issuers::new(issuers)),
             audit,
         }
+    }
+
+    /// Of which salts of users that are not there are made: the same at each gateway, if placement says so.
+    pub fn salts_of_nobody<'a>(&'a self, known: &'a Known) -> &'a [u8] {
+        if known.salts.is_empty() { &self.nobody } else { known.salts.as_bytes() }
     }
 
     /// Identities as this gateway knows them now.

@@ -105,7 +105,8 @@ pub fn first_day(now_ms: i64) -> String {
 pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) -> Result<(u64, Identities), StoreError> {
     let default = records::default_cluster(store).await?;
     let (revision, rows) = store.range(IDENTITIES).await?;
-    let mut all = Identities { day: first_day(now_ms), ..Identities::default() };
+    let salts = seal.map(|seal| seal.salts.clone()).unwrap_or_default();
+    let mut all = Identities { day: first_day(now_ms), salts, ..Identities::default() };
     let mut keys: Vec<SealedKey> = Vec::new();
     for (key, entry) in &rows {
         match key.as_str() {

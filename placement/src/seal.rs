@@ -9,12 +9,17 @@ use std::path::Path;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use identity::sigv4::{hex, sha256};
 
 const KEY_BYTES: usize = 32;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Seal(RandomizedNonceKey);
+pub(crate) struct Seal {
+    key: RandomizedNonceKey,
+    /// Made of the key, and telling nothing of it: what salts of users that are not there are made of, the same at each gateway.
+    pub salts: String,
+}
 
 impl Seal {
     /// From a file of 64 hexadecimal digits; it is made, for its owner alone, if it is not there and `may_make`.
@@ -31,12 +36,14 @@ impl Seal {
         let digit = |at: usize| text.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
         let key: Option<Vec<u8>> = (0..KEY_BYTES).map(|at| digit(2 * at)).collect();
         let key = key.filter(|_| text.len() == 2 * KEY_BYTES).ok_or_else(|| format!("{place} is no sealing key"))?;
-        RandomizedNonceKey::new(&AES_256_GCM, &key).map(Self).map_err(|_| format!("{place} is no sealing key"))
+        let salts = hex(&sha256(&[b"salts of users that are not there", &key[..]].concat()));
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| format!("{place} is no sealing key"))?;
+        Ok(Self { key, salts })
     }
 
     pub fn seal(&self, name: &str, secret: &str) -> Option<String> {
         let mut text = secret.as_bytes().to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(name), &mut text).ok()?;
+        let nonce = self.key.seal_in_place_append_tag(Aad::from(name), &mut text).ok()?;
         Some(STANDARD.encode([&nonce.as_ref()[..], &text].concat()))
     }
 
@@ -45,7 +52,7 @@ impl Seal {
         let mut bytes = STANDARD.decode(sealed).ok().filter(|bytes| bytes.len() > NONCE_LEN)?;
         let mut text = bytes.split_off(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(&bytes).ok()?;
-        let opened = self.0.open_in_place(nonce, Aad::from(name), &mut text).ok()?;
+        let opened = self.key.open_in_place(nonce, Aad::from(name), &mut text).ok()?;
         String::from_utf8(opened.to_vec()).ok()
     }
 }
@@ -80,8 +87,11 @@ mod tests {
         let again = Seal::open(&file, false).expect("it is there");
         assert_eq!(again.open_sealed("AKID", &sealed).as_deref(), Some("secret"));
         assert_eq!(again.open_sealed("OTHER", &sealed), None);
+        let text = std::fs::read_to_string(&file).expect("a key");
+        assert!(again.salts == seal.salts && again.salts.len() == 64 && again.salts != text.trim());
         let other = Seal::open(&dir.join("other.key"), true).expect("another");
         assert_eq!(other.open_sealed("AKID", &sealed), None);
+        assert_ne!(other.salts, seal.salts);
         for damaged in [
             "",
             "AAAA",

@@ -28,7 +28,7 @@ use crate::drain::Drain;
 use crate::places::Places;
 use crate::proxy::{Proxies, Source};
 use crate::tls::Tls;
-use crate::trust::{Role, Roles, Trust, uris_of};
+use crate::trust::{Role, Roles, Trust, ended, ends_ms, uris_of};
 
 /// Names the cluster whose metadata the asker belongs to; empty while it does not know.
 pub const CLUSTER_HEADER: &str = "weir-cluster";
@@ -250,7 +250,12 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxie
                         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0].as_bytes());
                         let builder = auto::Builder::new(TokioExecutor::new());
                         let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
-                        serve_connection(builder, stream, router, watcher).await;
+                        let ends_ms = ends_ms(first);
+                        tokio::select! {
+                            biased;
+                            () = ended(ends_ms) => tracing::info!(%peer, "a client's certificate has ended; closing"),
+                            () = serve_connection(builder, stream, router, watcher) => {}
+                        }
                     }
                     Err(error) => tracing::debug!(%peer, %error, "no TLS came about with an HTTP client"),
                 },

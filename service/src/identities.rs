@@ -32,6 +32,9 @@ pub struct Identities {
     pub profiles: Vec<QuotaProfile>,
     #[serde(default)]
     pub issuers: Vec<IssuerRecord>,
+    /// Of which salts of users that are not there are made; empty from placement of before.
+    #[serde(default)]
+    pub salts: String,
 }
 
 /// An answer to a gateway that asked for what is newer.

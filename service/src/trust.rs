@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::clock;
 use crate::drain::Drain;
 use crate::tls::{Tls, TlsFiles, certified_key, roots};
 
@@ -59,6 +60,25 @@ impl Role {
 pub fn uris_of(certificate: Option<&CertificateDer<'_>>) -> Vec<String> {
     let parsed = certificate.and_then(|der| webpki::EndEntityCert::try_from(der).ok());
     parsed.iter().flat_map(|parsed| parsed.valid_uri_names()).map(str::to_owned).collect()
+}
+
+/// When a certificate ends, in ms since 1970; never where there is none.
+pub fn ends_ms(certificate: Option<&CertificateDer<'_>>) -> Option<i64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate?.as_ref()).ok()?;
+    parsed.validity().not_after.timestamp().checked_mul(1_000)
+}
+
+/// Returns when a certificate ends; never if there is none.
+pub async fn ended(ends_ms: Option<i64>) {
+    match ends_ms {
+        // It is looked at again now and then: clocks are set.
+        Some(ends_ms) => {
+            while let Some(left) = u64::try_from(ends_ms - clock::wall_ms()).ok().filter(|left| *left > 0) {
+                tokio::time::sleep(Duration::from_millis(left.min(60_000))).await;
+            }
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// What somebody at the other end of a connection is.
@@ -268,12 +288,23 @@ pub async fn connect(trust: Option<&Arc<Trust>>, role: Role, address: &str) -> i
 ///
 /// # Errors
 /// It speaks no TLS, or shows no certificate of ours.
-pub async fn accept(trust: Option<&Arc<Trust>>, stream: TcpStream, from: IpAddr) -> io::Result<(Stream, Roles)> {
-    let Some(trust) = trust else { return Ok((Stream::Plain(stream), Roles::ALL)) };
+pub async fn accept(trust: Option<&Arc<Trust>>, stream: TcpStream, from: IpAddr) -> io::Result<Accepted> {
+    let Some(trust) = trust else {
+        return Ok(Accepted { stream: Stream::Plain(stream), roles: Roles::ALL, ends_ms: None });
+    };
     let _ = stream.set_nodelay(true);
     let stream = trust.server.accept(stream, from).await?;
-    let roles = Roles::of_certificate(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
-    Ok((Stream::Tls(Box::new(stream.into())), roles))
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let (roles, ends_ms) = (Roles::of_certificate(certificate), ends_ms(certificate));
+    Ok(Accepted { stream: Stream::Tls(Box::new(stream.into())), roles, ends_ms })
+}
+
+/// A connection of another service.
+pub struct Accepted {
+    pub stream: Stream,
+    pub roles: Roles,
+    /// When its certificate ends, and with it the connection.
+    pub ends_ms: Option<i64>,
 }
 
 impl AsyncRead for Stream {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use service::alive::Keepalives;
 use service::connection;
 use service::drain::Drain;
-use service::trust::{Role, Roles, Stream, accept};
+use service::trust::{Accepted, Role, Roles, Stream, accept, ended};
 use tokio::net::TcpListener;
 use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{FenceReply, Frame, MemberState, PeerMessage, PeerReply, Refusal};
@@ -31,8 +31,12 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
                 let node = Arc::clone(&node);
                 tokio::spawn(async move {
                     match accept(node.trust.as_ref(), stream, from.ip()).await {
-                        Ok((stream, roles)) if roles != Roles::NONE => {
-                            serve_connection(node, stream, roles, from).await
+                        Ok(Accepted { stream, roles, ends_ms }) if roles != Roles::NONE => {
+                            tokio::select! {
+                                biased;
+                                () = ended(ends_ms) => tracing::info!(%from, "a service's certificate has ended; closing"),
+                                () = serve_connection(node, stream, roles, from) => {}
+                            }
                         }
                         Ok(_) => tracing::warn!(%from, "a certificate that names no service"),
                         Err(error) => tracing::debug!(%from, %error, "no TLS came about with a service"),

@@ -75,11 +75,11 @@ fn sign(dir: &Path, ca: &str, name: &str, extensions: &str, days: &str) -> Shown
     shown
 }
 
-/// A certificate of the services' CA that is valid from so many days from now on, and for so many after that.
-fn sign_between(dir: &Path, name: &str, extensions: &str, from: u64, days: u64) -> Shown {
-    let shown = sign(dir, "internal-ca", name, extensions, "10");
-    let date = |days: u64| {
-        let told = Command::new("date").args(["-u", "-d", &format!("+{days} days"), "+%y%m%d%H%M%SZ"]).output();
+/// A certificate of the CA `ca` that is valid from so many seconds from now on, until so many.
+fn sign_between(dir: &Path, ca: &str, name: &str, extensions: &str, from_s: i64, to_s: i64) -> Shown {
+    let shown = sign(dir, ca, name, extensions, "10");
+    let date = |seconds: i64| {
+        let told = Command::new("date").args(["-u", "-d", &format!("{seconds} seconds"), "+%y%m%d%H%M%SZ"]).output();
         String::from_utf8(told.expect("date").stdout).expect("text").trim().to_owned()
     };
     let (index, serial) = (dir.join("index"), dir.join("serial"));
@@ -93,11 +93,29 @@ fn sign_between(dir: &Path, name: &str, extensions: &str, from: u64, days: u64) 
     );
     std::fs::write(&config, text).expect("written");
     let mut openssl = Command::new("openssl");
-    openssl.args(["ca", "-batch", "-notext", "-startdate", &date(from), "-enddate", &date(from + days), "-config"]);
+    openssl.args(["ca", "-batch", "-notext", "-startdate", &date(from_s), "-enddate", &date(to_s), "-config"]);
     openssl.arg(&config).arg("-extfile").arg(dir.join("extensions")).arg("-in").arg(dir.join("request.pem"));
-    openssl.arg("-cert").arg(dir.join("internal-ca.pem")).arg("-keyfile").arg(dir.join("internal-ca-key.pem"));
+    openssl.arg("-cert").arg(dir.join(format!("{ca}.pem"))).arg("-keyfile").arg(dir.join(format!("{ca}-key.pem")));
     succeed(openssl.arg("-out").arg(shown.cert()), b"");
     shown
+}
+
+/// How long a connection with this certificate stays, on which nothing more is said than `text`; looked at for `most`.
+fn stays(shown: &Shown, address: &str, text: &[u8], most: Duration) -> Duration {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-quiet", "-connect", address, "-cert"]).arg(shown.cert()).arg("-key").arg(shown.key());
+    let openssl = openssl.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let (mut child, began) = (openssl.spawn().expect("openssl"), Instant::now());
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(text).and_then(|()| stdin.flush()).expect("openssl reads");
+    while began.elapsed() < most && child.try_wait().expect("a child").is_none() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let took = began.elapsed();
+    drop(stdin);
+    let _ = child.kill();
+    let _ = child.wait();
+    took
 }
 
 /// What a call of placement's API comes to with this certificate: the status, or why there was none.
@@ -325,7 +343,10 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
                 "10",
             )),
         ),
-        ("one of tomorrow", Some(sign_between(&certs, "tomorrow", &uri("urn:weir:gateway"), 1, 10))),
+        (
+            "one of tomorrow",
+            Some(sign_between(&certs, "internal-ca", "tomorrow", &uri("urn:weir:gateway"), 86_400, 999_999)),
+        ),
         ("an expired one", Some(sign(&certs, "internal-ca", "expired", &uri("urn:weir:gateway"), "-1"))),
     ];
     for (what, shown) in &refused {
@@ -428,6 +449,28 @@ fn new_certificates_between_services_are_taken_while_they_run() {
 }
 
 #[test]
+fn connections_end_with_the_certificates_that_they_began_with() {
+    let dir = Scratch::new("trust-ends");
+    let certs = certs(dir.path());
+    let cluster = Cluster::with_trust(dir.path(), &certs);
+    let node = cluster.services[1].option("--listen").to_owned();
+    let placement = cluster.services[4].option("--placement").trim_start_matches("https://").to_owned();
+    let gateway = "subjectAltName=URI:urn:weir:gateway\nextendedKeyUsage=serverAuth,clientAuth\n";
+    let request = b"GET /placement/v1/status HTTP/1.1\r\nhost: a\r\n\r\n";
+    let most = Duration::from_secs(9);
+    for (address, text) in [(&node, &b""[..]), (&placement, request)] {
+        let (short, long) = std::thread::scope(|scope| {
+            let stays = |shown: Shown| scope.spawn(move || stays(&shown, address, text, most));
+            let short = stays(sign_between(&certs, "internal-ca", "short", gateway, -60, 5));
+            let long = stays(sign(&certs, "internal-ca", "long", gateway, "10"));
+            (short.join().expect("no panic"), long.join().expect("no panic"))
+        });
+        assert!(short > Duration::from_secs(3) && short < Duration::from_secs(7), "{address}: {short:?}");
+        assert!(long >= most, "{address}: {long:?}");
+    }
+}
+
+#[test]
 fn clients_whose_certificates_name_a_user_need_no_other_login() {
     const OURS: &str = "111111111111";
     let dir = Scratch::new("trust-clients");
@@ -502,6 +545,15 @@ fn clients_whose_certificates_name_a_user_need_no_other_login() {
     assert!(written.status.success(), "{}", output_text(&written));
     let refused = kcat(&wrong[1], &["-P", "-t", "app", "-X", "message.timeout.ms=3000"]);
     assert!(!refused.status.success(), "{}", output_text(&refused));
+    // A connection ends with the certificate that it began with.
+    let uri = format!("subjectAltName=URI:arn:aws:iam::{OURS}:user/app\nextendedKeyUsage=clientAuth\n");
+    let most = Duration::from_secs(9);
+    for address in [&kafka_tls, &https] {
+        let short = sign_between(&certs, "ca", "short", &uri, -60, 5);
+        let took = stays(&short, address, b"", most);
+        assert!(took > Duration::from_secs(3) && took < Duration::from_secs(7), "{address}: {took:?}");
+    }
+    assert!(stays(&right, &kafka_tls, b"", most) >= most);
     // Who is deleted is nobody, whatever is shown.
     guarded.operate(&["user", "delete", "app", "--account", OURS], b"");
     let until = Instant::now() + Duration::from_secs(10);

@@ -93,6 +93,8 @@ type Name = (AccountId, String);
 #[derive(Debug, Default)]
 pub struct Known {
     pub day: String,
+    /// Of which salts of users that are not there are made; empty where placement tells none.
+    pub salts: String,
     pub accounts: Vec<AccountRecord>,
     pub clusters: Vec<Arc<Cluster>>,
     by_tenant: HashMap<Tenant, Arc<Cluster>>,
@@ -109,7 +111,7 @@ pub struct Known {
 impl Known {
     /// `before`: what is parsed already.
     pub fn new(identities: Identities, before: &Self) -> Self {
-        let Identities { day, accounts, clusters, users, roles, keys, profiles, issuers } = identities;
+        let Identities { day, accounts, clusters, users, roles, keys, profiles, issuers, salts } = identities;
         let mut by_issuer: HashMap<String, Vec<Arc<IssuerRecord>>> = HashMap::new();
         for issuer in issuers {
             by_issuer.entry(issuer.issuer.clone()).or_default().push(Arc::new(issuer));
@@ -139,6 +141,7 @@ impl Known {
         let clusters: Vec<Arc<Cluster>> = clusters.into_iter().map(cluster).collect();
         Self {
             day,
+            salts,
             accounts,
             by_tenant: clusters.iter().map(|cluster| (cluster.tenant(), Arc::clone(cluster))).collect(),
             clusters,

@@ -74,7 +74,7 @@ pub async fn step(access: &Access, progress: Progress, message: &[u8], place: &P
     match progress {
         Progress::Chosen(Mechanism::ScramSha512) => {
             let first = First::parse(message).map_err(Reason::Scram)?;
-            let (verifier, login) = scram_verifier(&known, &first, place.account, &access.nobody);
+            let (verifier, login) = scram_verifier(&known, &first, place.account, access.salts_of_nobody(&known));
             let nonce = format!("{:032x}", random::wide());
             let exchange = Exchange::new(first, verifier, &nonce);
             let answer = exchange.server_first().as_bytes().to_vec();

@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use service::clock;
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
 use service::places::{Place, Places};
 use service::proxy::Proxies;
 use service::tls::Tls;
-use service::trust::uris_of;
+use service::trust::{ended, ends_ms, uris_of};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
@@ -109,10 +108,11 @@ async fn begin_connection(
     };
     let stream = tls.accept(stream, source.ip()).await?;
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);
-    let uris = uris_of(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let (uris, ends_ms) = (uris_of(certificate), ends_ms(certificate));
     let connection = Connection { peer: source.address, is_tls: true };
     let mut gate = Gate::new(gateway, Origin::new(source, true), server_name);
-    gate.enter_by_certificate(&uris);
+    gate.enter_by_certificate(&uris, ends_ms);
     let (read, write) = tokio::io::split(stream);
     serve_connection(gateway, connection, gate, guest, read, write, drain).await;
     Ok(())
@@ -287,20 +287,9 @@ async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watc
                     return "its credentials were revoked";
                 }
             }
-            () = ends(gate.expires_ms()) => return "its credentials have ended",
+            () = ended(gate.expires_ms()) => return "its credentials have ended",
             () = tokio::time::sleep_until(deadline), if gate.is_closed() => return "it did not log in in time",
         }
-    }
-}
-
-/// Returns when credentials end and there was time to renew them; never if they do not end.
-async fn ends(expires_ms: Option<i64>) {
-    match expires_ms {
-        Some(expires_ms) => {
-            let left_ms = u64::try_from(expires_ms - clock::wall_ms()).unwrap_or(0);
-            tokio::time::sleep(Duration::from_millis(left_ms)).await;
-        }
-        None => std::future::pending().await,
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Gate {
     origin: Origin,
     /// The name that the client asked for by SNI.
     server_name: Option<String>,
+    /// When the certificate of the client ends, in ms since 1970.
+    certificate_ends_ms: Option<i64>,
     caller: Option<Arc<Caller>>,
     /// Counted as long as it is open.
     connected: Option<Connected>,
@@ -60,7 +62,9 @@ pub(super) enum Say {
 impl Gate {
     pub fn new(gateway: &Arc<Gateway>, origin: Origin, server_name: Option<String>) -> Self {
         let caller = (!gateway.access.is_required).then(|| Caller::anonymous(gateway));
-        Self { gateway: Arc::clone(gateway), origin, server_name, caller, connected: None, progress: None, unknown: 0 }
+        let (progress, unknown, connected, certificate_ends_ms) = (None, 0, None, None);
+        let gateway = Arc::clone(gateway);
+        Self { gateway, origin, server_name, certificate_ends_ms, caller, connected, progress, unknown }
     }
 
     /// Whether it still has to say who it is.
@@ -68,9 +72,10 @@ impl Gate {
         self.caller.is_none()
     }
 
-    /// When the credentials of its caller end, in ms since 1970.
+    /// When the credentials of its caller end, or the certificate that the connection was let in with, in ms since 1970.
     pub fn expires_ms(&self) -> Option<i64> {
-        self.caller.as_ref()?.permit()?.login.expires_ms
+        let permit = self.caller.as_ref().and_then(|caller| caller.permit());
+        permit.and_then(|permit| permit.login.expires_ms).into_iter().chain(self.certificate_ends_ms).min()
     }
 
     /// Who has logged in.
@@ -184,8 +189,9 @@ impl Gate {
         }
     }
 
-    /// Lets in whom the client's certificate names; others may still log in.
-    pub fn enter_by_certificate(&mut self, uris: &[String]) {
+    /// Lets in whom the client's certificate names; others may still log in. No longer than it is valid, in any case.
+    pub fn enter_by_certificate(&mut self, uris: &[String], ends_ms: Option<i64>) {
+        self.certificate_ends_ms = ends_ms;
         if !self.is_closed() {
             return;
         }
