@@ -1,5 +1,6 @@
 //! A cluster whose clients must log in, and whoever is made there.
 
+use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -24,6 +25,23 @@ pub struct Guarded {
     pub ca: PathBuf,
     /// Its audit log.
     pub audit: PathBuf,
+    /// What was handed out, and must be in no log.
+    secrets: RefCell<Vec<String>>,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let audit = std::fs::read_to_string(&self.audit).unwrap_or_default();
+        let logs = self.cluster.services.iter().map(Service::log_text).chain([audit]);
+        for log in logs {
+            for secret in self.secrets.borrow().iter() {
+                assert!(!log.contains(secret.as_str()), "a secret is in a log");
+            }
+        }
+    }
 }
 
 /// An access key as it is told when it is made.
@@ -89,7 +107,7 @@ impl Guarded {
         gateway.start();
         cluster.services.push(gateway);
         let (http, ca) = (format!("http://{http}"), certs.join("ca.pem"));
-        Self { cluster, kafka: shown, plain, http, ca, audit: audit.into() }
+        Self { cluster, kafka: shown, plain, http, ca, audit: audit.into(), secrets: RefCell::default() }
     }
 
     /// The operator's command.
@@ -98,7 +116,11 @@ impl Guarded {
     }
 
     pub fn operate_json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_slice(&self.operate(&[arguments, &["--output", "json"]].concat(), b"")).expect("JSON")
+        let told = self.operate(&[arguments, &["--output", "json"]].concat(), b"");
+        let told: Value = serde_json::from_slice(&told).expect("JSON");
+        let secrets = ["secret", "session_token"].iter().filter_map(|name| told[name].as_str());
+        self.secrets.borrow_mut().extend(secrets.map(str::to_owned));
+        told
     }
 
     /// An account with one cluster, whose ARNs end with `tail`.
@@ -166,6 +188,7 @@ impl Guarded {
     }
 
     pub fn set_password(&self, account: &str, user: &str, password: &str) {
+        self.secrets.borrow_mut().push(password.to_owned());
         self.operate(&["user", "set-password", user, "--account", account], format!("{password}\n").as_bytes());
     }
 

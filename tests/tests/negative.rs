@@ -208,6 +208,78 @@ fn a_member_that_waits_for_its_share_is_not_told_after_a_deny() {
 }
 
 #[test]
+fn who_does_not_log_in_is_not_waited_for() {
+    let scratch = Scratch::new("negative-silent");
+    let guarded = Guarded::start(scratch.path());
+    let began = Instant::now();
+    // Silent, half a request, and one that asks for the table of versions again and again and reads nothing.
+    let mut streams: Vec<TcpStream> = [&b""[..], &[0, 0, 0, 40, 0, 18, 0, 0]]
+        .iter()
+        .map(|bytes| {
+            let mut stream = TcpStream::connect(&guarded.plain).expect("connected");
+            stream.write_all(bytes).expect("sent");
+            stream
+        })
+        .collect();
+    let versions = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    let mut deaf = TcpStream::connect(&guarded.plain).expect("connected");
+    deaf.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    while deaf.write_all(&versions.repeat(1_000)).is_ok() && began.elapsed() < Duration::from_secs(10) {}
+    // Others are served meanwhile.
+    guarded.make_account(OURS, "orders", "abcd-1");
+    let key = guarded.make_user(OURS, "app", &everything());
+    assert!(guarded.weir_as(&key, &["topic", "list"]).status.success());
+    streams.push(deaf);
+    for mut stream in streams {
+        stream.set_read_timeout(Some(Duration::from_secs(40))).expect("a timeout");
+        // Whatever was answered, then its end.
+        let mut some = [0; 65_536];
+        while stream.read(&mut some).is_ok_and(|bytes| bytes > 0) {}
+        let took = began.elapsed();
+        assert!((Duration::from_secs(28)..Duration::from_secs(36)).contains(&took), "{took:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_not_stored_and_keys_sign_for_their_own_regions() {
+    let scratch = Scratch::new("negative-stored");
+    let guarded = Guarded::start(scratch.path());
+    guarded.make_account(OURS, "orders", "abcd-1");
+    let key = guarded.make_user(OURS, "admin", &everything());
+    let mut signed = tests::signed::Signed::of(&guarded.http, &key);
+    let statement = |more: &str| {
+        format!(r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"*","Resource":"*"{more}}}]}}"#)
+    };
+    let path = format!("/v1/accounts/{OURS}/users/admin");
+    for (what, more) in [
+        ("an unknown operator", r#","Condition":{"StringResembles":{"aws:username":"a"}}"#),
+        ("an unknown element", r#","Unless":"x""#),
+        ("an effect twice", r#","Effect":"Deny""#),
+        ("a principal", r#","Principal":"*""#),
+    ] {
+        for place in ["policies/more", "boundary"] {
+            let answer = signed.ask("PUT", &format!("{path}/{place}"), &statement(more), &[]);
+            assert!(answer.status == 400 && answer.body.contains("line 1"), "{what}: {answer:?}");
+        }
+    }
+    let large = statement(&format!(r#","Sid":"{}""#, "a".repeat(200_000)));
+    assert_eq!(signed.ask("PUT", &format!("{path}/policies/large"), &large, &[]).status, 400);
+    assert_eq!(signed.ask("PUT", &format!("{path}/policies/more"), &statement(""), &[]).status, 204);
+    // Signed for where the account has no cluster, and for another service.
+    let user = format!("{}:{}", key.id, key.secret);
+    let url = format!("{}/v1/topics", guarded.http);
+    for (scope, expected) in [
+        ("us-east-1:kafka-cluster", 200),
+        ("mars-1:kafka-cluster", 401),
+        ("us-east-1:s3", 401),
+        ("us-east-1:kafka", 401),
+    ] {
+        let sigv4 = format!("aws:amz:{scope}");
+        assert_eq!(tests::curl(&["--aws-sigv4", &sigv4, "--user", &user, &url]).0, expected, "{scope}");
+    }
+}
+
+#[test]
 fn batches_that_lie_are_refused_whole() {
     let scratch = Scratch::new("negative-batches");
     let cluster = Cluster::start(scratch.path());

@@ -410,6 +410,35 @@ mod tests {
         for url in ["http://1.1.1.1/keys", "file:///etc/passwd", "//keys", "keys"] {
             assert!(issuers.fetch(url).await.is_err(), "{url}");
         }
+        // Nobody is asked behind a name that stands for this machine.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        assert!(issuers.fetch(&format!("https://localhost:{port}/keys")).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(200), listener.accept()).await.is_err(), "it was asked");
+    }
+
+    /// Whoever is trusted to tell keys is not trusted to say where else to ask.
+    #[tokio::test]
+    async fn nobody_is_sent_elsewhere() {
+        let listen = || tokio::net::TcpListener::bind("127.0.0.1:0");
+        let (first, other) = (listen().await.expect("a port"), listen().await.expect("a port"));
+        let at = |listener: &tokio::net::TcpListener| format!("http://{}/keys", listener.local_addr().expect("bound"));
+        let (url, elsewhere) = (at(&first), at(&other));
+        let issuers = Issuers::new(IssuerSettings { may_be_private: true, ..IssuerSettings::default() });
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = first.accept().await.expect("asked");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                tokio::io::AsyncReadExt::read_buf(&mut stream, &mut asked).await.expect("a request");
+            }
+            let text = format!("HTTP/1.1 302 Found\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes()).await.expect("written");
+            stream
+        });
+        let why = issuers.fetch(&url).await.expect_err("a redirect");
+        assert!(why.contains("302"), "{why}");
+        assert!(tokio::time::timeout(Duration::from_millis(200), other.accept()).await.is_err(), "it went there");
+        drop(answering.await);
     }
 
     #[test]

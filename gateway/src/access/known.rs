@@ -289,3 +289,55 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = |at: usize| text.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
     (0..text.len()).step_by(2).map(digits).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWS: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    /// A policy of a release to come, say.
+    const UNREADABLE: &str =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Perhaps","Action":"*","Resource":"*"}]}"#;
+
+    fn login(session: Option<&str>) -> Login {
+        let who = match session {
+            None => Who::User("app".into()),
+            Some(policy) => Who::Session { role: "r".into(), session: "s".into(), policy: Some(policy.into()) },
+        };
+        let (account, key, password, issuer) = (AccountId(1), None, None, None);
+        Login { account, who, key, password, issuer, expires_ms: None, user_agent: None }
+    }
+
+    fn known(policies: &[&str], boundary: Option<&str>) -> Known {
+        let grants = Grants {
+            policies: policies.iter().enumerate().map(|(at, text)| (at.to_string(), (*text).to_owned())).collect(),
+            boundary: boundary.map(str::to_owned),
+            ..Grants::default()
+        };
+        let user = UserRecord { account: AccountId(1), name: "app".into(), grants: grants.clone(), scram: None };
+        let role = RoleRecord { account: AccountId(1), name: "r".into(), grants };
+        let identities = Identities { users: vec![user], roles: vec![role], ..Identities::default() };
+        Known::new(identities, &Known::default())
+    }
+
+    /// What cannot be read might deny: nothing is decided without it.
+    #[test]
+    fn whoever_has_a_policy_that_cannot_be_read_may_do_nothing() {
+        assert!(known(&[ALLOWS], Some(ALLOWS)).standing(&login(None), 0).is_some());
+        assert!(known(&[ALLOWS, UNREADABLE], None).standing(&login(None), 0).is_none());
+        assert!(known(&[ALLOWS], Some(UNREADABLE)).standing(&login(None), 0).is_none());
+        // Of a session the policy is its key's, which is not among these: it is not known, and so not readable.
+        assert!(known(&[ALLOWS], None).standing(&login(Some(UNREADABLE)), 0).is_none());
+        assert!(known(&[ALLOWS], None).standing(&login(Some(ALLOWS)), 0).is_some(), "the same text as the role's");
+    }
+
+    #[test]
+    fn who_is_not_there_or_has_ended_stands_on_nothing() {
+        let known = known(&[ALLOWS], None);
+        assert!(known.standing(&Login { account: AccountId(2), ..login(None) }, 0).is_none(), "another account's");
+        assert!(known.standing(&Login { who: Who::User("APP".into()), ..login(None) }, 0).is_none());
+        assert!(known.standing(&Login { key: Some("AKIA".into()), ..login(None) }, 0).is_none(), "revoked");
+        let ends = Login { expires_ms: Some(1_000), ..login(None) };
+        assert!(known.standing(&ends, 999).is_some() && known.standing(&ends, 1_000).is_none());
+    }
+}
