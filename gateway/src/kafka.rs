@@ -236,6 +236,17 @@ fn each_once<T, K: Hash + Eq>(mut named: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T
     named
 }
 
+/// Partitions that a request has named so far: its topics may be named twice with other partitions.
+#[derive(Default)]
+struct Named(HashSet<(String, i32)>);
+
+impl Named {
+    /// Whether this one was not among them.
+    fn is_new(&mut self, topic: &str, partition: i32) -> bool {
+        self.0.insert((topic.to_owned(), partition))
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone)]
 struct Client {

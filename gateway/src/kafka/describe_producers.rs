@@ -1,6 +1,5 @@
 //! DescribeProducers (key 61), version 0 (KIP-664): who writes to a partition, as its leader remembers it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use policies::vocabulary::READ_DATA;
@@ -12,18 +11,19 @@ use wire::kafka::{
     DescribedProducersTopic,
 };
 
+use super::Named;
 use crate::caller::{Caller, Found};
 use crate::error::{kafka_code, refuse};
 use crate::fetch::producers;
 
 pub async fn handle(caller: Arc<Caller>, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    let mut once = HashSet::new();
+    let mut named = Named::default();
     for topic in request.topics {
         let record = caller.topic(READ_DATA, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for index in topic.partitions {
-            if !once.insert((topic.name.clone(), index)) {
+            if !named.is_new(&topic.name, index) {
                 continue;
             }
             partitions.push(match describe(&caller, record.as_ref(), index).await {

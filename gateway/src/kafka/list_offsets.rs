@@ -1,7 +1,6 @@
 //! ListOffsets (key 2), versions 1 to 9: earliest, latest, the record with the newest timestamp, and the first record that
 //! is not older than a time.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use policies::vocabulary::DESCRIBE_TOPIC;
@@ -12,18 +11,19 @@ use wire::kafka::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
 
+use super::Named;
 use crate::caller::{Caller, Found};
 use crate::error::{kafka_code, refuse};
 use crate::fetch::{earliest, first_since, latest, newest};
 
 pub async fn handle(caller: Arc<Caller>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    let mut once = HashSet::new();
+    let mut named = Named::default();
     for topic in request.topics {
         let record = caller.topic(DESCRIBE_TOPIC, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            if !once.insert((topic.name.clone(), partition.index)) {
+            if !named.is_new(&topic.name, partition.index) {
                 continue;
             }
             let answer = match offset(&caller, record.as_ref(), &partition).await {

@@ -1,6 +1,6 @@
 //! OffsetFetch (key 9), versions 1 to 9: of one group, or from version 8 on of several.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use wire::kafka::{
     OffsetFetchTopic, OffsetFetchTopicResponse,
 };
 
-use super::each_once;
+use super::{Named, each_once};
 use crate::caller::Caller;
 use crate::error::kafka_code;
 use crate::groups::{ask, refused};
@@ -67,9 +67,9 @@ async fn of_group(
         // Below version 2 there is no other place for an error.
         Some(wanted) => {
             let offsets = offsets.iter().map(|offset| (offset.partition, offset)).collect();
-            let mut once = HashSet::new();
+            let mut once = Named::default();
             let topics = wanted.into_iter().map(|mut topic| {
-                topic.partitions.retain(|index| once.insert((topic.name.clone(), *index)));
+                topic.partitions.retain(|index| once.is_new(&topic.name, *index));
                 of_topic(caller, topic, &offsets, error)
             });
             (topics.collect(), error)

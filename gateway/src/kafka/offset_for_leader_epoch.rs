@@ -4,7 +4,6 @@
 //! failover cut off (docs/invariants.md, 3). So every epoch reaches as far as readers may see, and a record that was
 //! carried over from the epoch before is never taken for a truncated one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use policies::vocabulary::DESCRIBE_TOPIC;
@@ -15,18 +14,19 @@ use wire::kafka::{
     OffsetForLeaderEpochResponse,
 };
 
+use super::Named;
 use crate::caller::{Caller, Found};
 use crate::error::{kafka_code, refuse};
 use crate::fetch::latest;
 
 pub async fn handle(caller: Arc<Caller>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    let mut once = HashSet::new();
+    let mut named = Named::default();
     for topic in request.topics {
         let record = caller.topic(DESCRIBE_TOPIC, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            if !once.insert((topic.name.clone(), partition.index)) {
+            if !named.is_new(&topic.name, partition.index) {
                 continue;
             }
             let index = partition.index;
