@@ -51,6 +51,8 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/accounts/{account}", get(accounts::show))
         .route("/v1/accounts/{account}/issuers", get(issuers::list).post(issuers::add))
         .route("/v1/accounts/{account}/issuers/{name}", delete(issuers::remove))
+        .route("/v1/accounts/{account}/issuers/{name}/denied", get(issuers::denied).post(issuers::deny))
+        .route("/v1/accounts/{account}/issuers/{name}/denied/{token}", delete(issuers::allow))
         .route("/v1/accounts/{account}/quota", get(quotas::show_account).put(quotas::set_account))
         .route("/v1/accounts/{account}/quota-profiles", get(quotas::profiles))
         .route("/v1/accounts/{account}/quota-profiles/{name}", put(quotas::put_profile))

@@ -20,6 +20,8 @@ use crate::Refused;
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// The id of a key has at most so many.
 const KEY_ID_BYTES_MAX: usize = 256;
+/// And that of a token.
+pub const TOKEN_ID_BYTES_MAX: usize = 512;
 /// How far the issuer's clock may be from ours, in seconds.
 const SKEW_S: i64 = 60;
 /// Keys that are read of a set; issuers have a handful.
@@ -166,9 +168,15 @@ impl Token {
         if expires_s <= now_s || not_before_s > now_s + SKEW_S {
             return Err(Refused::Expired);
         }
+        // By its id a token is denied before it ends: one that cannot be named is none.
+        let id = match self.claims.get("jti") {
+            None => None,
+            Some(Value::String(id)) if id.len() <= TOKEN_ID_BYTES_MAX => Some(id.clone()),
+            Some(_) => return Err(Refused::Malformed("token id")),
+        };
         let subject = self.claim("sub").filter(|subject| !subject.is_empty());
         let subject = subject.ok_or(Refused::Malformed("no subject"))?.to_owned();
-        Ok(Claims { subject, expires_s, claims: self.claims })
+        Ok(Claims { subject, id, expires_s, claims: self.claims })
     }
 }
 
@@ -176,6 +184,8 @@ impl Token {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claims {
     pub subject: String,
+    /// Its `jti`, if it has one.
+    pub id: Option<String>,
     /// In seconds since 1970.
     pub expires_s: i64,
     claims: BTreeMap<String, Value>,

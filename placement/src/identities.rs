@@ -21,7 +21,7 @@ use types::{
     is_valid_cluster_name, is_valid_identity_name,
 };
 
-use self::issuers::{ISSUERS, add_issuer, remove_issuer};
+use self::issuers::{DENIED, ISSUERS, add_issuer, allow_token, deny_token, remove_issuer};
 use self::keys::{KEYS, SealedKey, create_key, has_expired, keys_of};
 use self::quotas::{PROFILES, set_profile, set_quota};
 use crate::records::{self, DefaultCluster, json, name_key, parse};
@@ -114,6 +114,7 @@ pub async fn all(store: &dyn MetadataStore, seal: Option<&Seal>, now_ms: i64) ->
             key if key.starts_with(CLUSTERS) => all.clusters.push(parse(entry)?),
             key if key.starts_with(USERS) => all.users.push(parse(entry)?),
             key if key.starts_with(ISSUERS) => all.issuers.push(parse(entry)?),
+            key if key.starts_with(DENIED) => all.denied.push(parse(entry)?),
             key if key.starts_with(PROFILES) => all.profiles.push(parse(entry)?),
             key if key.starts_with(ROLES) => all.roles.push(parse(entry)?),
             key if key.starts_with(KEYS) => keys.push(parse(entry)?),
@@ -263,6 +264,10 @@ async fn plan(
         }
         IdentityChange::AddIssuer { issuer } => add_issuer(store, account, issuer).await,
         IdentityChange::RemoveIssuer { name } => remove_issuer(store, account, name).await,
+        IdentityChange::DenyToken { issuer, id, until_s } => {
+            deny_token(store, account, issuer, id, *until_s, now_ms / 1_000).await
+        }
+        IdentityChange::AllowToken { issuer, id } => allow_token(store, account, issuer, id).await,
         IdentityChange::SetProfile { name, limits } => set_profile(store, account, name, limits).await,
         IdentityChange::SetQuota { of, profile } => set_quota(store, account, of, profile.as_deref()).await,
         IdentityChange::CreateKey { key } => create_key(store, seal, account, key, now_ms).await,

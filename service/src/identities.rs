@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, Generation, IssuerRecord, Limits,
-    QuotaProfile, RoleRecord, ScramRecord, UserRecord,
+    AccessKeyRecord, AccountId, AccountRecord, ClusterId, ClusterRecord, DeniedTokens, Generation, IssuerRecord,
+    Limits, QuotaProfile, RoleRecord, ScramRecord, UserRecord,
 };
 
 use crate::api::{ApiError, PlacementClient};
@@ -32,6 +32,8 @@ pub struct Identities {
     pub profiles: Vec<QuotaProfile>,
     #[serde(default)]
     pub issuers: Vec<IssuerRecord>,
+    #[serde(default)]
+    pub denied: Vec<DeniedTokens>,
     /// Of which salts of users that are not there are made; empty from placement of before.
     #[serde(default)]
     pub salts: String,
@@ -173,6 +175,17 @@ pub enum IdentityChange {
     /// Sessions of its tokens end.
     RemoveIssuer {
         name: String,
+    },
+    /// Refuses one token of an issuer until then, in seconds since 1970, or for good; what it opened ends.
+    DenyToken {
+        issuer: String,
+        id: String,
+        until_s: Option<i64>,
+    },
+    /// Takes that back.
+    AllowToken {
+        issuer: String,
+        id: String,
     },
     /// Makes a quota profile, or sets what it limits.
     SetProfile {

@@ -78,7 +78,13 @@ const OF_CLUSTER: &[Call] = &[
     ("PUT", "/v1/accounts/{account}/clusters/{name}/quota", r#"{"profile":"unlimited"}"#, false),
     ("DELETE", "/v1/accounts/{account}/clusters/{name}", "", TAKES),
 ];
-const OF_ISSUER: &[Call] = &[("DELETE", "/v1/accounts/{account}/issuers/{name}", "", TAKES)];
+const OF_ISSUER: &[Call] = &[
+    ("GET", "/v1/accounts/{account}/issuers/{name}/denied", "", false),
+    ("POST", "/v1/accounts/{account}/issuers/{name}/denied", r#"{"jti":"one"}"#, false),
+    ("DELETE", "/v1/accounts/{account}/issuers/{name}/denied/one", "", false),
+    ("DELETE", "/v1/accounts/{account}/issuers/{name}/denied/two", "", false),
+    ("DELETE", "/v1/accounts/{account}/issuers/{name}", "", TAKES),
+];
 
 const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 const CLUSTER_POLICY: &str =
@@ -185,6 +191,8 @@ fn make(guarded: &Guarded, account: &str, name: &str) -> String {
     let url = format!("{}/v1/accounts/{account}/issuers", guarded.cluster.http);
     let (status, told) = tests::curl_json(&["-H", "content-type: application/json", "-d", &issuer.to_string(), &url]);
     assert_eq!(status, 201, "{told}");
+    let deny = ["issuer", "deny", name, "two", "--account", account];
+    guarded.operate(&deny, b"");
     let key = guarded.operate_json(&["key", "create", "--user", name, "--account", account]);
     key["id"].as_str().expect("an id").to_owned()
 }

@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tests::guarded::{Guarded, app_policy, output_text};
 use tests::session::Session;
-use tests::{Scratch, free_port, java_with_kafka, run, succeed, tools, weir};
+use tests::{Scratch, Service, free_port, java_with_kafka, run, succeed, tools, weir};
 use wire::kafka::{ApiKey, FetchPartition, FetchRequest, FetchResponse, FetchTopic, MetadataRequest, MetadataResponse};
 
 const OURS: &str = "111111111111";
@@ -294,4 +294,86 @@ fn what_a_token_opened_ends_when_it_does() {
     let metadata = MetadataRequest::default();
     assert!(idle.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &metadata).is_none());
     assert!(renewing.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &metadata).is_some());
+}
+
+#[test]
+fn one_token_can_be_denied_before_it_ends() {
+    let dir = Scratch::new("issuers-denied");
+    let mut guarded = Guarded::start(dir.path());
+    let issuer = Issuer::start(dir.path());
+    // Another gateway, which knows of it from placement alone.
+    let local = || format!("127.0.0.1:{}", free_port());
+    let (kafka, http) = (local(), local());
+    let services = &guarded.cluster.services;
+    let placement = services[services.len() - 1].option("--placement").to_owned();
+    let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"];
+    let mut second = Service::new(dir.path(), "gateway-second", &arguments);
+    second.start();
+    guarded.cluster.services.push(second);
+    for (account, name) in [(OURS, "ours"), (THEIRS, "theirs")] {
+        guarded.make_account(account, name, "u-1");
+        guarded.operate(&["role", "create", "writer", "--account", account], b"");
+        guarded.put_policy(account, "--role", "writer", &app_policy(account, name, "u-1"));
+        let keys = issuer.dir.join("keys.json");
+        let (keys, audience) = (keys.to_str().expect("a path"), format!("weir-{account}"));
+        let add = ["issuer", "add", "sso", "--issuer", &issuer.url, "--account", account, "--audience", &audience];
+        guarded.operate(&[&add[..], &["--role", "writer", "--jwks", keys]].concat(), b"");
+    }
+    let of = |id: Value| issuer.token(|claims| claims["jti"] = id);
+    let (lost, kept) = (of("lost/1 ü".into()), of("kept".into()));
+    let theirs = issuer.token(|claims| {
+        (claims["aud"], claims["jti"]) = (format!("weir-{THEIRS}").into(), "lost/1 ü".into());
+    });
+    let status = |http: &str, token: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", &format!("authorization: Bearer {token}")]);
+        run(curl.arg(format!("{http}/v1/topics")), b"", Duration::from_secs(20)).stdout
+    };
+    let second = format!("http://{http}");
+    let everywhere = |token: &str| [&guarded.http, &second].map(|http| status(http, token));
+    for token in [&lost, &kept, &theirs] {
+        assert_eq!(everywhere(token), [b"200", b"200"]);
+    }
+    // One that has an id which cannot be denied is none.
+    for id in [json!(7), json!(null), json!(["lost"]), json!("x".repeat(600))] {
+        assert_eq!(everywhere(&of(id.clone())), [b"401", b"401"], "{id}");
+    }
+    let open = |address: &str, token: &str| {
+        let mut session = Session::connect(address);
+        session.log_in_by_token(token).expect("let in");
+        session
+    };
+    let mut ending = [open(&guarded.plain, &lost), open(&kafka, &lost)];
+    let mut staying = [open(&guarded.plain, &kept), open(&kafka, &theirs)];
+    let deny = ["issuer", "deny", "sso", "lost/1 ü", "--account", OURS];
+    guarded.operate(&deny, b"");
+    let began = Instant::now();
+    while everywhere(&lost) != [b"401", b"401"] {
+        assert!(began.elapsed() < Duration::from_secs(10), "a denied token is still taken");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let is_there = |session: &mut Session| {
+        session.call::<_, MetadataResponse>(ApiKey::Metadata, 9, &MetadataRequest::default()).is_some()
+    };
+    assert!(ending.iter_mut().all(|session| !is_there(session)));
+    assert!(staying.iter_mut().all(is_there));
+    let refused = Session::connect(&kafka).log_in_by_token(&lost).expect_err("denied");
+    assert!(refused.contains("Access denied"), "{refused}");
+    for token in [&kept, &theirs] {
+        assert_eq!(everywhere(token), [b"200", b"200"]);
+    }
+    // What is denied is told, and can be taken back; the issuer's end is the list's.
+    let listed = guarded.operate_json(&["issuer", "denied", "sso", "--account", OURS]);
+    assert_eq!(listed["denied"], json!([{ "jti": "lost/1 ü", "until_s": null, "until": null }]));
+    guarded.operate(&["issuer", "deny", "sso", "later", "--hours", "1", "--account", OURS], b"");
+    guarded.operate(&["issuer", "allow", "sso", "lost/1 ü", "--account", OURS], b"");
+    let began = Instant::now();
+    while everywhere(&lost) != [b"200", b"200"] {
+        assert!(began.elapsed() < Duration::from_secs(10), "a token that is allowed again is not taken");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    guarded.operate(&["issuer", "remove", "sso", "--account", OURS], b"");
+    let deny = [&deny[..], &["--server", &guarded.cluster.http]].concat();
+    let gone = run(Command::new(weir()).args(deny), b"", Duration::from_secs(20));
+    assert!(!gone.status.success() && output_text(&gone).contains("no issuer"), "{}", output_text(&gone));
 }

@@ -150,6 +150,16 @@ pub struct IssuerRecord {
     pub role_claim: Option<String>,
 }
 
+/// Tokens of an issuer that are refused although they have not ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedTokens {
+    pub account: AccountId,
+    /// The issuer's name.
+    pub issuer: String,
+    /// By `jti`: until when, in seconds since 1970; `None`: for good.
+    pub tokens: BTreeMap<String, Option<i64>>,
+}
+
 /// Where the public keys of an issuer are (RFC 7517).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -11,8 +11,8 @@ mod quota;
 
 pub use error::{ErrorCode, Retry, SideEffects};
 pub use identity::{
-    AccessKeyRecord, AccountRecord, ClusterRecord, Grants, IssuerKeys, IssuerRecord, KeyHolder, RESERVED_CLUSTER,
-    RoleRecord, ScramRecord, UserRecord, is_valid_cluster_name, is_valid_identity_name,
+    AccessKeyRecord, AccountRecord, ClusterRecord, DeniedTokens, Grants, IssuerKeys, IssuerRecord, KeyHolder,
+    RESERVED_CLUSTER, RoleRecord, ScramRecord, UserRecord, is_valid_cluster_name, is_valid_identity_name,
 };
 pub use ids::{
     AccountId, ClusterId, Epoch, Generation, Incarnation, InvalidUuid, NodeId, Nonce, Offset, PartitionIndex,

@@ -152,6 +152,7 @@ impl Issuers {
             key: None,
             password: None,
             issuer: Some(issuer),
+            token: claims.id,
             // As temporary credentials do: what says that it holds for ever does not.
             expires_ms: Some(claims.expires_s.min(now_s + SESSION_S_MAX).saturating_mul(1_000)),
             user_agent: None,

@@ -7,8 +7,8 @@ use identity::scram::Verifier;
 use policies::{Document, DocumentKind, Principal};
 use service::identities::{GatewayKey, Identities};
 use types::{
-    AccountId, AccountRecord, ClusterRecord, Grants, IssuerRecord, KeyHolder, Limits, MSK_SERVERLESS, RoleRecord,
-    ScramRecord, UserRecord, built_in,
+    AccountId, AccountRecord, ClusterRecord, DeniedTokens, Grants, IssuerRecord, KeyHolder, Limits, MSK_SERVERLESS,
+    RoleRecord, ScramRecord, UserRecord, built_in,
 };
 
 use super::proof::Reason;
@@ -46,6 +46,8 @@ pub struct Login {
     pub password: Option<ScramRecord>,
     /// Who said that it is so.
     pub issuer: Option<Arc<IssuerRecord>>,
+    /// The token's id, if it was one that has one.
+    pub token: Option<String>,
     /// When the credentials end, in ms since 1970.
     pub expires_ms: Option<i64>,
     /// What the client calls itself, where it says so in its proof.
@@ -104,6 +106,8 @@ pub struct Known {
     profiles: HashMap<Name, Limits>,
     /// By what their tokens call them.
     issuers: HashMap<String, Vec<Arc<IssuerRecord>>>,
+    /// By account and name of the issuer.
+    denied: HashMap<Name, DeniedTokens>,
     /// Identity policies, boundaries and session policies by their text.
     documents: HashMap<String, Result<Arc<Document>, Unreadable>>,
 }
@@ -111,7 +115,7 @@ pub struct Known {
 impl Known {
     /// `before`: what is parsed already.
     pub fn new(identities: Identities, before: &Self) -> Self {
-        let Identities { day, accounts, clusters, users, roles, keys, profiles, issuers, salts } = identities;
+        let Identities { day, accounts, clusters, users, roles, keys, profiles, issuers, denied, salts } = identities;
         let mut by_issuer: HashMap<String, Vec<Arc<IssuerRecord>>> = HashMap::new();
         for issuer in issuers {
             by_issuer.entry(issuer.issuer.clone()).or_default().push(Arc::new(issuer));
@@ -150,6 +154,7 @@ impl Known {
             keys: keys.into_iter().map(|key| (key.record.id.clone(), key)).collect(),
             profiles: profiles.into_iter().map(|known| ((known.account, known.name), known.limits)).collect(),
             issuers: by_issuer,
+            denied: denied.into_iter().map(|denied| ((denied.account, denied.issuer.clone()), denied)).collect(),
             documents,
         }
     }
@@ -212,6 +217,17 @@ impl Known {
         }
     }
 
+    /// The tokens of an issuer that are denied.
+    pub fn denied(&self, account: AccountId, issuer: &str) -> Option<&DeniedTokens> {
+        self.denied.get(&(account, issuer.to_owned()))
+    }
+
+    /// Whether a token was taken back before it ends.
+    fn is_denied(&self, issuer: &IssuerRecord, token: &str, now_ms: i64) -> bool {
+        let until_s = self.denied(issuer.account, &issuer.name).and_then(|denied| denied.tokens.get(token));
+        until_s.is_some_and(|until_s| until_s.is_none_or(|until_s| now_ms < until_s.saturating_mul(1_000)))
+    }
+
     /// What a quota profile limits: one that is built in, or of the first of these accounts that has one of that name.
     pub fn limits(&self, mut owners: impl Iterator<Item = AccountId>, name: &str) -> Limits {
         let own = || owners.find_map(|owner| self.profiles.get(&(owner, name.to_owned())).cloned());
@@ -242,6 +258,11 @@ impl Known {
             .issuer
             .as_ref()
             .is_some_and(|issuer| self.issuers.get(&issuer.issuer).is_none_or(|all| !all.contains(issuer)))
+        {
+            return None;
+        }
+        if let (Some(issuer), Some(token)) = (&login.issuer, &login.token)
+            && self.is_denied(issuer, token, now_ms)
         {
             return None;
         }
@@ -292,6 +313,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use types::IssuerKeys;
+
     use super::*;
 
     const ALLOWS: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
@@ -305,7 +328,7 @@ mod tests {
             Some(policy) => Who::Session { role: "r".into(), session: "s".into(), policy: Some(policy.into()) },
         };
         let (account, key, password, issuer) = (AccountId(1), None, None, None);
-        Login { account, who, key, password, issuer, expires_ms: None, user_agent: None }
+        Login { account, who, key, password, issuer, token: None, expires_ms: None, user_agent: None }
     }
 
     fn known(policies: &[&str], boundary: Option<&str>) -> Known {
@@ -329,6 +352,43 @@ mod tests {
         // Of a session the policy is its key's, which is not among these: it is not known, and so not readable.
         assert!(known(&[ALLOWS], None).standing(&login(Some(UNREADABLE)), 0).is_none());
         assert!(known(&[ALLOWS], None).standing(&login(Some(ALLOWS)), 0).is_some(), "the same text as the role's");
+    }
+
+    #[test]
+    fn a_token_is_denied_by_its_issuers_account_until_then() {
+        let issuer = |account: u64, name: &str| {
+            let (keys, roles) = (IssuerKeys::Set { jwks: String::new() }, vec!["r".to_owned()]);
+            let (issuer, audiences) = (format!("https://{name}"), Vec::new());
+            IssuerRecord {
+                account: AccountId(account),
+                name: name.into(),
+                issuer,
+                audiences,
+                keys,
+                roles,
+                role_claim: None,
+            }
+        };
+        let (ours, other) = (issuer(1, "sso"), issuer(1, "other"));
+        let role = RoleRecord { account: AccountId(1), name: "r".into(), grants: Grants::default() };
+        let deny = |account: u64, issuer: &str, tokens: &[(&str, Option<i64>)]| DeniedTokens {
+            account: AccountId(account),
+            issuer: issuer.into(),
+            tokens: tokens.iter().map(|(id, until_s)| ((*id).to_owned(), *until_s)).collect(),
+        };
+        let denied = vec![deny(1, "sso", &[("a", None), ("b", Some(10))]), deny(2, "sso", &[("c", None)])];
+        let issuers = vec![ours.clone(), other.clone()];
+        let identities = Identities { roles: vec![role], issuers, denied, ..Identities::default() };
+        let known = Known::new(identities, &Known::default());
+        let who = Who::Session { role: "r".into(), session: "s".into(), policy: None };
+        let stands = |issuer: &IssuerRecord, token: Option<&str>, now_ms| {
+            let (issuer, token) = (Some(Arc::new(issuer.clone())), token.map(str::to_owned));
+            known.standing(&Login { who: who.clone(), issuer, token, ..login(None) }, now_ms).is_some()
+        };
+        assert!(!stands(&ours, Some("a"), 0) && stands(&other, Some("a"), 0));
+        assert!(!stands(&ours, Some("b"), 9_999) && stands(&ours, Some("b"), 10_000));
+        // Of another account's issuer of that name; and tokens that have no id cannot be denied.
+        assert!(stands(&ours, Some("c"), 0) && stands(&ours, None, 0));
     }
 
     #[test]

@@ -108,6 +108,7 @@ fn login(key: &GatewayKey, token: Option<&str>, user_agent: Option<String>, now_
         key: Some(key.record.id.clone()),
         password: None,
         issuer: None,
+        token: None,
         expires_ms,
         user_agent,
     })
@@ -126,7 +127,16 @@ pub fn of_certificate(known: &Known, uris: &[String]) -> Option<Login> {
         _ => return None,
     };
     let who = Who::User(name);
-    Some(Login { account, who, key: None, password: None, issuer: None, expires_ms: None, user_agent: None })
+    Some(Login {
+        account,
+        who,
+        key: None,
+        password: None,
+        issuer: None,
+        token: None,
+        expires_ms: None,
+        user_agent: None,
+    })
 }
 
 /// Who signed the payload of `AWS_MSK_IAM`, or the token of a signer.
@@ -170,8 +180,16 @@ pub fn scram_verifier(known: &Known, first: &First, account: AccountId, nobody: 
     match stored.as_ref().and_then(verifier) {
         Some(verifier) => {
             let who = Who::User(user.to_owned());
-            let login =
-                Login { account, who, key: None, password: stored, issuer: None, expires_ms: None, user_agent: None };
+            let login = Login {
+                account,
+                who,
+                key: None,
+                password: stored,
+                issuer: None,
+                token: None,
+                expires_ms: None,
+                user_agent: None,
+            };
             (verifier, Some(login))
         }
         None => (Verifier::of_nobody(nobody, &format!("{}/{user}", account.digits())), None),

@@ -137,3 +137,49 @@ pub async fn remove(
     change(&caller, account(&text)?, IdentityChange::RemoveIssuer { name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// The tokens of an issuer that are denied.
+pub async fn denied(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path((text, name)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let id = account(&text)?;
+    caller.account(DESCRIBE_ACCOUNT, id)?;
+    let known = caller.gateway.access.known();
+    if !known.issuers().any(|issuer| issuer.account == id && issuer.name == name) {
+        return Err(refuse(ErrorCode::NotFound, format!("there is no issuer `{name}`")).into());
+    }
+    let tokens = known.denied(id, &name).into_iter().flat_map(|denied| &denied.tokens);
+    let time = |until_s: i64| jiff::Timestamp::from_second(until_s).map(|at| at.to_string()).ok();
+    let shown = |(token, until_s): (&String, &Option<i64>)| json!({ "jti": token, "until_s": until_s, "until": until_s.and_then(time) });
+    Ok(Json(json!({ "denied": tokens.map(shown).collect::<Vec<_>>() })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deny {
+    jti: String,
+    /// In seconds since 1970; for good unless given.
+    #[serde(default)]
+    until_s: Option<i64>,
+}
+
+/// Refuses one token from now on, at all gateways; what it opened ends.
+pub async fn deny(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path((text, issuer)): Path<(String, String)>,
+    body: Result<Json<Deny>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let id = account(&text)?;
+    let Json(Deny { jti, until_s }) = body.map_err(|error| refuse(ErrorCode::InvalidRequest, error.body_text()))?;
+    change(&caller, id, IdentityChange::DenyToken { issuer, id: jti, until_s }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn allow(
+    Extension(caller): Extension<Arc<Caller>>,
+    Path((text, issuer, token)): Path<(String, String, String)>,
+) -> Result<StatusCode, Problem> {
+    change(&caller, account(&text)?, IdentityChange::AllowToken { issuer, id: token }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

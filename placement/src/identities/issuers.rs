@@ -1,19 +1,23 @@
 //! Issuers of tokens that accounts trust.
 
+use identity::jwt::TOKEN_ID_BYTES_MAX;
 use identity::sigv4::{hex, sha256};
 use service::api::ApiError;
-use types::{AccountId, ErrorCode, IssuerKeys, IssuerRecord, is_valid_identity_name};
+use types::{AccountId, DeniedTokens, ErrorCode, IssuerKeys, IssuerRecord, is_valid_identity_name};
 
 use super::{Plan, absent, check_name, delete, invalid, put};
 use crate::records::{json, parse};
 use crate::store::MetadataStore;
 
 pub const ISSUERS: &str = "identity/issuer/";
+pub const DENIED: &str = "identity/denied/";
 const CLAIMS: &str = "identity/issuer-claim/";
 /// Of one account.
 const ISSUERS_MAX: usize = 20;
 const AUDIENCES_MAX: usize = 10;
 const ROLES_MAX: usize = 50;
+/// Tokens of one issuer that are denied.
+const DENIED_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 512;
 const KEYS_BYTES_MAX: usize = 64 * 1024;
 
@@ -65,7 +69,60 @@ pub async fn remove_issuer(store: &dyn MetadataStore, account: AccountId, name: 
     let issuer: IssuerRecord = parse(&entry)?;
     let (mut transaction, changed) = delete(key, entry.revision);
     transaction.deletes.extend(claims(&issuer));
+    transaction.deletes.push(denied_key(account, name));
     Ok((transaction, changed))
+}
+
+fn denied_key(account: AccountId, issuer: &str) -> String {
+    format!("{DENIED}{}/{issuer}", account.digits())
+}
+
+/// The tokens of an issuer that are denied, and what the store has of them.
+async fn denied(store: &dyn MetadataStore, account: AccountId, issuer: &str) -> Result<(DeniedTokens, u64), ApiError> {
+    if store.get(&issuer_key(account, issuer)).await?.is_none() {
+        return Err(absent("issuer", issuer));
+    }
+    let none = || DeniedTokens { account, issuer: issuer.to_owned(), ..DeniedTokens::default() };
+    let entry = store.get(&denied_key(account, issuer)).await?;
+    let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+    Ok((entry.as_ref().map(parse).transpose()?.unwrap_or_else(none), revision))
+}
+
+pub async fn deny_token(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    issuer: &str,
+    id: &str,
+    until_s: Option<i64>,
+    now_s: i64,
+) -> Result<Plan, ApiError> {
+    if !(1..=TOKEN_ID_BYTES_MAX).contains(&id.len()) {
+        return Err(invalid(format!("the id of a token (`jti`) has 1 to {TOKEN_ID_BYTES_MAX} bytes")));
+    }
+    if until_s.is_some_and(|until_s| until_s <= now_s) {
+        return Err(invalid("a token is denied until a time to come, in seconds since 1970"));
+    }
+    let (mut denied, revision) = denied(store, account, issuer).await?;
+    denied.tokens.retain(|_, until_s| until_s.is_none_or(|until_s| until_s > now_s));
+    denied.tokens.insert(id.to_owned(), until_s);
+    if denied.tokens.len() > DENIED_MAX {
+        let message = format!(
+            "{DENIED_MAX} tokens of issuer `{issuer}` are denied already: allow those again that have ended, or say until when"
+        );
+        return Err(invalid(message));
+    }
+    Ok(put(denied_key(account, issuer), revision, &denied))
+}
+
+pub async fn allow_token(
+    store: &dyn MetadataStore,
+    account: AccountId,
+    issuer: &str,
+    id: &str,
+) -> Result<Plan, ApiError> {
+    let (mut denied, revision) = denied(store, account, issuer).await?;
+    denied.tokens.remove(id).ok_or_else(|| absent("denied token", id))?;
+    Ok(put(denied_key(account, issuer), revision, &denied))
 }
 
 fn check(issuer: &IssuerRecord) -> Result<(), ApiError> {

@@ -51,6 +51,46 @@ pub enum IssuerCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Refuse one token of an issuer, by its id (`jti`); what it opened ends within ten seconds
+    ///
+    /// A token without an id cannot be denied: take the issuer away, or the role's policy.
+    #[command(after_help = "Examples:\n  weir issuer deny sso 3f0b1c52 --account 123456789012\n  \
+          weir issuer deny sso 3f0b1c52 --hours 24   # it ends within a day by itself")]
+    Deny {
+        /// The issuer's name here
+        name: String,
+        /// The token's `jti`
+        token: String,
+        /// For so long: until the token ends by itself is enough; for good unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        hours: Option<u32>,
+        #[command(flatten)]
+        account: AccountOption,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take a token again that was denied
+    #[command(after_help = "Example:\n  weir issuer allow sso 3f0b1c52 --account 123456789012")]
+    Allow {
+        /// The issuer's name here
+        name: String,
+        /// The token's `jti`
+        token: String,
+        #[command(flatten)]
+        account: AccountOption,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List the tokens of an issuer that are denied
+    #[command(after_help = "Example:\n  weir issuer denied sso --account 123456789012")]
+    Denied {
+        /// The issuer's name here
+        name: String,
+        #[command(flatten)]
+        account: AccountOption,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Trust an issuer no more; connections that were opened with its tokens end within ten seconds
     #[command(after_help = "Example:\n  weir issuer remove sso --account 123456789012")]
     Remove {

@@ -2,10 +2,11 @@
 
 use hyper::Method;
 use serde_json::{Value, json};
+use service::clock;
 
 use super::identity::{account, read};
 use super::{list, text};
-use crate::cli::IssuerCommand;
+use crate::cli::{AccountOption, IssuerCommand};
 use crate::client::{Client, part};
 use crate::output::{Failure, print};
 
@@ -36,6 +37,24 @@ pub async fn run(command: IssuerCommand) -> Result<(), Failure> {
             let all = client.json(Method::GET, &path, None).await?;
             print(target.output, &all, &heading, list(&all["issuers"]).iter().map(row).collect());
         }
+        IssuerCommand::Deny { name, token, hours, account: of, target } => {
+            let client = Client::new(&target)?;
+            let until_s = hours.map(|hours| clock::wall_ms() / 1_000 + i64::from(hours) * 3_600);
+            let path = denied(&client, &of, &name).await?;
+            client.json(Method::POST, &path, Some(&json!({ "jti": token, "until_s": until_s }))).await?;
+        }
+        IssuerCommand::Allow { name, token, account: of, target } => {
+            let client = Client::new(&target)?;
+            let path = format!("{}/{}", denied(&client, &of, &name).await?, part(&token));
+            client.json(Method::DELETE, &path, None).await?;
+        }
+        IssuerCommand::Denied { name, account: of, target } => {
+            let client = Client::new(&target)?;
+            let all = client.json(Method::GET, &denied(&client, &of, &name).await?, None).await?;
+            let until = |token: &Value| token["until"].as_str().unwrap_or("for good").to_owned();
+            let row = |token: &Value| vec![text(&token["jti"]), until(token)];
+            print(target.output, &all, &["TOKEN", "UNTIL"], list(&all["denied"]).iter().map(row).collect());
+        }
         IssuerCommand::Remove { name, account: of, target } => {
             let client = Client::new(&target)?;
             let path = format!("/v1/accounts/{}/issuers/{}", account(&client, &of).await?, part(&name));
@@ -43,4 +62,8 @@ pub async fn run(command: IssuerCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+async fn denied(client: &Client, of: &AccountOption, issuer: &str) -> Result<String, Failure> {
+    Ok(format!("/v1/accounts/{}/issuers/{}/denied", account(client, of).await?, part(issuer)))
 }
