@@ -133,8 +133,13 @@ async fn is_meant(State(placement): Shared, request: Request, next: Next) -> Res
     Failure(ApiError::new(ErrorCode::PlacementUnavailable, message)).into_response()
 }
 
-async fn register_node(State(placement): Shared, Json(request): Json<RegisterNode>) -> Answer<impl Serialize> {
-    Ok(Json(members::register_node(&placement, request).await?))
+async fn register_node(
+    State(placement): Shared,
+    Extension(peer): Extension<Peer>,
+    Json(request): Json<RegisterNode>,
+) -> Answer<impl Serialize> {
+    let uris = peer.is_tls.then_some(&*peer.uris);
+    Ok(Json(members::register_node(&placement, request, uris).await?))
 }
 
 async fn register_gateway(State(placement): Shared, Json(request): Json<RegisterGateway>) -> Answer<impl Serialize> {

@@ -10,6 +10,7 @@ use cores::slowness::{Change, Sample, Slowness};
 use service::api::{ApiError, GatewayRegistered, RegisterGateway, RegisterNode, Registered};
 use service::clock;
 use service::drain::Drain;
+use service::trust::{NODE_URI, is_node};
 use tokio::sync::watch;
 use types::limits::{HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, REPAIR_AFTER_MS};
 use types::{ErrorCode, GatewayRecord, NodeId, NodeRecord, Nonce, Replica, TopicPartition};
@@ -41,6 +42,7 @@ pub struct Members {
 /// What a node said last.
 #[derive(Debug, Default)]
 struct NodeNews {
+    name: String,
     heard_ms: u64,
     load: Vec<(TopicPartition, u64)>,
     write_us: Option<u64>,
@@ -109,6 +111,12 @@ impl Members {
         self.is_alive(&format!("{NODES}{node}")) || (is_first && is_unheard())
     }
 
+    /// What was heard of the node of this number was of this name.
+    fn is_named(&self, node: NodeId, name: &str) -> bool {
+        let nodes = self.nodes.lock().expect("no panic holds this lock");
+        nodes.get(&node).is_some_and(|news| news.name == name)
+    }
+
     pub fn was_heard(&self, node: NodeId) -> bool {
         self.nodes.lock().expect("no panic holds this lock").contains_key(&node)
     }
@@ -172,7 +180,8 @@ impl Members {
         let mut active = self.active.lock().expect("no panic holds this lock");
         active.extend(load.iter().map(|(partition, _)| (*partition, now_ms)));
         drop(active);
-        let news = NodeNews { heard_ms: now_ms, load, write_us: request.write_us, wall_ms: request.wall_ms };
+        let name = request.name.clone();
+        let news = NodeNews { name, heard_ms: now_ms, load, write_us: request.write_us, wall_ms: request.wall_ms };
         self.nodes.lock().expect("no panic holds this lock").insert(replica.node, news);
         let mut all = self.damaged.lock().expect("no panic holds this lock");
         // Each heartbeat names all that it knows.
@@ -275,8 +284,22 @@ pub async fn gateways(placement: &Placement) -> Result<Vec<GatewayRecord>, Store
     alive.map(|(_, entry)| parse(entry)).collect()
 }
 
-/// Registers a storage node: a new one gets a number; a known one keeps it.
-pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterNode) -> Result<Registered, ApiError> {
+/// Registers a storage node: a new one gets a number; a known one keeps it. The asker's certificate, by its `uris`, must be of the
+/// node of this name, and of the name that the number is registered by; `None`: services show no certificates.
+pub(crate) async fn register_node(
+    placement: &Arc<Placement>,
+    request: RegisterNode,
+    uris: Option<&[String]>,
+) -> Result<Registered, ApiError> {
+    let check_name = |name: &str| {
+        if uris.is_none_or(|uris| is_node(uris, name)) {
+            return Ok(());
+        }
+        tracing::warn!(node = name, address = request.address, "a storage node's certificate is not of this node");
+        let message = format!("the certificate is not of storage node `{name}`: the URI {NODE_URI}{name} is not in it");
+        Err(ApiError::new(ErrorCode::ClusterDenied, message))
+    };
+    check_name(&request.name)?;
     if placement.is_superseded_by(request.generation) {
         let message = format!("this placement is superseded by generation {}", request.generation.0);
         return Err(ApiError::new(ErrorCode::PlacementUnavailable, message));
@@ -287,7 +310,7 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
         None => NodeId(records::take_numbers(store, "node", 1).await? as u32),
     };
     let key = format!("{NODES}{id}");
-    if !request.is_start {
+    if !request.is_start && (uris.is_none() || placement.members.is_named(id, &request.name)) {
         // Before the store is asked: its silence is not the node's.
         let replica = Replica { node: id, incarnation: request.incarnation };
         placement.members.heard(replica, &request);
@@ -296,6 +319,9 @@ pub(crate) async fn register_node(placement: &Arc<Placement>, request: RegisterN
     }
     let entry = store.get(&key).await?;
     let known: Option<NodeRecord> = entry.as_ref().map(parse).transpose()?;
+    if let Some(known) = &known {
+        check_name(&known.name)?;
+    }
     if let Some(known) = known.as_ref().filter(|known| known.incarnation != request.incarnation && !request.is_start) {
         let message = format!("node {id} is registered with disk {}, not {}", known.incarnation, request.incarnation);
         return Err(ApiError::new(ErrorCode::InvalidRequest, message));

@@ -298,7 +298,7 @@ impl std::fmt::Debug for FrameClient {
 impl FrameClient {
     /// Connects to a storage node.
     pub async fn connect(trust: Option<&Arc<Trust>>, address: &str, timeout: Duration) -> std::io::Result<Self> {
-        let connecting = tokio::time::timeout(timeout, connect(trust, Role::StorageNode, address));
+        let connecting = tokio::time::timeout(timeout, connect(trust, Role::StorageNode, None, address));
         let stream = connecting.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let (sender, reader) = start(stream);
         let mut reader = NodeReader::new(reader, sender.clone(), 0);

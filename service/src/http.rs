@@ -24,11 +24,12 @@ use tokio::net::TcpListener;
 use types::{ClusterId, ErrorCode};
 
 use crate::api::ApiError;
+use crate::certificate::{over, uris_of};
 use crate::drain::Drain;
 use crate::places::Places;
 use crate::proxy::{Proxies, Source};
 use crate::tls::Tls;
-use crate::trust::{Role, Roles, Trust, ended, ends_ms, uris_of};
+use crate::trust::{Role, Roles, Trust};
 
 /// Names the cluster whose metadata the asker belongs to; empty while it does not know.
 pub const CLUSTER_HEADER: &str = "weir-cluster";
@@ -64,7 +65,7 @@ impl JsonClient {
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         connector.enforce_http(false);
         let config = match trust {
-            Some(trust) => trust.client_config(Role::Placement).expect("the versions are those of the provider"),
+            Some(trust) => trust.client_config(Role::Placement, None).expect("the versions are those of the provider"),
             None => plain_config(),
         };
         let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
@@ -245,15 +246,15 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, proxies: Proxie
                 Some(tls) => match tls.accept(stream, source.ip()).await {
                     Ok(stream) => {
                         // What was agreed upon: nobody waits for a first byte to find out.
-                        let first = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                        let router = of(Roles::of_certificate(first), uris_of(first));
+                        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                        let router = of(Roles::of_certificate(chain.first()), uris_of(chain.first()));
+                        let validity = tls.validity(chain);
                         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0].as_bytes());
                         let builder = auto::Builder::new(TokioExecutor::new());
                         let builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
-                        let ends_ms = ends_ms(first);
                         tokio::select! {
                             biased;
-                            () = ended(ends_ms) => tracing::info!(%peer, "a client's certificate has ended; closing"),
+                            why = over(Some(validity)) => tracing::info!(%peer, why, "closing an HTTP connection"),
                             () = serve_connection(builder, stream, router, watcher) => {}
                         }
                     }

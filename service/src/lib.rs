@@ -2,6 +2,7 @@
 
 pub mod alive;
 pub mod api;
+pub mod certificate;
 pub mod clock;
 pub mod connection;
 pub mod drain;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
 
+use crate::certificate::{Revocations, Validity};
 use crate::drain::Drain;
 use crate::places::Places;
 
@@ -38,6 +39,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Clients must show a certificate that one of these signed.
     pub client_ca: Option<PathBuf>,
+    /// Those that are revoked, by lists of the CAs; none but these lists are looked at.
+    pub client_crl: Option<PathBuf>,
 }
 
 impl TlsFiles {
@@ -47,6 +50,7 @@ impl TlsFiles {
             cert: read(&self.cert)?,
             key: read(&self.key)?,
             client_ca: self.client_ca.as_deref().map(read).transpose()?,
+            client_crl: self.client_crl.as_deref().map(read).transpose()?,
         })
     }
 }
@@ -56,6 +60,7 @@ struct Texts {
     cert: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
+    client_crl: Option<Vec<u8>>,
 }
 
 /// What a listener speaks TLS by; follows its files.
@@ -67,6 +72,7 @@ pub struct Tls {
     known: Mutex<Texts>,
     /// Moves when new certificates were taken.
     changed: watch::Sender<u64>,
+    revoked: watch::Sender<Arc<Revocations>>,
     /// For handshakes under way.
     places: Arc<Places>,
 }
@@ -85,10 +91,11 @@ impl Tls {
     pub fn open(files: TlsFiles, protocols: &[&str]) -> Result<Arc<Self>, String> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let texts = files.texts()?;
-        let current = ArcSwap::from_pointee(config(&texts, &protocols)?);
-        let (known, changed) = (Mutex::new(texts), watch::channel(0).0);
+        let revoked = revocations(&texts, &files)?;
+        let current = ArcSwap::from_pointee(config(&texts, &revoked, &protocols)?);
+        let (known, changed, revoked) = (Mutex::new(texts), watch::channel(0).0, watch::channel(revoked).0);
         let places = Places::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
-        Ok(Arc::new(Self { files, protocols, current, known, changed, places }))
+        Ok(Arc::new(Self { files, protocols, current, known, changed, revoked, places }))
     }
 
     pub fn files(&self) -> &TlsFiles {
@@ -100,8 +107,18 @@ impl Tls {
         self.changed.subscribe()
     }
 
-    /// Takes new certificates as files change, until the drain begins. Connections that are open stay; files that are not
-    /// valid change nothing.
+    /// Which certificates are revoked.
+    pub fn revocations(&self) -> watch::Receiver<Arc<Revocations>> {
+        self.revoked.subscribe()
+    }
+
+    /// How long a certificate is good that a client showed, with those that it is signed by; none, if it is empty.
+    pub fn validity(&self, shown: &[CertificateDer<'static>]) -> Validity {
+        Validity::of(shown, self.revoked.subscribe())
+    }
+
+    /// Takes new certificates and revocation lists as files change, until the drain begins. Connections that are open stay, but those
+    /// of certificates that are revoked; files that are not valid change nothing.
     pub async fn follow(self: Arc<Self>, mut drain: Drain) {
         let mut unreadable = None;
         loop {
@@ -130,9 +147,11 @@ impl Tls {
         if *known == texts {
             return;
         }
-        match config(&texts, &self.protocols) {
-            Ok(config) => {
+        let taken = revocations(&texts, &self.files);
+        match taken.and_then(|revoked| Ok((config(&texts, &revoked, &self.protocols)?, revoked))) {
+            Ok((config, revoked)) => {
                 self.current.store(Arc::new(config));
+                self.revoked.send_replace(revoked);
                 self.changed.send_modify(|changed| *changed += 1);
                 tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
             }
@@ -178,7 +197,14 @@ pub fn certified_key(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
         .map_err(|error| error.to_string())
 }
 
-fn config(texts: &Texts, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> {
+fn revocations(texts: &Texts, files: &TlsFiles) -> Result<Arc<Revocations>, String> {
+    match (&texts.client_crl, &files.client_crl) {
+        (Some(text), Some(path)) => Ok(Arc::new(Revocations::parse(text, path)?)),
+        _ => Ok(Arc::default()),
+    }
+}
+
+fn config(texts: &Texts, revoked: &Revocations, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> {
     let (chain, key) = chain(&texts.cert, &texts.key)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -188,6 +214,7 @@ fn config(texts: &Texts, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> 
         None => builder.with_no_client_auth(),
         Some(text) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(text)?), provider);
+            let verifier = verifier.with_crls(revoked.lists.iter().cloned());
             builder.with_client_cert_verifier(verifier.build().map_err(|error| format!("client CA: {error}"))?)
         }
     };

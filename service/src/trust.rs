@@ -23,9 +23,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
-use crate::clock;
+use crate::certificate::{Revocations, Validity, over, uris_of};
 use crate::drain::Drain;
 use crate::tls::{Tls, TlsFiles, certified_key, roots};
 
@@ -53,31 +54,6 @@ impl Role {
             Self::StorageNode => "urn:weir:storage-node",
             Self::Operator => "urn:weir:operator",
         }
-    }
-}
-
-/// The URIs among the alternative names of a certificate that was verified; `None`: there is none.
-pub fn uris_of(certificate: Option<&CertificateDer<'_>>) -> Vec<String> {
-    let parsed = certificate.and_then(|der| webpki::EndEntityCert::try_from(der).ok());
-    parsed.iter().flat_map(|parsed| parsed.valid_uri_names()).map(str::to_owned).collect()
-}
-
-/// When a certificate ends, in ms since 1970; never where there is none.
-pub fn ends_ms(certificate: Option<&CertificateDer<'_>>) -> Option<i64> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate?.as_ref()).ok()?;
-    parsed.validity().not_after.timestamp().checked_mul(1_000)
-}
-
-/// Returns when a certificate ends; never if there is none.
-pub async fn ended(ends_ms: Option<i64>) {
-    match ends_ms {
-        // It is looked at again now and then: clocks are set.
-        Some(ends_ms) => {
-            while let Some(left) = u64::try_from(ends_ms - clock::wall_ms()).ok().filter(|left| *left > 0) {
-                tokio::time::sleep(Duration::from_millis(left.min(60_000))).await;
-            }
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -117,6 +93,8 @@ pub struct TrustFiles {
     pub ca: PathBuf,
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Certificates of services that are revoked, by lists of that CA.
+    pub crl: Option<PathBuf>,
 }
 
 /// See the module's text.
@@ -130,6 +108,7 @@ pub struct Trust {
 struct ClientState {
     own: ArcSwap<CertifiedKey>,
     roots: ArcSwap<RootCertStore>,
+    revoked: watch::Receiver<Arc<Revocations>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -153,6 +132,8 @@ impl ResolvesClientCert for ClientState {
 #[derive(Debug)]
 struct IsA {
     role: Role,
+    /// The storage node that it must be, by name; `None`: any.
+    name: Option<String>,
     state: Arc<ClientState>,
 }
 
@@ -167,8 +148,11 @@ impl ServerCertVerifier for IsA {
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.state.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.state.roots.load(), intermediates, now, algorithms)?;
-        if Roles::of_certificate(Some(end_entity)).has(self.role) {
+        let (roots, revoked) = (self.state.roots.load(), Arc::clone(&self.state.revoked.borrow()));
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
+        revoked.check_server(end_entity, intermediates, &roots, now, algorithms)?;
+        let is_named = |name: &String| is_node(&uris_of(Some(end_entity)), name);
+        if Roles::of_certificate(Some(end_entity)).has(self.role) && self.name.as_ref().is_none_or(is_named) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::InvalidCertificate(CertificateError::NotValidForName))
@@ -204,11 +188,12 @@ impl Trust {
     /// # Errors
     /// A file cannot be read, is not PEM, or key and certificate do not belong together.
     pub fn open(files: &TrustFiles, protocols: &[&str]) -> Result<Arc<Self>, String> {
-        let TrustFiles { ca, cert, key } = files.clone();
-        let server = Tls::open(TlsFiles { cert, key, client_ca: Some(ca) }, protocols)?;
+        let TrustFiles { ca, cert, key, crl } = files.clone();
+        let server = Tls::open(TlsFiles { cert, key, client_ca: Some(ca), client_crl: crl }, protocols)?;
         let (own, roots) = read(server.files())?;
+        let (own, roots) = (ArcSwap::from_pointee(own), ArcSwap::from_pointee(roots));
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let client = ClientState { own: ArcSwap::from_pointee(own), roots: ArcSwap::from_pointee(roots), provider };
+        let client = ClientState { own, roots, revoked: server.revocations(), provider };
         Ok(Arc::new(Self { server, client: Arc::new(client) }))
     }
 
@@ -234,12 +219,12 @@ impl Trust {
         }
     }
 
-    /// What connects to a service of this role, and to no other.
+    /// What connects to a service of this role, and to no other; to the storage node of this name alone, if one is given.
     ///
     /// # Errors
     /// The provider has no protocol version in common with it; a bug.
-    pub fn client_config(&self, role: Role) -> Result<ClientConfig, Error> {
-        let verifier = IsA { role, state: Arc::clone(&self.client) };
+    pub fn client_config(&self, role: Role, name: Option<String>) -> Result<ClientConfig, Error> {
+        let verifier = IsA { role, name, state: Arc::clone(&self.client) };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.client.provider));
         let builder = builder.with_safe_default_protocol_versions()?.dangerous();
         let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
@@ -259,7 +244,14 @@ fn read(files: &TlsFiles) -> Result<(CertifiedKey, RootCertStore), String> {
 /// A connection between services.
 pub enum Stream {
     Plain(TcpStream),
-    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
+    Tls(Box<Encrypted>),
+}
+
+/// One by TLS, which cannot be read from once the other's certificate is no longer good.
+pub struct Encrypted {
+    stream: tokio_rustls::TlsStream<TcpStream>,
+    /// Tells why; `None`: it has.
+    over: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
 }
 
 impl From<TcpStream> for Stream {
@@ -268,20 +260,27 @@ impl From<TcpStream> for Stream {
     }
 }
 
-/// Connects to a service of this role.
+/// Connects to a service of this role, to the storage node of this name, if one is given.
 ///
 /// # Errors
 /// Nobody is there, or somebody who is not that.
-pub async fn connect(trust: Option<&Arc<Trust>>, role: Role, address: &str) -> io::Result<Stream> {
+pub async fn connect(
+    trust: Option<&Arc<Trust>>,
+    role: Role,
+    name: Option<String>,
+    address: &str,
+) -> io::Result<Stream> {
     let stream = TcpStream::connect(address).await?;
     let Some(trust) = trust else { return Ok(Stream::Plain(stream)) };
     let _ = stream.set_nodelay(true);
-    let config = trust.client_config(role).map_err(io::Error::other)?;
+    let config = trust.client_config(role, name).map_err(io::Error::other)?;
     // Certificates say what somebody is, not where.
     let name = ServerName::try_from("weir.internal").map_err(io::Error::other)?;
     let shaking = TlsConnector::from(Arc::new(config)).connect(name, stream);
     let stream = tokio::time::timeout(HANDSHAKE_MAX, shaking).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(Stream::Tls(Box::new(stream.into())))
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let validity = Validity::of(chain, trust.client.revoked.clone());
+    Ok(Stream::Tls(Box::new(Encrypted { over: Some(Box::pin(over(Some(validity)))), stream: stream.into() })))
 }
 
 /// Takes a connection; what is at its other end.
@@ -290,28 +289,51 @@ pub async fn connect(trust: Option<&Arc<Trust>>, role: Role, address: &str) -> i
 /// It speaks no TLS, or shows no certificate of ours.
 pub async fn accept(trust: Option<&Arc<Trust>>, stream: TcpStream, from: IpAddr) -> io::Result<Accepted> {
     let Some(trust) = trust else {
-        return Ok(Accepted { stream: Stream::Plain(stream), roles: Roles::ALL, ends_ms: None });
+        return Ok(Accepted { stream: Stream::Plain(stream), roles: Roles::ALL, uris: None, validity: None });
     };
     let _ = stream.set_nodelay(true);
     let stream = trust.server.accept(stream, from).await?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let (roles, ends_ms) = (Roles::of_certificate(certificate), ends_ms(certificate));
-    Ok(Accepted { stream: Stream::Tls(Box::new(stream.into())), roles, ends_ms })
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let (roles, uris) = (Roles::of_certificate(chain.first()), Some(uris_of(chain.first())));
+    let validity = Some(trust.server.validity(chain));
+    // Whoever accepts looks after it.
+    let encrypted = Encrypted { stream: stream.into(), over: Some(Box::pin(std::future::pending())) };
+    Ok(Accepted { stream: Stream::Tls(Box::new(encrypted)), roles, uris, validity })
 }
 
 /// A connection of another service.
 pub struct Accepted {
     pub stream: Stream,
     pub roles: Roles,
-    /// When its certificate ends, and with it the connection.
-    pub ends_ms: Option<i64>,
+    /// What its certificate names it by; `None`: services show none here.
+    pub uris: Option<Vec<String>>,
+    /// How long that is good; `None`: likewise.
+    pub validity: Option<Validity>,
 }
+
+/// Whether a certificate with these URIs is that of the storage node of this name, to the letter.
+pub fn is_node(uris: &[String], name: &str) -> bool {
+    uris.iter().any(|uri| uri.strip_prefix(NODE_URI) == Some(name))
+}
+
+/// What the URI begins with that names a storage node in its certificate; its name follows.
+pub const NODE_URI: &str = "urn:weir:node:";
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(encrypted) => {
+                let Some(over) = encrypted.over.as_mut() else {
+                    return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+                };
+                if let Poll::Ready(why) = over.as_mut().poll(cx) {
+                    tracing::info!(why, "closing a connection to a service");
+                    encrypted.over = None;
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Pin::new(&mut encrypted.stream).poll_read(cx, buf)
+            }
         }
     }
 }
@@ -320,7 +342,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_write(cx, bytes),
         }
     }
 
@@ -331,7 +353,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -342,14 +364,14 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(encrypted) => Pin::new(&mut encrypted.stream).poll_shutdown(cx),
         }
     }
 }
@@ -366,5 +388,12 @@ mod tests {
         assert!(Role::ALL.into_iter().all(|role| Roles::ALL.has(role) && !Roles::NONE.has(role)));
         assert_eq!(Roles::of_certificate(None), Roles::NONE);
         assert_eq!(Roles::of_certificate(Some(&CertificateDer::from_slice(b"nonsense"))), Roles::NONE);
+    }
+
+    #[test]
+    fn nodes_are_named_to_the_letter() {
+        let uris = ["urn:weir:storage-node", "urn:weir:node:n1", "urn:weir:node:*"].map(str::to_owned);
+        assert!(is_node(&uris, "n1"));
+        assert!(["n", "n2", "N1", "n11", "", "urn:weir:node:n1"].iter().all(|other| !is_node(&uris, other)));
     }
 }

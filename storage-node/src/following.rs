@@ -64,7 +64,7 @@ pub async fn follow_map(node: Arc<Node>, known_at: PathBuf, mut drain: Drain) {
                     // An address that was given to another node: the older one is gone.
                     let is_reused = |newer: &NodeRecord| newer.address == other.address && newer.id > other.id;
                     if !changes.nodes.iter().any(is_reused) {
-                        node.learn(other.id, &other.address);
+                        node.learn(other.id, &other.name, &other.address);
                     }
                 }
                 if changes.is_whole {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::alive::Keepalives;
-use service::connection;
+use service::certificate::over;
+use service::connection::{self, FrameReader, FrameSender};
 use service::drain::Drain;
-use service::trust::{Accepted, Role, Roles, Stream, accept, ended};
+use service::trust::{Accepted, Role, Roles, accept};
 use tokio::net::TcpListener;
 use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{FenceReply, Frame, MemberState, PeerMessage, PeerReply, Refusal};
@@ -31,11 +32,15 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
                 let node = Arc::clone(&node);
                 tokio::spawn(async move {
                     match accept(node.trust.as_ref(), stream, from.ip()).await {
-                        Ok(Accepted { stream, roles, ends_ms }) if roles != Roles::NONE => {
+                        Ok(Accepted { stream, roles, uris, validity }) if roles != Roles::NONE => {
+                            let (sender, reader) = connection::start(stream);
                             tokio::select! {
                                 biased;
-                                () = ended(ends_ms) => tracing::info!(%from, "a service's certificate has ended; closing"),
-                                () = serve_connection(node, stream, roles, from) => {}
+                                why = over(validity) => {
+                                    tracing::info!(%from, why, "closing a service's connection");
+                                    sender.abandon();
+                                }
+                                () = serve_connection(node, (sender.clone(), reader), roles, uris.as_deref(), from) => {}
                             }
                         }
                         Ok(_) => tracing::warn!(%from, "a certificate that names no service"),
@@ -65,8 +70,13 @@ fn senders(frame: &Frame) -> &'static [Role] {
     }
 }
 
-async fn serve_connection(node: Arc<Node>, stream: Stream, roles: Roles, from: SocketAddr) {
-    let (sender, mut reader) = connection::start(stream);
+async fn serve_connection(
+    node: Arc<Node>,
+    (sender, mut reader): (FrameSender, FrameReader),
+    roles: Roles,
+    uris: Option<&[String]>,
+    from: SocketAddr,
+) {
     let mut peer: Option<NodeId> = None;
     let mut keepalives = Keepalives::new(&reader);
     loop {
@@ -82,6 +92,10 @@ async fn serve_connection(node: Arc<Node>, stream: Stream, roles: Roles, from: S
         }
         match frame {
             Frame::Hello { node: id, .. } => {
+                if uris.is_some_and(|uris| !node.peers.may_be(id, uris)) {
+                    tracing::warn!(%from, node = %id, "the certificate is another storage node's; closing");
+                    return;
+                }
                 peer = Some(id);
                 sender.send(&Frame::Room { refused: node.why_no_room() }, 0);
                 node.peers.leader_connected(id, sender.clone());

@@ -168,9 +168,9 @@ impl Node {
         self.journal.is_hung()
     }
 
-    /// Notes where another node listens.
-    pub fn learn(&self, other: NodeId, address: &str) {
-        for gone in self.peers.learn(other, address) {
+    /// Notes another node's name and where it listens.
+    pub fn learn(&self, other: NodeId, name: &str, address: &str) {
+        for gone in self.peers.learn(other, name, address) {
             self.tell_all(|| Mail::PeerDown(gone));
         }
     }

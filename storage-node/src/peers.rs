@@ -12,7 +12,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use service::alive::NodeReader;
 use service::connection::{self, FrameSender};
-use service::trust::{Role, connect};
+use service::trust::{Role, connect, is_node};
 use tokio::task::AbortHandle;
 use types::{ErrorCode, NodeId, TopicPartition};
 use wire::frame::{Frame, PeerMessage, PeerReply};
@@ -28,6 +28,8 @@ const RETRY_LAST: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct Link {
     address: String,
+    /// As placement has it registered; `None`: it has not said so yet.
+    name: Option<String>,
     sender: Option<FrameSender>,
     /// Keeps it connected, once there was something to say.
     task: Option<AbortHandle>,
@@ -49,9 +51,9 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Notes where a node listens, as placement has it registered. Who listened there before is gone, and is returned: one
+    /// Notes a node's name and where it listens, as placement has it registered. Who listened there before is gone, and is returned: one
     /// process would answer for both, and its answers would come over the connection of either.
-    pub fn learn(&self, node: NodeId, address: &str) -> Vec<NodeId> {
+    pub fn learn(&self, node: NodeId, name: &str, address: &str) -> Vec<NodeId> {
         let mut gone = Vec::new();
         let mut left = 0;
         self.followers.retain(|other, link| {
@@ -65,7 +67,17 @@ impl Peers {
         });
         self.refusing.fetch_sub(left, Ordering::Relaxed);
         self.insert(node, address);
+        if let Some(mut link) = self.followers.get_mut(&node) {
+            link.name = Some(name.to_owned());
+        }
         gone
+    }
+
+    /// Whether who shows a certificate with these URIs may be this node. One whose name is not known yet is believed: placement
+    /// looked at the certificate when it registered.
+    pub fn may_be(&self, node: NodeId, uris: &[String]) -> bool {
+        let link = self.followers.get(&node);
+        link.and_then(|link| link.name.clone()).is_none_or(|name| is_node(uris, &name))
     }
 
     /// Where a node listens, as far as is known.
@@ -83,6 +95,7 @@ impl Peers {
     fn insert(&self, node: NodeId, address: &str) {
         let mut link = self.followers.entry(node).or_insert_with(|| Link {
             address: address.to_owned(),
+            name: None,
             sender: None,
             task: None,
             is_unreachable: false,
@@ -149,8 +162,9 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
     let mut wait = RETRY_FIRST;
     let mut was_there = false;
     loop {
-        let Some(address) = node.peers.followers.get(&to).map(|link| link.address.clone()) else { return };
-        let greeted = tokio::time::timeout(CONNECT, greet(&node, &address)).await;
+        let known = node.peers.followers.get(&to).map(|link| (link.address.clone(), link.name.clone()));
+        let Some((address, name)) = known else { return };
+        let greeted = tokio::time::timeout(CONNECT, greet(&node, name, &address)).await;
         let Ok(Ok((sender, mut reader))) = greeted else {
             let is_refused = matches!(greeted, Ok(Err(ErrorKind::ConnectionRefused)));
             if is_refused && std::mem::take(&mut was_there) {
@@ -194,8 +208,8 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
 
 /// Connects and says who asks. A connection counts once the node has answered the greeting: what stands between may take
 /// connections for a process that is gone.
-async fn greet(node: &Node, address: &str) -> Result<(FrameSender, NodeReader), ErrorKind> {
-    let stream = connect(node.trust.as_ref(), Role::StorageNode, address).await.map_err(|error| error.kind())?;
+async fn greet(node: &Node, name: Option<String>, address: &str) -> Result<(FrameSender, NodeReader), ErrorKind> {
+    let stream = connect(node.trust.as_ref(), Role::StorageNode, name, address).await.map_err(|error| error.kind())?;
     let (sender, reader) = connection::start(stream);
     let mut reader = NodeReader::new(reader, sender.clone(), 1);
     let me = node.me();
@@ -214,15 +228,29 @@ mod tests {
     #[test]
     fn a_disk_that_takes_anothers_place_takes_its_link() {
         let peers = Peers::default();
-        assert_eq!(peers.learn(NodeId(19), "a"), []);
-        assert_eq!(peers.learn(NodeId(18), "b"), []);
-        assert_eq!(peers.learn(NodeId(20), "a"), [NodeId(19)]);
+        assert_eq!(peers.learn(NodeId(19), "n", "a"), []);
+        assert_eq!(peers.learn(NodeId(18), "m", "b"), []);
+        assert_eq!(peers.learn(NodeId(20), "n", "a"), [NodeId(19)]);
         // Said again by somebody who has not heard of it.
         peers.hear_of(NodeId(19), "a");
         let mut known: Vec<NodeId> = peers.followers.iter().map(|link| *link.key()).collect();
         known.sort_unstable();
         assert_eq!(known, [NodeId(18), NodeId(20)]);
         // The old disk is there again: placement has it registered at its address.
-        assert_eq!(peers.learn(NodeId(19), "a"), [NodeId(20)]);
+        assert_eq!(peers.learn(NodeId(19), "n", "a"), [NodeId(20)]);
+    }
+
+    #[test]
+    fn a_node_is_known_by_the_name_that_placement_has() {
+        let peers = Peers::default();
+        peers.learn(NodeId(1), "n1", "a");
+        peers.hear_of(NodeId(2), "b");
+        let uris = |name: &str| [format!("urn:weir:node:{name}")];
+        assert!(peers.may_be(NodeId(1), &uris("n1")) && !peers.may_be(NodeId(1), &uris("n2")));
+        assert!(!peers.may_be(NodeId(1), &[]));
+        // Not heard of by name.
+        assert!(peers.may_be(NodeId(2), &uris("n3")) && peers.may_be(NodeId(3), &uris("n3")));
+        peers.learn(NodeId(2), "n2", "b");
+        assert!(!peers.may_be(NodeId(2), &uris("n3")));
     }
 }

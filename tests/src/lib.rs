@@ -227,8 +227,9 @@ impl Cluster {
             let Some(certs) = certs else { return };
             let file = |name: String| certs.join(name).to_str().expect("a path").to_owned();
             let (ca, cert) = (file("internal-ca.pem".into()), file(format!("internal-{role}.pem")));
-            let key = file(format!("internal-{role}-key.pem"));
+            let (key, crl) = (file(format!("internal-{role}-key.pem")), file("internal-crl.pem".into()));
             service.add_arguments(&["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
+            service.add_arguments(&["--internal-crl", &crl]);
         };
         let local = || format!("127.0.0.1:{}", free_port());
         let (kafka, http) = (local(), local());
@@ -262,7 +263,7 @@ impl Cluster {
                 &url,
             ];
             let mut node = Service::new(dir, &name, &arguments);
-            trust(&mut node, "storage-node");
+            trust(&mut node, &format!("storage-node-{name}"));
             services.push(node);
         }
         let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &url];

@@ -41,6 +41,11 @@ impl Shown {
         Self { dir: dir.to_owned(), name: name.to_owned() }
     }
 
+    /// A service's own; of storage nodes the first's.
+    fn of_role(dir: &Path, role: &str) -> Self {
+        Self::of(dir, &format!("internal-{role}{}", if role == "storage-node" { "-n1" } else { "" }))
+    }
+
     fn cert(&self) -> PathBuf {
         self.dir.join(format!("{}.pem", self.name))
     }
@@ -98,6 +103,11 @@ fn sign_between(dir: &Path, ca: &str, name: &str, extensions: &str, from_s: i64,
     openssl.arg("-cert").arg(dir.join(format!("{ca}.pem"))).arg("-keyfile").arg(dir.join(format!("{ca}-key.pem")));
     succeed(openssl.arg("-out").arg(shown.cert()), b"");
     shown
+}
+
+/// Puts a certificate on the list of its CA.
+fn revoke(dir: &Path, name: &str) {
+    succeed(Command::new(weir()).args(["certs", "revoke", name, "--dir"]).arg(dir), b"");
 }
 
 /// How long a connection with this certificate stays, on which nothing more is said than `text`; looked at for `most`.
@@ -174,7 +184,7 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
         assert!(written.status.success(), "{}", output_text(&written));
     };
     write("before");
-    let shown = |role: &str| Shown::of(&certs, &format!("internal-{role}"));
+    let shown = |role: &str| Shown::of_role(&certs, role);
     let url = cluster.services[4].option("--placement").to_owned();
     let node = cluster.services[1].option("--listen").to_owned();
 
@@ -376,9 +386,14 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
         let mut command = Command::new(weir());
         command.args(["placement", "backup"]).arg(dir.path().join("backup")).args(["--placement", url]);
         command.args(["--internal-ca", &ca, "--internal-cert", &cert, "--internal-key", &key]);
+        command.arg("--internal-crl").arg(certs.join("internal-crl.pem"));
         run(&mut command, b"", Duration::from_secs(30))
     };
-    for (shown, does) in [(&shown("gateway"), false), (&client_only, false), (&shown("placement"), true)] {
+    let uri_placement = uri("urn:weir:placement");
+    let revoked = sign(&certs, "internal-ca", "revoked-placement", &uri_placement, "10");
+    revoke(&certs, "revoked-placement.pem");
+    let shows = [(&shown("gateway"), false), (&client_only, false), (&revoked, false), (&shown("placement"), true)];
+    for (shown, does) in shows {
         let [cert, key] = file(shown);
         false_placement.replace_option("--internal-cert", &cert);
         false_placement.replace_option("--internal-key", &key);
@@ -471,13 +486,170 @@ fn connections_end_with_the_certificates_that_they_began_with() {
 }
 
 #[test]
+fn what_is_revoked_is_refused_and_its_connections_end() {
+    let dir = Scratch::new("trust-revoked");
+    let certs = certs(dir.path());
+    let mut cluster = Cluster::with_trust(dir.path(), &certs);
+    let node = cluster.services[1].option("--listen").to_owned();
+    let url = cluster.services[4].option("--placement").to_owned();
+    let placement = url.trim_start_matches("https://").to_owned();
+    let both = "extendedKeyUsage=serverAuth,clientAuth\n";
+    let gateway =
+        |name: &str| sign(&certs, "internal-ca", name, &format!("subjectAltName=URI:urn:weir:gateway\n{both}"), "10");
+    let (stolen, other) = (gateway("stolen"), gateway("other"));
+    let status = |shown: &Shown| call(&certs, Some(shown), "GET", &format!("{url}/placement/v1/status"));
+    assert_eq!([status(&stolen), status(&other)], ["200", "200"]);
+    // Connections that are open: of what is revoked they end, within ten seconds; others stay.
+    let request = b"GET /placement/v1/status HTTP/1.1\r\nhost: a\r\n\r\n";
+    let most = Duration::from_secs(14);
+    std::thread::scope(|scope| {
+        let of = |shown: &Shown, address: &str, text: &'static [u8]| {
+            let (shown, address) = (shown.clone(), address.to_owned());
+            scope.spawn(move || stays(&shown, &address, text, most))
+        };
+        let ends = [of(&stolen, &node, b""), of(&stolen, &placement, request)];
+        let stay = [of(&other, &node, b""), of(&other, &placement, request)];
+        std::thread::sleep(Duration::from_secs(2));
+        revoke(&certs, "stolen.pem");
+        for one in ends {
+            let took = one.join().expect("no panic");
+            assert!(took > Duration::from_secs(2) && took < Duration::from_secs(12), "{took:?}");
+        }
+        stay.into_iter().for_each(|one| assert!(one.join().expect("no panic") >= most));
+    });
+    assert_eq!([status(&stolen), status(&other)], ["000", "200"]);
+    let frame = Frame::Describe(DescribeRequest {
+        account: AccountId(0),
+        segment: SegmentId { partition: partition(), generation: Generation(1), epoch: Epoch(1), nonce: Nonce(1) },
+        end: 0,
+    });
+    assert!(!tell(&stolen, &node, &frame) && tell(&other, &node, &frame));
+
+    // A list that is none, or of another CA alone, opens nothing.
+    let list = certs.join("internal-crl.pem");
+    let right = std::fs::read(&list).expect("a list");
+    std::fs::write(&list, "nonsense").expect("written");
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!([status(&stolen), status(&other)], ["000", "200"], "the last one that was valid holds");
+    std::fs::copy(certs.join("crl.pem"), &list).expect("copied");
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!([status(&stolen), status(&other)], ["000", "000"], "of that CA nothing is known");
+    std::fs::write(&list, right).expect("written");
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(status(&other), "200");
+
+    // A storage node whose certificate is revoked is one that is gone: written is on the others.
+    let silenced = |service: &Service| service.log_text().matches("its certificate was revoked").count();
+    let before = silenced(&cluster.services[0]);
+    revoke(&certs, "internal-storage-node-n3.pem");
+    let told = |cluster: &Cluster| {
+        let told = succeed(Command::new(weir()).args(["status", "--server", &cluster.http, "--output", "json"]), b"");
+        serde_json::from_slice::<serde_json::Value>(&told).expect("JSON")
+    };
+    let state = |cluster: &Cluster| {
+        let told = told(cluster);
+        let third = told["nodes"].as_array().expect("nodes").iter().find(|node| node["name"] == "n3").cloned();
+        third.expect("a node")["state"].clone()
+    };
+    let until = Instant::now() + Duration::from_secs(25);
+    while !["down", "silent"].contains(&state(&cluster).as_str().unwrap_or_default()) {
+        assert!(Instant::now() < until, "{}", told(&cluster));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    // Placement's connections with it ended, those that it began too.
+    assert!(silenced(&cluster.services[0]) >= before + 2, "{}", cluster.services[0].log_text());
+    for _ in 0..6 {
+        let mut weir = Command::new(weir());
+        let written = run(weir.args(["produce", "t", "--server", &cluster.http]), b"line\n", Duration::from_secs(60));
+        assert!(written.status.success(), "{}", output_text(&written));
+    }
+    assert_ne!(state(&cluster), "up");
+    cluster.services[3].kill();
+}
+
+#[test]
+fn a_storage_node_is_the_one_that_its_certificate_names() {
+    let dir = Scratch::new("trust-nodes");
+    let certs = certs(dir.path());
+    let cluster = Cluster::with_trust(dir.path(), &certs);
+    let url = cluster.services[4].option("--placement").to_owned();
+    let shown = |name: &str| Shown::of(&certs, &format!("internal-storage-node-{name}"));
+    let map = {
+        let mut curl = Command::new("curl");
+        let gateway = Shown::of_role(&certs, "gateway");
+        curl.args(["-sk", "--cert"]).arg(gateway.cert()).arg("--key").arg(gateway.key());
+        let told = run(curl.arg(format!("{url}/placement/v1/map?after=0")), b"", Duration::from_secs(10)).stdout;
+        serde_json::from_slice::<serde_json::Value>(&told).expect("JSON")
+    };
+    let nodes = map["nodes"].as_array().expect("nodes");
+    let of = |name: &str| nodes.iter().find(|node| node["name"] == name).expect("a node").clone();
+    let (first, second) = (of("n1"), of("n2"));
+    // What n1 sends, as somebody would have it who listened, or as n2 would make it up.
+    let registration = |id: &serde_json::Value, name: &str, is_start: bool| {
+        let mut body = first.clone();
+        (body["id"], body["name"], body["is_start"]) = (id.clone(), name.into(), is_start.into());
+        body.to_string()
+    };
+    let register =
+        |shown: &Shown, body: &str| call_with(&certs, Some(shown), "POST", &format!("{url}/placement/v1/nodes"), body);
+    for is_start in [false, true] {
+        for name in ["n1", "n2", "n3"] {
+            let status = register(&shown("n2"), &registration(&first["id"], name, is_start));
+            assert_eq!(status, "403", "{name} {is_start}");
+        }
+        assert_eq!(register(&shown("n2"), &registration(&second["id"], "n1", is_start)), "403", "{is_start}");
+    }
+    assert_eq!(register(&shown("n1"), &registration(&first["id"], "n1", false)), "200");
+    // A certificate of a storage node, of none by name.
+    let both = "extendedKeyUsage=serverAuth,clientAuth\n";
+    let uris = |uris: &str| format!("subjectAltName={uris}\n{both}");
+    for (name, alternative) in [
+        ("nameless", "URI:urn:weir:storage-node"),
+        ("all", "URI:urn:weir:storage-node,URI:urn:weir:node:*"),
+        ("case", "URI:urn:weir:storage-node,URI:urn:weir:node:N1"),
+        ("longer", "URI:urn:weir:storage-node,URI:urn:weir:node:n11"),
+        ("dns", "URI:urn:weir:storage-node,DNS:n1"),
+    ] {
+        let shown = sign(&certs, "internal-ca", name, &uris(alternative), "10");
+        assert_eq!(register(&shown, &registration(&first["id"], "n1", false)), "403", "{name}");
+    }
+
+    // Nor does a node lead under another's name.
+    let id = |node: &serde_json::Value| NodeId(node["id"].as_u64().expect("a number") as u32);
+    let hello = |node: NodeId| {
+        let (head, tail) = Frame::Hello { node, incarnation: Incarnation(1) }.encode(1);
+        [&head[..], tail.as_deref().unwrap_or_default()].concat()
+    };
+    let third = cluster.services[3].option("--listen").to_owned();
+    let most = Duration::from_secs(3);
+    assert!(stays(&shown("n1"), &third, &hello(id(&first)), most) >= most);
+    assert!(stays(&shown("n2"), &third, &hello(id(&first)), most) < most);
+
+    // A process that was given another's certificate says so, and ends.
+    let mut impostor = Command::new(weir());
+    impostor.args(["storage-node", "--az", "az-a", "--name", "n1", "--data"]).arg(dir.path().join("impostor"));
+    impostor.args([
+        "--listen",
+        &format!("127.0.0.1:{}", free_port()),
+        "--admin",
+        &format!("127.0.0.1:{}", free_port()),
+    ]);
+    impostor.args(["--placement", &url, "--internal-ca"]).arg(certs.join("internal-ca.pem"));
+    impostor.arg("--internal-cert").arg(shown("n2").cert()).arg("--internal-key").arg(shown("n2").key());
+    let ended = run(&mut impostor, b"", Duration::from_secs(20));
+    assert!(!ended.status.success() && output_text(&ended).contains("urn:weir:node:n1"), "{}", output_text(&ended));
+}
+
+#[test]
 fn clients_whose_certificates_name_a_user_need_no_other_login() {
     const OURS: &str = "111111111111";
     let dir = Scratch::new("trust-clients");
     let certs = dir.path().join("certs");
     // Both gateways ask for certificates: clients are sent to either.
     let client_ca = certs.join("ca.pem");
-    let mut guarded = Guarded::start_with(dir.path(), &["--tls-client-ca", client_ca.to_str().expect("a path")]);
+    let client_crl = certs.join("crl.pem");
+    let [client_ca, client_crl] = [&client_ca, &client_crl].map(|path| path.to_str().expect("a path"));
+    let mut guarded = Guarded::start_with(dir.path(), &["--tls-client-ca", client_ca, "--tls-client-crl", client_crl]);
     let local = || format!("127.0.0.1:{}", free_port());
     let (kafka, http, kafka_tls, https) = (local(), local(), local(), local());
     let file = |name: &str| certs.join(name).to_str().expect("a path").to_owned();
@@ -487,6 +659,7 @@ fn clients_whose_certificates_name_a_user_need_no_other_login() {
     let arguments = [
         ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"].as_slice(),
         &["--kafka-tls", &kafka_tls, "--https", &https, "--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca],
+        &["--tls-client-crl", client_crl],
     ]
     .concat();
     let mut gateway = Service::new(dir.path(), "gateway-certs", &arguments);
@@ -554,6 +727,26 @@ fn clients_whose_certificates_name_a_user_need_no_other_login() {
         assert!(took > Duration::from_secs(3) && took < Duration::from_secs(7), "{address}: {took:?}");
     }
     assert!(stays(&right, &kafka_tls, b"", most) >= most);
+    // Nor does one that its CA took back: within ten seconds, on open connections too. The user has another.
+    let lost = shown("lost", &format!("arn:aws:iam::{OURS}:user/app"));
+    assert!(ask(&lost, "/v1/whoami").ends_with("200"));
+    let most = Duration::from_secs(14);
+    std::thread::scope(|scope| {
+        let of = |shown: &Shown, address: &str| {
+            let (shown, address) = (shown.clone(), address.to_owned());
+            scope.spawn(move || stays(&shown, &address, b"", most))
+        };
+        let ends = [of(&lost, &kafka_tls), of(&lost, &https)];
+        let stay = [of(&right, &kafka_tls), of(&right, &https)];
+        std::thread::sleep(Duration::from_secs(2));
+        revoke(&certs, "lost.pem");
+        for one in ends {
+            let took = one.join().expect("no panic");
+            assert!(took > Duration::from_secs(2) && took < Duration::from_secs(12), "{took:?}");
+        }
+        stay.into_iter().for_each(|one| assert!(one.join().expect("no panic") >= most));
+    });
+    assert!(ask(&lost, "/v1/whoami").ends_with("000") && ask(&right, "/v1/whoami").ends_with("200"));
     // Who is deleted is nobody, whatever is shown.
     guarded.operate(&["user", "delete", "app", "--account", OURS], b"");
     let until = Instant::now() + Duration::from_secs(10);

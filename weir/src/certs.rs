@@ -1,4 +1,4 @@
-//! `weir certs dev`: a CA on this machine, to try TLS with.
+//! `weir certs`: a CA on this machine, to try TLS with.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -6,11 +6,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use service::tls::TlsFiles;
-use service::trust::Role;
+use service::trust::{NODE_URI, Role};
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::output::Failure;
 
@@ -22,33 +24,124 @@ const RENEWED_AFTER: Duration = Duration::from_secs(600 * 24 * 3_600);
 /// Of the CA that signs for services alone, and of those.
 const INTERNAL_CA: &str = "internal-ca.pem";
 const INTERNAL_CA_KEY: &str = "internal-ca-key.pem";
-const INTERNAL: [(&str, Role); 4] = [
-    ("placement", Role::Placement),
-    ("gateway", Role::Gateway),
-    ("storage-node", Role::StorageNode),
-    ("operator", Role::Operator),
-];
+const INTERNAL: [(&str, Role); 3] =
+    [("placement", Role::Placement), ("gateway", Role::Gateway), ("operator", Role::Operator)];
+const CRL: &str = "crl.pem";
+const INTERNAL_CRL: &str = "internal-crl.pem";
+/// Each CA with its key and its list.
+const CAS: [(&str, &str, &str); 2] = [(CA, CA_KEY, CRL), (INTERNAL_CA, INTERNAL_CA_KEY, INTERNAL_CRL)];
+/// A list is warned of that was not written anew in this time.
+const LIST_LIFE: Duration = Duration::from_secs(700 * 24 * 3_600);
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-pub fn dev(dir: &Path, hosts: &[String]) -> Result<(), Failure> {
+pub fn dev(dir: &Path, hosts: &[String], nodes: &[String]) -> Result<(), Failure> {
     let all: Vec<String> = HOSTS.iter().map(|host| (*host).to_owned()).chain(hosts.iter().cloned()).collect();
+    let is_new = |ca: &str| !dir.join(ca).exists();
+    let new = CAS.map(|(ca, ..)| is_new(ca));
     make(dir, all)?;
     println!("CA           {}", dir.join(CA).display());
     for (name, what) in [("server", "server"), ("client", "client")] {
         let (cert, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}-key.pem")));
         println!("{what:12} {}, key {}", cert.display(), key.display());
     }
-    make_internal(dir)?;
+    let services = make_internal(dir, nodes)?;
     println!("services     CA {}", dir.join(INTERNAL_CA).display());
-    for (name, _) in INTERNAL {
-        println!("{name:12} {}", dir.join(format!("internal-{name}.pem")).display());
+    for name in services {
+        println!(
+            "{:12} {}",
+            name.trim_start_matches("storage-node-"),
+            dir.join(format!("internal-{name}.pem")).display()
+        );
+    }
+    for ((ca, key, list), is_new) in CAS.into_iter().zip(new) {
+        // A list is of one CA: a new one begins anew.
+        if is_new || !dir.join(list).exists() {
+            write_list(dir, ca, key, list, Vec::new()).map_err(|error| failed(dir, &*error))?;
+        }
+        println!("revoked      {}", dir.join(list).display());
     }
     Ok(())
 }
 
+/// Puts a certificate on the list of the CA that signed it.
+pub fn revoke(dir: &Path, cert: &Path) -> Result<(), Failure> {
+    let path = dir.join(cert);
+    let failed = |error: &dyn std::fmt::Display| failed(&path, error);
+    let (issuer, serial) = read_certificate(&path).map_err(|error| failed(&error))?;
+    for (ca, key, list) in CAS {
+        let subject = read_subject(&dir.join(ca));
+        if subject.is_ok_and(|subject| subject == issuer) {
+            let mut revoked = read_list(&dir.join(list)).map_err(|error| failed(&error))?;
+            if revoked.iter().all(|known| known.serial_number.as_ref() != serial) {
+                revoked.push(revoked_now(serial));
+            }
+            write_list(dir, ca, key, list, revoked).map_err(|error| failed(&error))?;
+            println!("`{}` is revoked: {}", cert.display(), dir.join(list).display());
+            return Ok(());
+        }
+    }
+    Err(failed(&format!("no CA in `{}` signed it", dir.display())))
+}
+
+fn failed(path: &Path, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
+    Failure::failed(format!("`{}`: {error}", path.display()))
+}
+
+fn revoked_now(serial: Vec<u8>) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: SystemTime::now().into(),
+        reason_code: None,
+        invalidity_date: None,
+    }
+}
+
+fn read_certificate(path: &Path) -> Made<(Vec<u8>, Vec<u8>)> {
+    let text = fs::read(path)?;
+    let (_, pem) = parse_x509_pem(&text)?;
+    let (_, certificate) = parse_x509_certificate(&pem.contents)?;
+    Ok((certificate.issuer().as_raw().to_vec(), certificate.raw_serial().to_vec()))
+}
+
+fn read_subject(path: &Path) -> Made<Vec<u8>> {
+    let text = fs::read(path)?;
+    let (_, pem) = parse_x509_pem(&text)?;
+    Ok(parse_x509_certificate(&pem.contents)?.1.subject().as_raw().to_vec())
+}
+
+/// Whom a list names that is there; nobody, if it is not.
+fn read_list(path: &Path) -> Made<Vec<RevokedCertParams>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text?,
+    };
+    let (_, pem) = parse_x509_pem(&text)?;
+    let (_, list) = parse_x509_crl(&pem.contents)?;
+    let revoked = list.iter_revoked_certificates().map(|known| RevokedCertParams {
+        revocation_time: known.revocation_date.to_datetime(),
+        ..revoked_now(known.raw_serial().to_vec())
+    });
+    Ok(revoked.collect())
+}
+
+fn write_list(dir: &Path, ca: &str, key: &str, list: &str, revoked_certs: Vec<RevokedCertParams>) -> Made<()> {
+    let issuer = ca_of(dir, ca, key, "")?;
+    let now = SystemTime::now();
+    let params = CertificateRevocationListParams {
+        this_update: now.into(),
+        next_update: (now + LIST_LIFE).into(),
+        crl_number: now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs().into(),
+        issuing_distribution_point: None,
+        revoked_certs,
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    Ok(write(&dir.join(list), &params.signed_by(&issuer)?.pem()?, 0o644)?)
+}
+
 /// Certificates of `weir up`: those that are there, or new ones.
 pub fn for_development(dir: &Path) -> Result<TlsFiles, Failure> {
-    let files = TlsFiles { cert: dir.join("server.pem"), key: dir.join("server-key.pem"), client_ca: None };
+    let (cert, key) = (dir.join("server.pem"), dir.join("server-key.pem"));
+    let files = TlsFiles { cert, key, client_ca: None, client_crl: None };
     let is_old = |path: &Path| {
         let age = fs::metadata(path).and_then(|file| file.modified()).ok().and_then(|at| at.elapsed().ok());
         age.is_none_or(|age| age > RENEWED_AFTER)
@@ -76,17 +169,23 @@ fn make(dir: &Path, hosts: Vec<String>) -> Result<(), Failure> {
     client.map_err(|error| failed(&error))
 }
 
-/// Certificates of services, by a CA of their own.
-fn make_internal(dir: &Path) -> Result<(), Failure> {
+/// Certificates of services, by a CA of their own; what they are called.
+fn make_internal(dir: &Path, nodes: &[String]) -> Result<Vec<String>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", dir.display()));
     let issuer = ca_of(dir, INTERNAL_CA, INTERNAL_CA_KEY, "Weir development CA of services");
     let issuer = issuer.map_err(|error| failed(&error))?;
-    for (name, role) in INTERNAL {
+    let mut all: Vec<(String, Vec<String>)> =
+        INTERNAL.iter().map(|(name, role)| ((*name).to_owned(), vec![role.uri().to_owned()])).collect();
+    let uris = |node: &String| vec![Role::StorageNode.uri().to_owned(), format!("{NODE_URI}{node}")];
+    all.extend(nodes.iter().map(|node| (format!("storage-node-{node}"), uris(node))));
+    for (name, uris) in &all {
         let purposes = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let uri = role.uri().try_into().map(SanType::URI).map_err(|error: rcgen::Error| failed(&error))?;
-        leaf(dir, &format!("internal-{name}"), vec![uri], purposes, &issuer).map_err(|error| failed(&error))?;
+        let uris: Result<Vec<SanType>, rcgen::Error> =
+            uris.iter().map(|uri| uri.as_str().try_into().map(SanType::URI)).collect();
+        let names = uris.map_err(|error| failed(&error))?;
+        leaf(dir, &format!("internal-{name}"), names, purposes, &issuer).map_err(|error| failed(&error))?;
     }
-    Ok(())
+    Ok(all.into_iter().map(|(name, _)| name).collect())
 }
 
 type Made<T> = Result<T, Box<dyn std::error::Error>>;

@@ -97,7 +97,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Issuer(command) => commands::issuer::run(command).await,
         Command::Quota(command) => commands::quota::run(command).await,
         Command::Whoami { target } => commands::identity::whoami(&target).await,
-        Command::Certs(CertsCommand::Dev { dir, host }) => certs::dev(&dir, &host),
+        Command::Certs(CertsCommand::Dev { dir, host, node }) => certs::dev(&dir, &host, &node),
+        Command::Certs(CertsCommand::Revoke { dir, cert }) => certs::revoke(&dir, &cert),
         Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::run(&command),
         Command::Completion { shell } => {

@@ -22,6 +22,7 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
     let tls = match options.tls.files() {
         None if options.tls.is_used() => Some(TlsFiles {
             client_ca: options.tls.tls_client_ca.clone(),
+            client_crl: options.tls.tls_client_crl.clone(),
             ..certs::for_development(&options.data.join("certs"))?
         }),
         files => files,

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use service::certificate::{Validity, ended, uris_of};
 use service::connection::{ReadError, read_length_prefixed, write_all};
 use service::drain::Drain;
 use service::newest::Seen;
 use service::places::{Place, Places};
 use service::proxy::Proxies;
 use service::tls::Tls;
-use service::trust::{ended, ends_ms, uris_of};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
@@ -103,25 +103,26 @@ async fn begin_connection(
         let (read, write) = stream.into_split();
         let connection = Connection { peer: source.address, is_tls: false };
         let gate = Gate::new(gateway, Origin::new(source, false), None);
-        serve_connection(gateway, connection, gate, guest, read, write, drain).await;
+        serve_connection(gateway, connection, (gate, None), guest, read, write, drain).await;
         return Ok(());
     };
     let stream = tls.accept(stream, source.ip()).await?;
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let (uris, ends_ms) = (uris_of(certificate), ends_ms(certificate));
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let (uris, validity) = (uris_of(chain.first()), tls.validity(chain));
     let connection = Connection { peer: source.address, is_tls: true };
     let mut gate = Gate::new(gateway, Origin::new(source, true), server_name);
-    gate.enter_by_certificate(&uris, ends_ms);
+    gate.enter_by_certificate(&uris, validity.ends_ms());
     let (read, write) = tokio::io::split(stream);
-    serve_connection(gateway, connection, gate, guest, read, write, drain).await;
+    serve_connection(gateway, connection, (gate, Some(validity)), guest, read, write, drain).await;
     Ok(())
 }
 
 async fn serve_connection<R, W>(
     gateway: &Arc<Gateway>,
     connection: Connection,
-    mut gate: Gate,
+    // With what its client's certificate is good for, where there is TLS.
+    (mut gate, mut validity): (Gate, Option<Validity>),
     guest: Place,
     read: R,
     write: W,
@@ -175,7 +176,7 @@ async fn serve_connection<R, W>(
                 () = drain.begun() => break None,
                 // Whoever writes the answers is gone: so is the connection, whichever half is left of it.
                 () = pipeline.closed() => break None,
-                why = over(&gate, deadline, &mut identities) => {
+                why = over(&gate, deadline, &mut identities, &mut validity) => {
                     end(&writer, peer, why);
                     break None;
                 }
@@ -238,7 +239,7 @@ async fn serve_connection<R, W>(
         let sent = match pipeline.try_send(pending) {
             Err(TrySendError::Full(pending)) => tokio::select! {
                 biased;
-                why = over(&gate, deadline, &mut identities) => {
+                why = over(&gate, deadline, &mut identities, &mut validity) => {
                     end(&writer, peer, why);
                     break;
                 }
@@ -278,7 +279,19 @@ fn end(writer: &JoinHandle<()>, peer: SocketAddr, why: &str) {
 }
 
 /// Returns why a connection must end, whatever its client does; as long as it need not, never.
-async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watch::Receiver<Seen>) -> &'static str {
+async fn over(
+    gate: &Gate,
+    deadline: tokio::time::Instant,
+    identities: &mut watch::Receiver<Seen>,
+    validity: &mut Option<Validity>,
+) -> &'static str {
+    let revoked = async {
+        match validity {
+            Some(validity) => validity.revoked().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(revoked);
     loop {
         tokio::select! {
             biased;
@@ -287,6 +300,7 @@ async fn over(gate: &Gate, deadline: tokio::time::Instant, identities: &mut watc
                     return "its credentials were revoked";
                 }
             }
+            () = &mut revoked => return "its certificate was revoked",
             () = ended(gate.expires_ms()) => return "its credentials have ended",
             () = tokio::time::sleep_until(deadline), if gate.is_closed() => return "it did not log in in time",
         }

@@ -28,13 +28,17 @@ pub struct TlsOptions {
     /// Clients must show a certificate that one of these signed (PEM)
     #[arg(long, value_name = "FILE", env = "WEIR_TLS_CLIENT_CA")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Revoked certificates of clients: a list (PEM) of each CA that signed one; read again when it changes, and open connections
+    /// of what it names end
+    #[arg(long, value_name = "FILE", env = "WEIR_TLS_CLIENT_CRL", requires = "tls_client_ca")]
+    pub tls_client_crl: Option<PathBuf>,
 }
 
 impl TlsOptions {
     /// The files, if a certificate was given.
     pub fn files(&self) -> Option<TlsFiles> {
         let (cert, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
-        Some(TlsFiles { cert, key, client_ca: self.tls_client_ca.clone() })
+        Some(TlsFiles { cert, key, client_ca: self.tls_client_ca.clone(), client_crl: self.tls_client_crl.clone() })
     }
 
     /// There is a listener with TLS.
@@ -51,18 +55,22 @@ pub struct TrustOptions {
     #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_CA", requires_all = ["internal_cert", "internal_key"])]
     pub internal_ca: Option<PathBuf>,
     /// The service's own certificate; its alternative names say what it is: URI urn:weir:placement, urn:weir:gateway,
-    /// urn:weir:storage-node or urn:weir:operator
+    /// urn:weir:storage-node or urn:weir:operator; and urn:weir:node:NAME which storage node (its --name)
     #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_CERT", requires = "internal_ca")]
     pub internal_cert: Option<PathBuf>,
     /// Its key
     #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_KEY", requires = "internal_ca")]
     pub internal_key: Option<PathBuf>,
+    /// Revoked certificates of services: a list (PEM) of that CA, and of each below it; read again when it changes, and open
+    /// connections of what it names end
+    #[arg(long, value_name = "FILE", env = "WEIR_INTERNAL_CRL", requires = "internal_ca")]
+    pub internal_crl: Option<PathBuf>,
 }
 
 impl TrustOptions {
     pub fn files(&self) -> Option<TrustFiles> {
         let (cert, key) = (self.internal_cert.clone()?, self.internal_key.clone()?);
-        Some(TrustFiles { ca: self.internal_ca.clone()?, cert, key })
+        Some(TrustFiles { ca: self.internal_ca.clone()?, cert, key, crl: self.internal_crl.clone() })
     }
 }
 
@@ -82,7 +90,8 @@ pub enum CertsCommand {
     /// Make a local CA and certificates signed by it, to try TLS with; not for production
     ///
     /// Writes ca.pem, server.pem, server-key.pem, client.pem and client-key.pem for clients, and internal-ca.pem with a certificate of
-    /// each service for --internal-ca. A CA that is there already is used again, so
+    /// each service for --internal-ca: of storage nodes one each. Both CAs come with a revocation list that names nobody yet
+    /// (crl.pem, internal-crl.pem). A CA that is there already is used again, so
     /// that clients which trust it need no change; delete the folder to begin anew. The CA's key stays in ca-key.pem.
     #[command(after_help = "Example:\n  weir certs dev --dir certs --host gateway.example\n  \
           weir gateway --https 127.0.0.1:8443 --tls-cert certs/server.pem --tls-key certs/server-key.pem\n  \
@@ -94,5 +103,21 @@ pub enum CertsCommand {
         /// A name or address of the server beside localhost, 127.0.0.1 and ::1; again for several
         #[arg(long, value_name = "NAME")]
         host: Vec<String>,
+        /// The name of a storage node, as its --name has it; again for several
+        #[arg(long, value_name = "NAME", default_values = ["n1", "n2", "n3"], value_parser = super::plain_name)]
+        node: Vec<String>,
+    },
+    /// Revoke a certificate that `weir certs dev` made: put it on the list of its CA
+    ///
+    /// Services and gateways that were given the list (--internal-crl internal-crl.pem, --tls-client-crl crl.pem) end its
+    /// connections, and take no new ones, within ten seconds.
+    #[command(after_help = "Example:\n  weir certs revoke --dir certs internal-storage-node-n2.pem")]
+    Revoke {
+        /// Where `weir certs dev` wrote
+        #[arg(long, value_name = "DIR", default_value = "./certs")]
+        dir: PathBuf,
+        /// The certificate's file there
+        #[arg(value_name = "CERT")]
+        cert: PathBuf,
     },
 }
