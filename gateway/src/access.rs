@@ -10,14 +10,14 @@ pub mod known;
 pub mod permit;
 pub mod proof;
 pub mod sasl;
+pub mod uses;
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use identity::request::SKEW_S;
+use identity::replays::Replays;
 use policies::vocabulary::CONNECT;
 use service::api::ApiError;
 use service::drain::Drain;
@@ -39,8 +39,6 @@ use crate::access::proof::Reason;
 const REASON_CHARS_MAX: usize = 300;
 /// How long a change of identities is waited for after it was made here.
 const CHANGE_WAIT: Duration = Duration::from_secs(5);
-/// Requests of ten minutes whose signatures are remembered, some 150 MB: five thousand a second.
-const REPLAYS_MAX: usize = 3_000_000;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -53,54 +51,10 @@ pub struct Access {
     pub decisions: Decisions,
     /// Salts of users that do not exist, and verifiers that no password fits.
     nobody: [u8; 16],
+    /// Signatures of HTTP requests that change something, and that came here.
     replays: Mutex<Replays>,
     pub issuers: Arc<Issuers>,
     pub audit: Audit,
-}
-
-/// Whether a signature was used before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    First,
-    Again,
-    /// As many as can be remembered were used just now.
-    TooMany,
-}
-
-/// Signatures of HTTP requests that change something: of the present span of time, and of the one before.
-#[derive(Debug, Default)]
-struct Replays {
-    now: HashSet<u128>,
-    before: HashSet<u128>,
-    since_s: i64,
-}
-
-impl Replays {
-    /// The longest that a request can be sent again: it was signed by a clock that is ahead.
-    const SPAN_S: i64 = 2 * SKEW_S;
-
-    fn note(&mut self, signature: &str, now_s: i64) -> Use {
-        // Half of it tells signatures apart as well.
-        let Some(mark) = signature.get(..32).and_then(|half| u128::from_str_radix(half, 16).ok()) else {
-            return Use::Again;
-        };
-        if now_s >= self.since_s + Self::SPAN_S {
-            let is_long_ago = now_s >= self.since_s + 2 * Self::SPAN_S;
-            self.before = std::mem::take(&mut self.now);
-            if is_long_ago {
-                self.before.clear();
-            }
-            self.since_s = now_s;
-        }
-        if self.before.contains(&mark) || self.now.contains(&mark) {
-            return Use::Again;
-        }
-        if self.now.len() >= REPLAYS_MAX {
-            return Use::TooMany;
-        }
-        self.now.insert(mark);
-        Use::First
-    }
 }
 
 /// How a caller is connected.
@@ -184,11 +138,6 @@ impl Access {
             });
         }
     }
-
-    /// Notes that a signature (64 hexadecimal digits) is used.
-    pub fn note_use(&self, signature: &str, now_s: i64) -> Use {
-        self.replays.lock().expect("no panic holds this lock").note(signature, now_s)
-    }
 }
 
 /// Makes a change; this gateway knows it on return.
@@ -247,23 +196,4 @@ pub async fn follow(gateway: Arc<Gateway>, mut drain: Drain) {
 /// Seconds since 1970.
 pub fn now_s() -> i64 {
     clock::wall_ms() / 1_000
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_remembered_as_long_as_it_is_valid() {
-        let mut replays = Replays::default();
-        let signature = |n: u32| format!("{n:032x}{:032x}", 0);
-        assert_eq!(replays.note(&signature(1), 1_000), Use::First);
-        for now_s in [1_000, 1_000 + SKEW_S, 1_000 + 2 * SKEW_S] {
-            assert_eq!(replays.note(&signature(1), now_s), Use::Again, "{now_s}");
-            assert_eq!(replays.note(&signature(now_s as u32), now_s), Use::First);
-        }
-        // Long after it is forgotten: its time has run out.
-        assert_eq!(replays.note(&signature(1), 1_000 + 5 * SKEW_S), Use::First);
-        assert_eq!(replays.note("nonsense", 9_999), Use::Again);
-    }
 }

@@ -120,6 +120,10 @@ impl Map {
         self.read().nodes.get(&id).cloned()
     }
 
+    pub fn nodes(&self) -> Vec<NodeRecord> {
+        self.read().nodes.values().cloned().collect()
+    }
+
     /// Gateways that are alive, by id.
     pub fn gateways(&self) -> Vec<GatewayRecord> {
         self.read().gateways.clone()

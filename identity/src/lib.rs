@@ -5,6 +5,7 @@
 
 pub mod jwt;
 pub mod msk;
+pub mod replays;
 pub mod request;
 pub mod scram;
 pub mod sigv4;

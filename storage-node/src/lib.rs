@@ -22,5 +22,6 @@ mod owners;
 mod peers;
 mod tail;
 mod topics;
+mod uses;
 
 pub use node::{Settings, StartError, StorageNode};

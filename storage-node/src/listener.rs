@@ -60,7 +60,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut drain: Drain) {
 fn senders(frame: &Frame) -> &'static [Role] {
     match frame {
         Frame::Hello { .. } | Frame::Peer(_) => &[Role::StorageNode],
-        Frame::Append(_) | Frame::Ask(_) => &[Role::Gateway],
+        Frame::Append(_) | Frame::Ask(_) | Frame::Use(_) => &[Role::Gateway],
         Frame::Fetch(_) | Frame::Describe(_) => &[Role::Gateway, Role::StorageNode, Role::Placement],
         // What changes who leads what.
         Frame::Fence(_) | Frame::Open { .. } | Frame::Copy(_) | Frame::Hint { .. } => &[Role::Placement],
@@ -159,6 +159,7 @@ async fn serve_connection(
                     sender.send(&Frame::Inventoried(result), correlation);
                 });
             }
+            Frame::Use(request) => sender.send(&Frame::Used(node.uses.take(request)), correlation),
             // Whoever asks is there.
             Frame::Room { .. } => {}
             Frame::Hint { partition } => node.ask_placement(partition),

@@ -40,6 +40,7 @@ use crate::owner::{self, Mail, OwnerHandle};
 use crate::owners::Owners;
 use crate::peers::{self, Peers};
 use crate::topics::TopicCache;
+use crate::uses::Uses;
 use crate::{following, inventory, listener, tail::TailBudget};
 
 /// Damaged segments that a heartbeat names.
@@ -109,6 +110,8 @@ pub struct Node {
     pub trust: Option<Arc<Trust>>,
     /// Bounds the copies that are made here at once.
     pub copies: Semaphore,
+    /// Signatures that gateways took.
+    pub uses: Uses,
     /// Sealed segments whose copies here are damaged: placement is told with each heartbeat.
     damaged: Mutex<BTreeSet<SegmentId>>,
     pub placement: PlacementClient,
@@ -314,6 +317,7 @@ impl StorageNode {
             pool: NodePool::new(trust.clone()),
             trust: trust.clone(),
             copies: Semaphore::new(COPIES_MAX),
+            uses: Uses::default(),
             damaged: Mutex::default(),
             placement,
             metrics,

@@ -35,13 +35,24 @@ impl Signed {
 
     /// Asks for `path`, with its query; `body` is JSON, or nothing. `more` are headers beside.
     pub fn ask(&mut self, method: &str, path: &str, body: &str, more: &[(&str, &str)]) -> Answer {
+        let text = self.request(&self.address.clone(), method, path, body, more);
+        let mut connection = self.connection.take().unwrap_or_else(|| connect(&self.address));
+        let answer = say(&mut connection, &text);
+        if !answer.headers.contains(&("connection".to_owned(), "close".to_owned())) {
+            self.connection = Some(connection);
+        }
+        answer
+    }
+
+    /// A request for a server of this name, signed now, to be sent by [`send`], or twice.
+    pub fn request(&mut self, host: &str, method: &str, path: &str, body: &str, more: &[(&str, &str)]) -> String {
         let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
         let now_s = elapsed.as_secs() as i64;
         let (at, nonce) = (time(now_s), format!("{}-{}", elapsed.as_nanos(), self.count));
         self.count += 1;
         let service = "kafka-cluster".to_owned();
         let scope = Scope { key_id: self.key.id.clone(), date: day(now_s), region: REGION.to_owned(), service };
-        let mut headers = vec![("host", &*self.address), ("weir-nonce", &*nonce), ("x-amz-date", &*at)];
+        let mut headers = vec![("host", host), ("weir-nonce", &*nonce), ("x-amz-date", &*at)];
         headers.extend(self.key.token.as_deref().map(|token| ("x-amz-security-token", token)));
         headers.extend(more);
         if !body.is_empty() {
@@ -57,21 +68,25 @@ impl Signed {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-        let mut connection = self.connection.take().unwrap_or_else(|| self.connect());
-        connection.get_mut().write_all(text.as_bytes()).expect("sent");
-        let answer = read(&mut connection);
-        if !answer.headers.contains(&("connection".to_owned(), "close".to_owned())) {
-            self.connection = Some(connection);
-        }
-        answer
+        text
     }
+}
 
-    fn connect(&self) -> BufReader<TcpStream> {
-        let stream = TcpStream::connect(&self.address).expect("the gateway listens");
-        stream.set_nodelay(true).expect("an option");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        BufReader::new(stream)
-    }
+/// Sends a request on a connection of its own. `server`: `http://ADDRESS`.
+pub fn send(server: &str, text: &str) -> Answer {
+    say(&mut connect(server.trim_start_matches("http://")), text)
+}
+
+fn connect(address: &str) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(address).expect("the gateway listens");
+    stream.set_nodelay(true).expect("an option");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    BufReader::new(stream)
+}
+
+fn say(connection: &mut BufReader<TcpStream>, text: &str) -> Answer {
+    connection.get_mut().write_all(text.as_bytes()).expect("sent");
+    read(connection)
 }
 
 fn read(connection: &mut BufReader<TcpStream>) -> Answer {

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tests::guarded::{Guarded, app_policy};
 use tests::session::Session;
-use tests::{Cluster, Scratch, succeed, weir};
+use tests::signed::{Signed, send};
+use tests::{Cluster, Scratch, Service, free_port, succeed, weir};
 use wire::compression::Codec;
 use wire::kafka::*;
 use wire::records::{BatchBuilder, NewRecord};
@@ -397,4 +398,88 @@ fn requests_whose_end_is_not_clear_end_the_connection() {
     let url = format!("{}/v1/topics/t/partitions/0/records?offset=earliest", cluster.http);
     let (_, page) = tests::curl_json(&[&url]);
     assert_eq!(page["high_watermark"], 0, "nothing of it was written");
+}
+
+/// Balancers stand before several gateways of one name: what one took, another takes no more.
+#[test]
+fn a_signed_request_is_taken_once_by_all_gateways_of_a_name() {
+    const NAME: &str = "front.example";
+    let dir = Scratch::new("negative-replays");
+    let mut guarded = Guarded::start_with(dir.path(), &["--host-name", NAME]);
+    let local = || format!("127.0.0.1:{}", free_port());
+    let (kafka, http) = (local(), local());
+    let services = &guarded.cluster.services;
+    let placement = services[services.len() - 1].option("--placement").to_owned();
+    let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"];
+    let mut second = Service::new(dir.path(), "gateway-second", &[&arguments[..], &["--host-name", NAME]].concat());
+    second.start();
+    guarded.cluster.services.push(second);
+    let gateways = [guarded.http.clone(), format!("http://{http}")];
+    guarded.make_account(OURS, "ours", "u-1");
+    let key = guarded.make_user(OURS, "app", &app_policy(OURS, "ours", "u-1"));
+    assert!(guarded.weir_as(&key, &["topic", "create", "app"]).status.success());
+    let mut signer = Signed::of(&guarded.http, &key);
+    let mut write = || {
+        let body = r#"{"records":[{"value":"v"}]}"#;
+        signer.request(NAME, "POST", "/v1/topics/app/records", body, &[])
+    };
+    let status = |at: usize, text: &str| send(&gateways[at], text).status;
+    let written = |guarded: &Guarded| {
+        let read = guarded.weir_as(&key, &["consume", "app", "-o", "beginning", "-e"]);
+        String::from_utf8(read.stdout).expect("text").lines().count()
+    };
+
+    // Enough of them that each two nodes remember some.
+    let first: Vec<String> = (0..12).map(|_| write()).collect();
+    for (n, text) in first.iter().enumerate() {
+        assert_eq!(status(n % 2, text), 200);
+        assert_eq!([status(0, text), status(1, text)], [401, 401], "{n}");
+    }
+    // At once to both: one of them takes it, or none if they cross.
+    for _ in 0..20 {
+        let text = write();
+        let both = std::thread::scope(|scope| {
+            let send = |at: usize| {
+                let (text, status) = (&text, &status);
+                scope.spawn(move || status(at, text))
+            };
+            let both = [send(0), send(1)];
+            both.map(|one| one.join().expect("no panic"))
+        });
+        assert!(both.iter().filter(|status| **status == 200).count() <= 1, "{both:?}");
+        assert!(both.contains(&401), "{both:?}");
+    }
+    let count = written(&guarded);
+    assert!((12..=32).contains(&count), "{count}");
+
+    // A storage node that goes takes nothing with it, nor does a gateway.
+    guarded.cluster.services[3].kill();
+    assert!(first.iter().all(|text| status(1, text) == 401));
+    assert_eq!(status(1, &write()), 200);
+    let at = guarded.cluster.services.len() - 2;
+    guarded.cluster.services[at].kill();
+    guarded.cluster.services[at].start();
+    let until = Instant::now() + Duration::from_secs(10);
+    while status(0, &write()) != 200 {
+        assert!(Instant::now() < until, "the gateway knows no keys");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(first.iter().all(|text| status(0, text) == 401));
+    // Where nobody is left who could know, nobody claims to: what is signed now is taken.
+    guarded.cluster.services[3].start();
+    for node in 1..4 {
+        guarded.cluster.services[node].kill();
+        guarded.cluster.services[node].start();
+    }
+    guarded.cluster.services[at].kill();
+    guarded.cluster.services[at].start();
+    let until = Instant::now() + Duration::from_secs(20);
+    while status(0, &write()) != 200 {
+        assert!(Instant::now() < until, "nothing is taken any more");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    for text in &first {
+        let answer = send(&gateways[0], text);
+        assert!(answer.status == 503 && answer.body.contains("came before"), "{answer:?}");
+    }
 }

@@ -34,7 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cores", &["types", "wire"]),
     ("service", &["types", "wire"]),
     ("gateway", &["identity", "policies", "quotas", "service", "types", "wire"]),
-    ("storage-node", &["cores", "service", "types", "wire"]),
+    ("storage-node", &["cores", "identity", "service", "types", "wire"]),
     ("placement", &["cores", "identity", "quotas", "service", "types", "wire"]),
     ("policies", &[]),
     ("identity", &[]),

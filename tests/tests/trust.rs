@@ -15,7 +15,7 @@ use wire::DedupeKey;
 use wire::compression::Codec;
 use wire::frame::{
     AppendHead, AppendRequest, CopyRequest, DescribeRequest, FenceRequest, FetchRequest, Frame, OpenRequest,
-    PeerMessage,
+    PeerMessage, UseRequest,
 };
 use wire::groups::{GroupQuestion, GroupRequest};
 use wire::inventory::InventoryRequest;
@@ -315,6 +315,7 @@ fn services_do_what_their_certificates_say_and_nothing_else() {
         (Frame::Hint { partition: partition() }, "gateway operator storage-node"),
         (Frame::Append(Box::new(AppendRequest { head, batch })), "operator placement storage-node"),
         (Frame::Ask(Box::new(question)), "operator placement storage-node"),
+        (Frame::Use(UseRequest { account: AccountId(0), mark: 1 }), "operator placement storage-node"),
         (Frame::Fetch(fetch), "operator"),
     ];
     for (frame, roles) in &refused {

@@ -20,7 +20,7 @@ use crate::layout::{Layout, layout};
 
 /// The newest version. Each frame carries the oldest version that has its kind, so that nodes of the release before
 /// this one understand all that they can.
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 const OLDEST: u8 = 3;
 
 /// The oldest version that has a kind.
@@ -29,6 +29,7 @@ fn version_of(kind: u8) -> u8 {
         0..=16 => 3,
         17..=21 => 4,
         22..=24 => 5,
+        25..=26 => 6,
         _ => VERSION,
     }
 }
@@ -286,6 +287,26 @@ pub enum Frame {
     Ask(Box<GroupQuestion>),
     Told(Result<Box<GroupReply>, Refusal>),
     Inventoried(Result<Box<Inventory>, Refusal>),
+    /// A gateway takes a signature, which may be taken once.
+    Use(UseRequest),
+    Used(Result<Used, Refusal>),
+}
+
+/// A signature of a request that changes something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UseRequest {
+    pub account: AccountId,
+    /// A quarter of it.
+    pub mark: u64,
+}
+
+/// What a storage node remembers of a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Used {
+    /// Nobody took it before, since then.
+    pub is_first: bool,
+    /// When it began to remember, in ms since 1970.
+    pub since_ms: i64,
 }
 
 /// Before metadata was ever restored. Version 4 knew no other, and had no field for it.
@@ -296,6 +317,8 @@ layout!(struct AppendHead {
 });
 layout!(struct Appended { base_offset, append_time });
 layout!(struct Refusal { code, message });
+layout!(struct UseRequest { account, mark });
+layout!(struct Used { is_first, since_ms });
 layout!(enum PeerReply {
     1 = Durable { segment, incarnation, end },
     2 = Gap { segment, incarnation, end, chain },
@@ -465,6 +488,14 @@ impl Frame {
                 result.put(&mut out);
                 26
             }
+            Self::Use(request) => {
+                request.put(&mut out);
+                27
+            }
+            Self::Used(result) => {
+                result.put(&mut out);
+                28
+            }
         };
         out[4] = version_of(kind);
         out[5] = kind;
@@ -521,6 +552,8 @@ impl Frame {
             24 => Self::Inventoried(Layout::take(r)?),
             25 => Self::Ask(Layout::take(r)?),
             26 => Self::Told(Layout::take(r)?),
+            27 => Self::Use(Layout::take(r)?),
+            28 => Self::Used(Layout::take(r)?),
             other => return Err(DecodeError::Value { what: "frame kind", value: i64::from(other) }),
         };
         reader.finish()?;

@@ -45,6 +45,8 @@ pub enum Reason {
     Replayed,
     /// More came than can be told from replays.
     TooMany,
+    /// Nobody is there who could tell whether it came before.
+    Unsure,
     /// It has as many connections as it may, or makes them too fast.
     Connections(String),
 }

@@ -43,7 +43,7 @@ pub async fn guard(State(gateway): State<Arc<Gateway>>, request: Request, next: 
         let proof = login::begin(&gateway, &parts).await?;
         let mut held = gateway.bodies.begin(login::origin(&parts).address);
         let body = take_body(&parts.headers, parts.version, body, &mut held).await?;
-        let caller = login::finish(&gateway, &parts, proof, &body)?;
+        let caller = login::finish(&gateway, &parts, proof, &body).await?;
         Ok::<_, Refusal>((body, caller, held))
     };
     let (body, caller, _held) = match taken.await {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use identity::Refused;
 use identity::request::{Authorization, Request};
-use identity::sigv4::{hex, sha256};
+use identity::sigv4::{hex, seconds, sha256};
 use service::http::Peer;
 use service::random;
 use types::ErrorCode;
@@ -19,7 +19,7 @@ use crate::access::known::Login;
 use crate::access::permit::Permit;
 use crate::access::proof::{Reason, is_known, of_certificate, of_request};
 use crate::access::sasl::of_token;
-use crate::access::{Origin, Use, now_s};
+use crate::access::{Origin, now_s, uses};
 use crate::caller::Caller;
 use crate::error::refuse;
 use crate::kafka::login::{admit, admit_to};
@@ -87,12 +87,12 @@ async fn read(gateway: &Gateway, value: &str, origin: Origin) -> Result<Proof, R
 ///
 /// # Errors
 /// `LoginRequired`.
-pub fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes) -> Result<Arc<Caller>, Refusal> {
+pub async fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes) -> Result<Arc<Caller>, Refusal> {
     let origin = origin(parts);
     let login = match proof {
         Proof::None => return Ok(Caller::anonymous(gateway)),
         Proof::Token(login) => Ok(*login),
-        Proof::Signed(authorization) => signed(gateway, parts, &authorization, body),
+        Proof::Signed(authorization) => signed(gateway, parts, &authorization, body).await,
     };
     let name = parts.headers.get(CLUSTER).and_then(|value| value.to_str().ok());
     let caller = login.and_then(|login| match name {
@@ -118,6 +118,11 @@ fn unknown(gateway: &Gateway, origin: Origin, reason: &Reason) -> Refusal {
     gateway.access.note_refused(origin, &id, reason);
     if *reason == Reason::TooMany {
         return refuse(ErrorCode::Overloaded, "too many signed requests for their replays to be told");
+    }
+    if *reason == Reason::Unsure {
+        let message =
+            "no storage node is there that could tell whether this request came before; sign it anew, and try again";
+        return refuse(ErrorCode::Overloaded, message);
     }
     // What the log says is told to whom the rest of it was right.
     let message = match reason {
@@ -151,7 +156,12 @@ fn authority(parts: &Parts) -> Option<String> {
     header.or_else(|| parts.uri.authority().map(ToString::to_string))
 }
 
-fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body: &Bytes) -> Result<Login, Reason> {
+async fn signed(
+    gateway: &Gateway,
+    parts: &Parts,
+    authorization: &Authorization,
+    body: &Bytes,
+) -> Result<Login, Reason> {
     let mut headers = text_headers(&parts.headers);
     // HTTP/2 has the name of the host elsewhere; clients sign it as `host`.
     let by_authority = parts.uri.authority().map(ToString::to_string);
@@ -176,12 +186,13 @@ fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body:
     };
     let login = of_request(&gateway.access.known(), authorization, &request, now_s())?;
     // Reading twice is harmless, and two reads of the same second are signed alike.
-    let changes = !matches!(parts.method, Method::GET | Method::HEAD);
-    match changes.then(|| gateway.access.note_use(&authorization.signature, now_s())) {
-        None | Some(Use::First) => Ok(login),
-        Some(Use::Again) => Err(Reason::Replayed),
-        Some(Use::TooMany) => Err(Reason::TooMany),
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        // It was checked to be one.
+        let signed_s = parts.headers.get("x-amz-date").and_then(|date| seconds(date.to_str().ok()?));
+        let signed_s = signed_s.ok_or(Reason::Malformed("date"))?;
+        uses::take(gateway, login.account, &authorization.signature, signed_s).await?;
     }
+    Ok(login)
 }
 
 /// Headers that are text; of the others none is signed by any client.

@@ -54,6 +54,9 @@ fn frames() -> Vec<Frame> {
             },
             batch: batch.clone(),
         })),
+        Frame::Use(UseRequest { account: AccountId(5), mark: u64::MAX }),
+        Frame::Used(Ok(Used { is_first: true, since_ms: 1_700_000_000_000 })),
+        Frame::Used(Err(refusal.clone())),
         Frame::Appended(Ok(Appended { base_offset: 4, append_time: 5 })),
         Frame::Appended(Err(refusal.clone())),
         Frame::Peer(Box::new(PeerMessage::Open(OpenMeta {
@@ -183,7 +186,7 @@ fn every_truncation_is_an_error() {
 
 proptest! {
     #[test]
-    fn no_input_panics(kind in 0_u8..26, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn no_input_panics(kind in 0_u8..30, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = vec![VERSION, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         bytes.extend(body);
         let _ = Frame::decode(bytes.into());
