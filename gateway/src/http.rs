@@ -45,6 +45,7 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/groups/{group}", get(groups::describe).delete(groups::delete))
         .route("/v1/groups/{group}/reset", post(groups::reset))
         .route("/metrics/kafka", get(kafka_metrics::metrics))
+        .route("/metrics", get(operate::metrics))
         .route("/v1/whoami", get(who::whoami))
         .route("/v1/decisions/{id}", get(who::why))
         .route("/v1/accounts", get(accounts::list).post(accounts::create))

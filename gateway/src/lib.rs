@@ -82,6 +82,8 @@ pub struct Listeners {
     /// With TLS.
     pub kafka_tls: Option<TcpListener>,
     pub https: Option<TcpListener>,
+    /// Health and metrics for whoever reaches it.
+    pub admin: Option<TcpListener>,
     /// The certificates of both; needed if there is one of them.
     pub tls: Option<TlsFiles>,
     /// Balancers before them that say whose connections they pass on.
@@ -146,6 +148,7 @@ struct Gateway {
     /// Turns at unpacking what may be large.
     unpacking: Semaphore,
     metrics: Metrics,
+    health: Arc<Health>,
 }
 
 impl Gateway {
@@ -265,6 +268,7 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
         bodies: Arc::default(),
         unpacking: Semaphore::new(UNPACKING_MAX),
         metrics: Metrics::new(&health),
+        health: Arc::clone(&health),
     });
     match cached {
         Some(map) => gateway.map.apply(map),
@@ -296,10 +300,14 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
             drain.clone(),
         ));
     }
-    let router = http::routes(Arc::clone(&gateway)).merge(health::routes(Arc::clone(&health)));
+    let router = http::routes(Arc::clone(&gateway)).merge(health::probes(Arc::clone(&health)));
     if let Some((listener, tls)) = https {
         tokio::spawn(Arc::clone(&tls).follow(drain.clone()));
         tokio::spawn(service::http::serve(listener, Some(tls), proxies.clone(), router.clone(), drain.clone()));
+    }
+    if let Some(listener) = listeners.admin {
+        let router = health::routes(Arc::clone(&health));
+        tokio::spawn(service::http::serve(listener, None, Proxies::default(), router, drain.clone()));
     }
     tokio::spawn(service::http::serve(listeners.http, None, proxies, router, drain));
     health.set_ready(true);

@@ -86,11 +86,13 @@ impl Health {
 
 /// The three routes.
 pub fn routes(health: Arc<Health>) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(health)
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(Arc::clone(&health));
+    probes(health).merge(metrics)
+}
+
+/// Those that anybody may ask.
+pub fn probes(health: Arc<Health>) -> Router {
+    Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(health)
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
@@ -98,5 +100,10 @@ async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    page(&health)
+}
+
+/// The answer of `/metrics`.
+pub fn page(health: &Health) -> impl IntoResponse + use<> {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], health.render())
 }

@@ -2,14 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tests::guarded::{Guarded, app_policy};
+use tests::guarded::{Guarded, Key, app_policy, output_text};
 use tests::session::Session;
 use tests::signed::{Signed, send};
-use tests::{Cluster, Scratch, Service, free_port, succeed, weir};
+use tests::{Cluster, Scratch, Service, free_port, run, succeed, weir};
 use wire::compression::Codec;
 use wire::kafka::*;
 use wire::records::{BatchBuilder, NewRecord};
@@ -482,4 +483,47 @@ fn a_signed_request_is_taken_once_by_all_gateways_of_a_name() {
         let answer = send(&gateways[0], text);
         assert!(answer.status == 503 && answer.body.contains("came before"), "{answer:?}");
     }
+}
+
+#[test]
+fn what_counts_all_tenants_together_is_the_operators() {
+    let dir = Scratch::new("negative-metrics");
+    let admin = format!("127.0.0.1:{}", free_port());
+    let guarded = Guarded::start_with(dir.path(), &["--admin", &admin]);
+    guarded.make_account(OURS, "ours", "u-1");
+    let tenant = guarded.make_user(OURS, "admin", &everything());
+    assert!(guarded.weir_as(&tenant, &["topic", "create", "app"]).status.success());
+    let operator = "000000000000";
+    let service = json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": "cluster:DescribeService", "Resource": "*" } ] });
+    let scraper = guarded.make_user(operator, "scraper", &service);
+    let idle = guarded.make_user(
+        operator,
+        "idle",
+        &json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": "kafka-cluster:*", "Resource": "*" } ] }),
+    );
+    let open = |url: &str| tests::curl(&[url]).0;
+    assert_eq!(["/metrics", "/livez", "/readyz"].map(|path| open(&format!("{}{path}", guarded.http))), [401, 200, 200]);
+    let asks = |key: &Key| Signed::of(&guarded.http, key).ask("GET", "/metrics", "", &[]);
+    for key in [&tenant, &idle] {
+        let answer = asks(key);
+        assert!(answer.status == 403 && !answer.body.contains("weir_gateway"), "{answer:?}");
+    }
+    let answer = asks(&scraper);
+    assert!(answer.status == 200 && answer.body.contains("weir_gateway_kafka_requests_total"), "{answer:?}");
+    // Where an operator says so it is open; of that address nothing else is.
+    assert_eq!(
+        ["/metrics", "/livez", "/v1/topics", "/v1/status"].map(|path| open(&format!("http://{admin}{path}"))),
+        [200, 200, 404, 404]
+    );
+    // A tenant counts the gateways that it is shown, and no operator's.
+    let told = Signed::of(&guarded.http, &tenant).ask("GET", "/metrics/kafka", "", &[]);
+    let brokers = told.body.lines().find(|line| line.starts_with("kafka_brokers")).expect("a series").to_owned();
+    assert_eq!(brokers, "kafka_brokers 1");
+    // Nor is it bound to what others reach without being asked for by name.
+    let mut open = Command::new(weir());
+    open.args(["gateway", "--require-login", "--admin", "0.0.0.0:0", "--placement", "http://127.0.0.1:1"]);
+    let refused = run(&mut open, b"", Duration::from_secs(10));
+    assert!(refused.status.code() == Some(2) && output_text(&refused).contains("--insecure-bind"), "{refused:?}");
 }

@@ -167,6 +167,13 @@ pub async fn bind_tls(
     Ok((listener(options.kafka_tls).await?, listener(options.https).await?))
 }
 
+/// Binds where health and metrics are told without a login.
+pub async fn bind_admin(address: Option<SocketAddr>, is_allowed: bool) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = address else { return Ok(None) };
+    check_bind(&[address], is_allowed)?;
+    bind(address).await.map(Some)
+}
+
 pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
     let is_login_required = options.login.require_login;
     let trust = options.trust.files();
@@ -199,7 +206,8 @@ pub async fn gateway(options: GatewayOptions) -> Result<(), Failure> {
     };
     let (handle, drain) = drain::channel();
     let proxies = options.login.proxies();
-    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, tls, proxies };
+    let admin = bind_admin(options.login.admin, options.insecure_bind).await?;
+    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, admin, tls, proxies };
     gateway::start(settings, listeners, drain).await?;
     println!("gateway is ready");
     until_ended(handle).await

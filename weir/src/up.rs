@@ -12,7 +12,7 @@ use types::Endpoint;
 use crate::certs;
 use crate::cli::UpOptions;
 use crate::output::Failure;
-use crate::services::{bind, bind_tls, check_gateway_bind, endpoint, until_ended};
+use crate::services::{bind, bind_admin, bind_tls, check_gateway_bind, endpoint, until_ended};
 
 const ZONES: [&str; 3] = ["az-a", "az-b", "az-c"];
 
@@ -88,8 +88,9 @@ pub async fn run(options: UpOptions) -> Result<(), Failure> {
         // All of it starts together.
         data: None,
     };
-    let listeners =
-        gateway::Listeners { kafka, http, kafka_tls, https, tls: tls.clone(), proxies: options.login.proxies() };
+    let admin = bind_admin(options.login.admin, options.insecure_bind).await?;
+    let proxies = options.login.proxies();
+    let listeners = gateway::Listeners { kafka, http, kafka_tls, https, admin, tls: tls.clone(), proxies };
     gateway::start(settings, listeners, drain).await?;
     welcome(&options, advertised, served, &nodes);
     if let Some(files) = tls {

@@ -27,7 +27,8 @@ const AT_ONCE: usize = 32;
 pub async fn metrics(Extension(caller): Extension<Arc<Caller>>) -> Result<impl IntoResponse, Problem> {
     caller.cluster(DESCRIBE_CLUSTER)?;
     let mut page = Page::default();
-    let gateways = caller.gateway.map.gateways();
+    // Those that a client is shown.
+    let gateways = caller.gateway.gateways_for(false);
     page.add("kafka_brokers", "Number of brokers: the gateways that are alive.", &[], gateways.len() as f64);
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = tokio::task::JoinSet::new();

@@ -200,9 +200,9 @@ fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
-/// About accounts, not about what is in a cluster.
+/// About accounts, or the whole service, not about what is in a cluster.
 pub fn is_of_accounts(path: &str) -> bool {
-    ["/v1/accounts", "/v1/whoami", "/v1/decisions/"].iter().any(|prefix| path.starts_with(prefix))
+    path == "/metrics" || ["/v1/accounts", "/v1/whoami", "/v1/decisions/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// In the caller's cluster where it has one and may connect, so that it is shown which; else in none.

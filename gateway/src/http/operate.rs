@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use policies::vocabulary::{DELETE_TOPIC, DESCRIBE_SERVICE, OPERATE_SERVICE};
 use serde_json::{Value, json};
 use service::api::{AcceptLoss, DrainNode, Losses, MovePartition, Status, TrimPartition};
+use service::health;
 use types::{ErrorCode, TopicPartition, TopicRecord};
 
 use super::problem::Problem;
@@ -19,6 +21,12 @@ pub async fn status(Extension(caller): Extension<Arc<Caller>>) -> Result<Json<Va
     caller.service(DESCRIBE_SERVICE)?;
     let status = caller.gateway.placement.status().await.map_err(from_api)?;
     Ok(Json(named(&caller, &status)))
+}
+
+/// Counts all tenants together.
+pub async fn metrics(Extension(caller): Extension<Arc<Caller>>) -> Result<impl IntoResponse, Problem> {
+    caller.service(DESCRIBE_SERVICE)?;
+    Ok(health::page(&caller.gateway.health))
 }
 
 /// The status with the names of topics and nodes instead of their ids.

@@ -23,6 +23,10 @@ pub struct LoginOptions {
     /// loopback: that is how the first users are made
     #[arg(long, env = "WEIR_REQUIRE_LOGIN")]
     pub require_login: bool,
+    /// Address of health and metrics for whoever reaches it, such as a scraper. /metrics of the HTTP address is for operators who
+    /// may `cluster:DescribeService`
+    #[arg(long, value_name = "ADDR", env = "WEIR_GATEWAY_ADMIN", requires = "require_login")]
+    pub admin: Option<SocketAddr>,
     /// A name that clients reach this gateway by beside the advertised ones, such as a load balancer's; again for several
     #[arg(long, value_name = "NAME", env = "WEIR_HOST_NAME", value_delimiter = ',')]
     pub host_name: Vec<String>,
