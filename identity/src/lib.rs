@@ -8,6 +8,7 @@ pub mod msk;
 pub mod replays;
 pub mod request;
 pub mod scram;
+pub mod secret;
 pub mod sigv4;
 
 /// Why a proof was not taken.

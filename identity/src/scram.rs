@@ -6,12 +6,13 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA512, digest};
 use aws_lc_rs::hmac::{HMAC_SHA512, Key, sign};
 use aws_lc_rs::pbkdf2;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::secret::Secret;
 
 /// Kafka's bounds (`ScramMechanism`); its clients refuse fewer.
 pub const ITERATIONS_MIN: u32 = 4_096;
@@ -165,7 +166,9 @@ impl Exchange {
         let signature = hmac(&self.verifier.stored_key, message.as_bytes());
         let mut client_key = proof;
         client_key.iter_mut().zip(signature).for_each(|(byte, other)| *byte ^= other);
-        verify_slices_are_equal(&sha512(&client_key), &self.verifier.stored_key).map_err(|_| Failure::WrongProof)?;
+        if !Secret::new(self.verifier.stored_key).is(&sha512(&client_key)) {
+            return Err(Failure::WrongProof);
+        }
         Ok(format!("v={}", STANDARD.encode(hmac(&self.verifier.server_key, message.as_bytes()))))
     }
 }

@@ -3,9 +3,10 @@
 //! "Create a signed AWS API request", IAM user guide. Only what a gateway needs: it holds signing keys that were derived for one
 //! day, region and service, never a secret that lasts.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+
+use crate::secret::Secret;
 
 /// `X-Amz-Algorithm`.
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -91,9 +92,9 @@ impl SigningKey {
     /// Whether `signature` (64 hexadecimal digits) is of this canonical request at this time (`yyyyMMddTHHmmssZ`). As long for
     /// a wrong one as for a right one.
     pub fn verify(&self, scope: &Scope, time: &str, canonical: &str, signature: &str) -> bool {
-        let expected = self.signature(scope, time, canonical);
+        let expected = Secret::new(self.signature(scope, time, canonical));
         let given = unhex(signature);
-        verify_slices_are_equal(&expected, &given.unwrap_or([0; 32])).is_ok() && given.is_some()
+        expected.is(&given.unwrap_or([0; 32])) && given.is_some()
     }
 }
 

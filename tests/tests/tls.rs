@@ -317,3 +317,153 @@ fn what_is_no_handshake_ends_and_holds_nobody_up() {
     std::thread::sleep(Duration::from_secs(11));
     assert_eq!(silent.iter().filter(|stream| is_open(stream)).count(), 0, "for ten seconds");
 }
+
+/// A ClientHello of TLS 1.2 with these suites, and P-256 with ECDSA to agree by.
+fn client_hello(suites: &[u16]) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let list = |values: &[u16]| sized(&values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<u8>>());
+    let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &sized(body)].concat();
+    let groups = extension(10, &list(&[23]));
+    let points = extension(11, &[1, 0]);
+    let algorithms = extension(13, &list(&[0x0403, 0x0503, 0x0804, 0x0401]));
+    let extensions = sized(&[groups, points, algorithms].concat());
+    let body = [&[3, 3][..], &[7; 32], &[0], &list(suites), &[1, 0], &extensions].concat();
+    let message = [&[1][..], &(body.len() as u32).to_be_bytes()[1..], &body].concat();
+    [&[22, 3, 1][..], &sized(&message)].concat()
+}
+
+/// The first bytes of what is answered.
+fn answer_to(address: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream.write_all(bytes).expect("sent");
+    let mut answer = vec![0; 7];
+    let length = stream.read(&mut answer).expect("an answer");
+    answer.truncate(length);
+    answer
+}
+
+#[test]
+fn suites_without_encryption_and_negotiating_again_are_refused() {
+    let scratch = Scratch::new("tls-suites");
+    let secured = Secured::start(scratch.path(), &[]);
+    let https = secured.https.trim_start_matches("https://");
+    for address in [&*secured.kafka, https] {
+        // Without encryption, without authentication, for export, of single DES, with RC4.
+        let weak =
+            [0x0001, 0x0002, 0x003b, 0xc006, 0xc010, 0x0034, 0xc018, 0x0003, 0x0008, 0x0014, 0x0009, 0x0005, 0xc011];
+        for suites in weak.map(|suite| vec![suite]).iter().chain([&weak.to_vec()]) {
+            // An alert: handshake_failure.
+            assert_eq!(answer_to(address, &client_hello(suites)), [21, 3, 3, 0, 2, 2, 40], "{suites:04x?}");
+        }
+        // The same with one that is good begins with the server's hello.
+        let good = [0xc02b, 0xc02c, 0xcca9];
+        for suite in good {
+            let answer = answer_to(address, &client_hello(&[&weak[..], &[suite]].concat()));
+            assert_eq!((answer[0], answer[5]), (22, 2), "{suite:04x} {answer:?}");
+        }
+    }
+    let script = format!("(sleep 1; echo R; sleep 1) | timeout 4 openssl s_client -connect {https} -tls1_2 -msg 2>&1");
+    let output = Command::new("sh").args(["-c", &script]).output().expect("openssl");
+    let told = text(&output);
+    let said = |what: &str| told.lines().filter(|line| line.ends_with(what)).count();
+    // A second hello of the client is not answered by one of the server.
+    assert_eq!([said(", ClientHello"), said(", ServerHello"), said("RENEGOTIATING")], [2, 1, 1], "{told}");
+}
+
+/// CPU time that a process took, in s, and its threads.
+fn used(service: &Service) -> (f64, usize) {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id())).expect("a process");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    let number = |at: usize| fields[at].parse::<f64>().expect("a number");
+    // Of the fields after the name: user and system time, in hundredths of a second, and threads.
+    ((number(11) + number(12)) / 100.0, number(17) as usize)
+}
+
+#[test]
+fn handshakes_that_lead_nowhere_leave_nothing_behind() {
+    let scratch = Scratch::new("tls-nowhere");
+    let secured = Secured::start(scratch.path(), &[]);
+    let https = secured.https.trim_start_matches("https://").to_owned();
+    let gateway = secured.cluster.services.last().expect("the gateway");
+    let open = |service: &Service| std::fs::read_dir(format!("/proc/{}/fd", service.id())).expect("a process").count();
+    let (threads, files) = (used(gateway).1, open(gateway));
+    // A hello, and goodbye: ten thousand times.
+    let hello = client_hello(&[0xc02b]);
+    let goodbye = [21, 3, 3, 0, 2, 1, 0];
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..1_250 {
+                    let mut stream = TcpStream::connect(&https).expect("it listens");
+                    // It may be closed meanwhile: there are too many at a time.
+                    let _ = stream.write_all(&hello).and_then(|()| stream.write_all(&goodbye));
+                }
+            });
+        }
+    });
+    let until = Instant::now() + Duration::from_secs(12);
+    while open(gateway) > files + 2 {
+        assert!(Instant::now() < until, "{} files, {files} before", open(gateway));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (before, _) = used(gateway);
+    std::thread::sleep(Duration::from_secs(2));
+    let (after, now) = used(gateway);
+    assert!(after - before < 0.3, "{:.2} s of CPU in two seconds of nothing", after - before);
+    assert!(now <= threads + 2, "{now} threads, {threads} before");
+    let answer = secured.curl(&[
+        "--cacert",
+        &secured.ca(),
+        &format!("{}/livez", secured.https.replace("127.0.0.1", "localhost")),
+    ]);
+    assert!(text(&answer).starts_with("200"), "{answer:?}");
+
+    // A byte now and then is not enough to stay.
+    let mut slow: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(&https).expect("it listens")).collect();
+    let began = Instant::now();
+    for byte in hello.iter().cycle().take(14) {
+        slow.iter_mut().for_each(|stream| drop(stream.write_all(&[*byte])));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for stream in &mut slow {
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        let is_closed = match stream.read(&mut [0; 16]) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        assert!(is_closed, "after {:?}", began.elapsed());
+    }
+}
+
+/// Of many addresses together no more handshakes are under way than there may be, whoever they are.
+#[test]
+fn handshakes_have_one_bound_for_all_addresses() {
+    let scratch = Scratch::new("tls-bound");
+    let secured = Secured::start(scratch.path(), &[]);
+    let https: std::net::SocketAddr = secured.https.trim_start_matches("https://").parse().expect("an address");
+    let connect = |from: u8| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let from = std::net::SocketAddr::from(([127, 0, 0, from], 0));
+        socket.bind(&from.into()).expect("an address of this machine");
+        socket.connect(&https.into()).expect("it listens");
+        TcpStream::from(socket)
+    };
+    // Of each of twelve addresses fewer than one may have.
+    let silent: Vec<TcpStream> = (0..1_200).map(|n| connect(10 + (n % 12) as u8)).collect();
+    let open = || {
+        silent.iter().filter(|stream| {
+            stream.set_nonblocking(true).expect("a socket");
+            matches!((&**stream).read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        })
+    };
+    std::thread::sleep(Duration::from_secs(2));
+    let count = open().count();
+    assert!((1_000..=1_024).contains(&count), "{count} of 1,200 are waited for");
+    // They end, and others have their places.
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(open().count(), 0);
+    let url = format!("https://localhost:{}/livez", https.port());
+    let answer = secured.curl(&["--cacert", &secured.ca(), "-4", &url]);
+    assert!(text(&answer).starts_with("200"), "{answer:?}");
+}
