@@ -527,3 +527,41 @@ fn what_counts_all_tenants_together_is_the_operators() {
     let refused = run(&mut open, b"", Duration::from_secs(10));
     assert!(refused.status.code() == Some(2) && output_text(&refused).contains("--insecure-bind"), "{refused:?}");
 }
+
+#[test]
+fn names_are_kafkas_transactions_are_refused_and_memory_stays_in_memory() {
+    let dir = Scratch::new("negative-names");
+    let cluster = Cluster::start(dir.path());
+    let mut session = Session::connect(&cluster.kafka);
+    let mut create = |name: &str| {
+        let topic =
+            CreatableTopic { name: name.to_owned(), num_partitions: 1, replication_factor: -1, ..Default::default() };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5_000, validate_only: false };
+        let answer: CreateTopicsResponse = session.call(ApiKey::CreateTopics, 7, &request).expect("an answer");
+        answer.topics[0].error
+    };
+    for name in ["", ".", "..", "a\0b", "a b", "a/b", "../a", "a%2fb", "a\nb", "ä", "а", "a:b", &"x".repeat(250)] {
+        assert_eq!(create(name), KafkaError::InvalidTopic as i16, "{name:?}");
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-w", "%{http_code}", "-H", "content-type: application/json", "-d"]);
+        curl.args([&json!({ "name": name }).to_string(), &format!("{}/v1/topics", cluster.http)]);
+        let told = String::from_utf8(run(&mut curl, b"", Duration::from_secs(10)).stdout).expect("text");
+        assert!(told.ends_with("400"), "{name:?}: {told}");
+    }
+    for name in ["a", "...", "-", "_a", &"x".repeat(249)] {
+        assert_eq!(create(name), 0, "{name}");
+    }
+    // What a service has in memory is on no disk when it is killed.
+    for service in &cluster.services {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.id())).expect("a process");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("Linux tells it");
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
+    // Nobody is told that a transaction began.
+    for version in 0..=4 {
+        let request = InitProducerIdRequest { transactional_id: Some("t".into()), ..Default::default() };
+        let answer: InitProducerIdResponse =
+            session.call(ApiKey::InitProducerId, version, &request).expect("an answer");
+        assert_eq!(answer.error, KafkaError::TransactionalIdAuthorizationFailed as i16, "{version}");
+    }
+}

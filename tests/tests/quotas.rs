@@ -316,3 +316,26 @@ fn topics_are_not_made_faster_than_may_be() {
         assert!(answer.contains(told), "{told}: {answer}");
     }
 }
+
+#[test]
+fn producers_do_not_begin_faster_than_may_be() {
+    let dir = Scratch::new("quotas-producers");
+    let (guarded, noisy, quiet) = start(dir.path(), &["producer_ids=2"]);
+    let mut noisy = Session::of(&guarded.plain, &noisy);
+    let mut quiet = Session::of(&guarded.plain, &quiet);
+    let begin = |session: &mut Session| {
+        let answer: InitProducerIdResponse =
+            session.call(ApiKey::InitProducerId, 4, &InitProducerIdRequest::default()).expect("an answer");
+        assert_eq!(answer.error, 0);
+        answer.throttle_ms
+    };
+    let began = Instant::now();
+    let told: Vec<i32> = (0..6).map(|_| begin(&mut noisy)).collect();
+    assert!(told.iter().any(|throttle_ms| *throttle_ms > 0), "{told:?}");
+    assert!(began.elapsed() > Duration::from_millis(1_500), "six at two a second: {:?}", began.elapsed());
+    let shown = shown(&guarded);
+    assert_eq!(flow(&shown, "producer_ids")["limit"], 2, "{shown}");
+    // Another account's are not held up.
+    let began = Instant::now();
+    assert!((0..6).all(|_| begin(&mut quiet) == 0) && began.elapsed() < Duration::from_secs(1));
+}

@@ -110,6 +110,21 @@ fn nothing_is_left_for_later_in_code() {
     }
 }
 
+/// Where the compiler's promises are ours to keep, and how often: calls of the C library, and blocks that lie aligned for a disk. What
+/// is more is talked about first.
+const UNSAFE: &[(&str, usize)] =
+    &[("storage-node/src/journal/direct.rs", 2), ("weir/src/bench/cost.rs", 1), ("weir/src/main.rs", 1)];
+
+#[test]
+fn unsafe_code_is_where_it_is_known_to_be() {
+    let product = tracked(".rs").into_iter().filter(|name| !name.starts_with("tests/") && !name.starts_with("fuzz/"));
+    let count = |name: &String| read(name).matches("unsafe {").count() + read(name).matches("unsafe fn").count();
+    let found: Vec<(String, usize)> =
+        product.map(|name| (name.clone(), count(&name))).filter(|(_, n)| *n > 0).collect();
+    let known: Vec<(String, usize)> = UNSAFE.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+    assert_eq!(found, known);
+}
+
 /// Texts between backticks that look like paths of this tree.
 fn paths_in(text: &str) -> Vec<String> {
     let parts = text.split('`').skip(1).step_by(2);

@@ -363,6 +363,10 @@ fn suites_without_encryption_and_negotiating_again_are_refused() {
             assert_eq!((answer[0], answer[5]), (22, 2), "{suite:04x} {answer:?}");
         }
     }
+    // No request is taken in early data: it could be sent again (RFC 8470).
+    let script = format!("(sleep 1) | timeout 4 openssl s_client -connect {https} -tls1_3 2>&1");
+    let told = text(&Command::new("sh").args(["-c", &script]).output().expect("openssl"));
+    assert!(told.contains("Max Early Data: 0") && !told.contains("Early data was accepted"), "{told}");
     let script = format!("(sleep 1; echo R; sleep 1) | timeout 4 openssl s_client -connect {https} -tls1_2 -msg 2>&1");
     let output = Command::new("sh").args(["-c", &script]).output().expect("openssl");
     let told = text(&output);

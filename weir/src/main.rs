@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    without_core_dumps();
     start_logging(matches!(cli.command, Command::Up(_)));
     let threads = worker_threads(&cli.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
@@ -104,6 +105,18 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Completion { shell } => {
             cli::completion(shell);
             Ok(())
+        }
+    }
+}
+
+/// What is in memory, keys and records among it, is not written to a disk when a process is killed: a soft limit, which `prlimit` lifts.
+fn without_core_dumps() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the first writes one struct, the second reads it.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) == 0 {
+            limit.rlim_cur = 0;
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
         }
     }
 }

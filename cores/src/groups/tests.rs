@@ -1,7 +1,7 @@
 //! Kafka's group protocol, step by step.
 
 use bytes::Bytes;
-use types::limits::{OFFSETS_RETENTION_MS, OFFSETS_SNAPSHOT_ENTRIES};
+use types::limits::{GROUP_MEMBERS_MAX, OFFSETS_RETENTION_MS, OFFSETS_SNAPSHOT_ENTRIES};
 use types::{TopicId, TopicPartition};
 use wire::groups::{
     CommitOffsets, CommittedOffset, Described, ForgottenOffset, JoinGroup, Joined, MemberName, NamedBytes, SyncGroup,
@@ -77,7 +77,7 @@ impl Bench {
     fn ask(&mut self, request: GroupRequest) -> Token {
         let token = self.next;
         self.next += 1;
-        self.step(Input::Ask { token, fresh: u128::from(token) << 64, request });
+        self.step(Input::Ask { token, fresh: u128::from(token) << 96, request });
         token
     }
 
@@ -571,4 +571,23 @@ fn what_follows_a_torn_snapshot_in_the_same_segment_counts() {
     bench.fail_over();
     assert_eq!(bench.offset(), Some(6));
     assert_eq!(bench.heartbeat(&first), GroupReply::Done {});
+}
+
+#[test]
+fn a_group_has_a_bounded_number_of_members_and_of_those_who_were_asked_to_come_again() {
+    let mut bench = Bench::new(NO_DELAY);
+    let asking = || JoinGroup { needs_known_id: true, ..joining("", "a") };
+    let first = bench.new_id(asking());
+    for _ in 1..GROUP_MEMBERS_MAX {
+        bench.new_id(asking());
+    }
+    for join in [asking(), joining("", "b")] {
+        let told = bench.told(GroupRequest::Join { join: Box::new(join) });
+        assert!(matches!(told, GroupReply::Refused { code: ErrorCode::GroupFull }), "{told:?}");
+    }
+    // Who was promised a place has it; those who do not come leave theirs to others.
+    let token = bench.join(joining(&first, "a"));
+    bench.pass(SESSION_MS);
+    assert_eq!(bench.joined(token).member, first);
+    bench.new_id(asking());
 }

@@ -104,6 +104,22 @@ fn a_key_is_for_what_it_is_for() {
     twin.as_object_mut().expect("an object").remove("alg");
     let set = Keys::parse(json!({ "keys": [twin, ed.public] }).to_string().as_bytes()).expect("keys");
     assert!(check(&signed(&ed, &ed.header()), &set).is_ok());
+    // A key is of one kind, and for one algorithm if it names one, whatever the token says.
+    let mut named = ec.public.clone();
+    named["alg"] = "ES384".into();
+    let set = Keys::parse(json!({ "keys": [named] }).to_string().as_bytes()).expect("keys");
+    assert_eq!(check(&signed(&ec, &ec.header()), &set), Err(Refused::WrongSignature));
+    let rsa = json!({ "kty": "RSA", "kid": "ec", "use": "sig", "e": "AQAB", "n": base64([0xc1; 256]) });
+    let set = Keys::parse(json!({ "keys": [rsa] }).to_string().as_bytes()).expect("keys");
+    for algorithm in ["ES256", "EdDSA", "RS256", "PS512"] {
+        let header = json!({ "alg": algorithm, "kid": "ec" });
+        assert_eq!(check(&signed(&ec, &header), &set), Err(Refused::WrongSignature), "{algorithm}");
+    }
+    let ec_alone = keys(&[&ec]);
+    for algorithm in ["RS256", "PS256", "ES384", "EdDSA"] {
+        let header = json!({ "alg": algorithm, "kid": "ec" });
+        assert_eq!(check(&signed(&ec, &header), &ec_alone), Err(Refused::WrongSignature), "{algorithm}");
+    }
     // What it says itself of its keys is nothing.
     let own = json!({ "alg": "EdDSA", "kid": "ed", "jwk": other.public, "jku": "https://evil.example", "x5u": "https://evil" });
     assert_eq!(check(&signed(&other, &own), &both), Err(Refused::WrongSignature));
