@@ -17,16 +17,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use identity::replays::Replays;
+use identity::replays::{Replays, Use};
 use policies::vocabulary::CONNECT;
 use service::api::ApiError;
 use service::drain::Drain;
+use service::forget::forget;
 use service::identities::{ChangeIdentity, IdentityChanged, NewIdentities};
 use service::newest::{Newest, Seen};
 use service::proxy::Source;
 use service::{clock, random};
 use tokio::sync::watch;
-use types::{ErrorCode, Generation};
+use types::{AccountId, ErrorCode, Generation};
 
 use crate::Gateway;
 use crate::access::audit::{Audit, Event, Outcome};
@@ -34,6 +35,7 @@ use crate::access::decisions::Decisions;
 use crate::access::issuers::{IssuerSettings, Issuers};
 use crate::access::known::Known;
 use crate::access::proof::Reason;
+use crate::access::uses::Away;
 
 /// Of why a login failed so much is audited.
 const REASON_CHARS_MAX: usize = 300;
@@ -53,6 +55,7 @@ pub struct Access {
     nobody: [u8; 16],
     /// Signatures of HTTP requests that change something, and that came here.
     replays: Mutex<Replays>,
+    away: Away,
     pub issuers: Arc<Issuers>,
     pub audit: Audit,
 }
@@ -88,6 +91,7 @@ impl Access {
             decisions: Decisions::default(),
             nobody: random::wide().to_be_bytes(),
             replays: Mutex::default(),
+            away: Away::default(),
             issuers: Arc::new(Issuers::new(issuers)),
             audit,
         }
@@ -113,6 +117,19 @@ impl Access {
             self.known.store(Arc::new(Known::new(identities, &self.known.load())));
         }
         self.seen.send_replace((new.generation, new.revision));
+    }
+
+    /// Notes that a signature is used here.
+    fn note_use(&self, account: AccountId, mark: u64) -> Use {
+        // Spans are told by a clock that nobody sets.
+        let now_s = (clock::monotonic_ms() / 1_000) as i64;
+        let (used, forgotten) = self.replays.lock().expect("no panic holds this lock").note(account.0, mark, now_s);
+        forget(forgotten);
+        used
+    }
+
+    fn forget_use(&self, account: AccountId, mark: u64) {
+        self.replays.lock().expect("no panic holds this lock").forget(account.0, mark);
     }
 
     /// Notes a login that did not come about, under the id that the client was told.
@@ -156,10 +173,12 @@ pub async fn change(gateway: &Arc<Gateway>, change: &ChangeIdentity) -> Result<I
 
 /// Reads identities, waiting for placement as long as it takes.
 pub async fn read_once(gateway: &Gateway) {
+    let mut has_waited = false;
     loop {
         match gateway.placement.identities(None, Duration::ZERO).await {
             Ok(new) => return gateway.access.take(new),
-            Err(error) => tracing::info!(%error, "waiting for identities"),
+            Err(error) if !std::mem::replace(&mut has_waited, true) => tracing::info!(%error, "waiting for identities"),
+            Err(_) => {}
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

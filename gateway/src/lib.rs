@@ -223,6 +223,10 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     let https =
         listeners.https.map(|listener| tls(&PROTOCOLS).map(|tls| (listener, tls))).transpose().map_err(wrong)?;
     let trust = settings.trust.as_ref().map(|files| Trust::open(files, &[])).transpose().map_err(wrong)?;
+    if let Some(trust) = &trust {
+        // What is wrong with them may be mended while placement is waited for.
+        tokio::spawn(Arc::clone(trust).follow(drain.clone()));
+    }
     let placement = PlacementClient::new(&settings.placement, trust.as_ref());
     let Endpoint { host, port } = settings.advertise;
     let wanted = RegisterGateway {
@@ -277,9 +281,6 @@ pub async fn start(settings: Settings, listeners: Listeners, drain: Drain) -> Re
     if gateway.access.is_required {
         // A client that is refused because nobody is known yet does not come back.
         access::read_once(&gateway).await;
-    }
-    if let Some(trust) = trust {
-        tokio::spawn(trust.follow(drain.clone()));
     }
     tokio::spawn(access::follow(Arc::clone(&gateway), drain.clone()));
     tokio::spawn(quota::share(Arc::clone(&gateway), drain.clone()));

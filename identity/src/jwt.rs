@@ -171,7 +171,7 @@ impl Token {
         // By its id a token is denied before it ends: one that cannot be named is none.
         let id = match self.claims.get("jti") {
             None => None,
-            Some(Value::String(id)) if id.len() <= TOKEN_ID_BYTES_MAX => Some(id.clone()),
+            Some(Value::String(id)) if (1..=TOKEN_ID_BYTES_MAX).contains(&id.len()) => Some(id.clone()),
             Some(_) => return Err(Refused::Malformed("token id")),
         };
         let subject = self.claim("sub").filter(|subject| !subject.is_empty());

@@ -6,9 +6,15 @@ use std::mem;
 use crate::request::SKEW_S;
 
 /// Marks that are remembered of one span: some 13 bytes each.
-const MARKS_MAX: usize = 6_000_000;
-/// And of one account: nobody uses up what is there for all.
+const MARKS_MAX: usize = 8_000_000;
+/// And of one account: the others' have room beside it.
 const MARKS_PER_ACCOUNT_MAX: usize = 2_000_000;
+/// What is left is for the operators, who stop those who use up all of it.
+const OPERATORS: u64 = 0;
+const MARKS_OF_OTHERS_MAX: usize = MARKS_MAX - 100_000;
+
+/// Marks by account.
+type Marks = BTreeMap<u64, BTreeSet<u64>>;
 
 /// Whether a signature was used before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +36,8 @@ pub fn mark(signature: &str) -> Option<u64> {
 /// signed by a clock that is ahead.
 #[derive(Debug, Default)]
 pub struct Replays {
-    now: BTreeMap<u64, BTreeSet<u64>>,
-    before: BTreeMap<u64, BTreeSet<u64>>,
+    now: Marks,
+    before: Marks,
     held: usize,
     since_s: i64,
 }
@@ -39,16 +45,33 @@ pub struct Replays {
 impl Replays {
     const SPAN_S: i64 = 2 * SKEW_S;
 
-    /// Notes that an account's signature is used, at `now_s` (seconds since 1970).
-    pub fn note(&mut self, account: u64, mark: u64, now_s: i64) -> Use {
-        if now_s >= self.since_s + Self::SPAN_S {
-            let is_long_ago = now_s >= self.since_s + 2 * Self::SPAN_S;
-            self.before = mem::take(&mut self.now);
-            if is_long_ago {
-                self.before.clear();
-            }
-            (self.since_s, self.held) = (now_s, 0);
+    /// Notes that an account's signature is used, at `now_s` (seconds of a clock that is not set). Also what is remembered no more, which
+    /// takes a while to give back.
+    pub fn note(&mut self, account: u64, mark: u64, now_s: i64) -> (Use, Option<[Marks; 2]>) {
+        let forgotten = self.turn(now_s);
+        (self.note_now(account, mark), forgotten)
+    }
+
+    /// Takes that back: it was not used.
+    pub fn forget(&mut self, account: u64, mark: u64) {
+        let marks = self.now.get_mut(&account);
+        self.held -= usize::from(marks.is_some_and(|marks| marks.remove(&mark)));
+    }
+
+    fn turn(&mut self, now_s: i64) -> Option<[Marks; 2]> {
+        if now_s < self.since_s + Self::SPAN_S {
+            return None;
         }
+        let is_long_ago = now_s >= self.since_s + 2 * Self::SPAN_S;
+        let mut forgotten = [mem::replace(&mut self.before, mem::take(&mut self.now)), Marks::new()];
+        if is_long_ago {
+            forgotten[1] = mem::take(&mut self.before);
+        }
+        (self.since_s, self.held) = (now_s, 0);
+        Some(forgotten)
+    }
+
+    fn note_now(&mut self, account: u64, mark: u64) -> Use {
         if self.before.get(&account).is_some_and(|marks| marks.contains(&mark)) {
             return Use::Again;
         }
@@ -56,7 +79,8 @@ impl Replays {
         if marks.contains(&mark) {
             return Use::Again;
         }
-        if self.held >= MARKS_MAX || marks.len() >= MARKS_PER_ACCOUNT_MAX {
+        let room = if account == OPERATORS { MARKS_MAX } else { MARKS_OF_OTHERS_MAX };
+        if self.held >= room || marks.len() >= MARKS_PER_ACCOUNT_MAX {
             return Use::TooMany;
         }
         marks.insert(mark);
@@ -72,28 +96,47 @@ mod tests {
     #[test]
     fn a_signature_is_remembered_as_long_as_it_is_valid() {
         let mut replays = Replays::default();
-        assert_eq!(replays.note(1, 7, 1_000), Use::First);
+        let mut note = |account, mark, now_s| replays.note(account, mark, now_s).0;
+        assert_eq!(note(1, 7, 1_000), Use::First);
         for now_s in [1_000, 1_000 + SKEW_S, 1_000 + 2 * SKEW_S] {
-            assert_eq!(replays.note(1, 7, now_s), Use::Again, "{now_s}");
-            assert_eq!(replays.note(1, now_s as u64, now_s), Use::First);
+            assert_eq!(note(1, 7, now_s), Use::Again, "{now_s}");
+            assert_eq!(note(1, now_s as u64, now_s), Use::First);
         }
         // Long after it is forgotten: its time has run out.
-        assert_eq!(replays.note(1, 7, 1_000 + 5 * SKEW_S), Use::First);
+        assert_eq!(note(1, 7, 1_000 + 5 * SKEW_S), Use::First);
         // Another account's are others.
-        assert_eq!(replays.note(2, 7, 1_000 + 5 * SKEW_S), Use::First);
+        assert_eq!(note(2, 7, 1_000 + 5 * SKEW_S), Use::First);
     }
 
     #[test]
-    fn one_account_leaves_room_for_others() {
+    fn one_account_leaves_room_for_others_and_all_for_the_operators() {
         let mut replays = Replays::default();
+        let mut note = |account, mark, now_s| replays.note(account, mark, now_s).0;
         let marks = MARKS_PER_ACCOUNT_MAX as u64;
-        assert!((0..marks).all(|mark| replays.note(1, mark, 1_000) == Use::First));
-        assert_eq!(replays.note(1, marks, 1_000), Use::TooMany);
-        assert_eq!(replays.note(1, 0, 1_000), Use::Again);
-        assert_eq!(replays.note(2, marks, 1_000), Use::First);
+        for account in 1..4 {
+            assert!((0..marks).all(|mark| note(account, mark, 1_000) == Use::First));
+            assert_eq!(note(account, marks, 1_000), Use::TooMany);
+            assert_eq!(note(account, 0, 1_000), Use::Again);
+        }
+        let left = (MARKS_OF_OTHERS_MAX - 3 * MARKS_PER_ACCOUNT_MAX) as u64;
+        assert!((0..left).all(|mark| note(4, mark, 1_000) == Use::First));
+        assert_eq!(
+            [note(4, left, 1_000), note(5, 0, 1_000), note(OPERATORS, 0, 1_000)],
+            [Use::TooMany, Use::TooMany, Use::First]
+        );
         // The next span has room anew, and what was used is known all the same.
-        assert_eq!(replays.note(1, marks, 1_000 + 2 * SKEW_S), Use::First);
-        assert_eq!(replays.note(1, 0, 1_000 + 2 * SKEW_S), Use::Again);
+        assert_eq!(note(1, marks, 1_000 + 2 * SKEW_S), Use::First);
+        assert_eq!(note(1, 0, 1_000 + 2 * SKEW_S), Use::Again);
+    }
+
+    #[test]
+    fn what_was_not_used_after_all_may_come_again() {
+        let mut replays = Replays::default();
+        assert_eq!(replays.note(1, 7, 1_000).0, Use::First);
+        replays.forget(1, 7);
+        replays.forget(1, 8);
+        assert_eq!(replays.note(1, 7, 1_000).0, Use::First);
+        assert_eq!(replays.note(1, 7, 1_000).0, Use::Again);
     }
 
     #[test]

@@ -304,6 +304,9 @@ pub(crate) async fn register_node(
         let message = format!("this placement is superseded by generation {}", request.generation.0);
         return Err(ApiError::new(ErrorCode::PlacementUnavailable, message));
     }
+    if request.id.is_none() && !request.is_start {
+        return Err(ApiError::new(ErrorCode::InvalidRequest, "a heartbeat is of a node that has a number"));
+    }
     let store = &*placement.store;
     let id = match request.id {
         Some(id) => id,
@@ -329,6 +332,10 @@ pub(crate) async fn register_node(
     if request.is_start {
         refuse_namesake(placement, id, &request).await?;
     }
+    let is_moved = known.as_ref().is_none_or(|known| known.address != request.address);
+    if let Some(uris) = uris.filter(|_| is_moved) {
+        refuse_squatter(placement, id, &request.address, uris).await?;
+    }
     let record = NodeRecord {
         id,
         name: request.name.clone(),
@@ -337,6 +344,7 @@ pub(crate) async fn register_node(
         incarnation: request.incarnation,
         registration: known.as_ref().map_or(0, |known| known.registration) + u64::from(request.is_start),
         is_draining: known.as_ref().is_some_and(|known| known.is_draining),
+        frames: request.frames,
     };
     if known.as_ref() != Some(&record) {
         // A disk under the name of a node that is gone, or that listened where only one process can: it is replaced. An
@@ -379,6 +387,23 @@ async fn refuse_namesake(placement: &Placement, id: NodeId, new: &RegisterNode) 
         Some(other) => {
             let message = format!("storage node `{}` is up at {}: choose another --name", other.name, other.address);
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where another node is that is alive nobody else is: who is taken to be there is cut off.
+async fn refuse_squatter(placement: &Placement, id: NodeId, address: &str, uris: &[String]) -> Result<(), ApiError> {
+    let is_anothers = |node: &NodeRecord| {
+        node.id != id
+            && node.address == address
+            && !is_node(uris, &node.name)
+            && placement.members.is_node_alive(node.id)
+    };
+    match nodes(&*placement.store).await?.iter().find(|node| is_anothers(node)) {
+        Some(other) => {
+            let message = format!("storage node `{}` is at {address}, and the certificate is not its", other.name);
+            Err(ApiError::new(ErrorCode::ClusterDenied, message))
         }
         None => Ok(()),
     }

@@ -497,6 +497,7 @@ fn keys(
             incarnation: stock.disk.incarnation,
             registration: before.map_or(1, |node| node.registration),
             is_draining: before.is_some_and(|node| node.is_draining),
+            frames: before.map_or(0, |node| node.frames),
         };
         puts.push((format!("{NODES}{}", record.id), json(&record)));
     }

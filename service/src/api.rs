@@ -76,6 +76,9 @@ pub struct RegisterNode {
     /// Its wall clock, in ms since 1970; `None` of a node that does not tell it.
     #[serde(default)]
     pub wall_ms: Option<i64>,
+    /// The newest version of frames that it understands; 0 of a node that does not tell it.
+    #[serde(default)]
+    pub frames: u8,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

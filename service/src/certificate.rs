@@ -12,6 +12,8 @@ use webpki::{
     CertRevocationList, EndEntityCert, Error as WebpkiError, KeyUsage, OwnedCertRevocationList,
     RevocationOptionsBuilder,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
 
 use crate::clock;
 
@@ -30,26 +32,41 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Reads PEM. A list that should have been replaced by now is used, with a warning: what it names stays revoked, and a list
-    /// that comes late ends no service.
+    /// Reads PEM, for those whose CAs (PEM) are trusted. A list that should have been replaced by now is used, with a warning: what it
+    /// names stays revoked, and a list that comes late ends no service.
     ///
     /// # Errors
-    /// It is not PEM, has no list in it, or one that is not valid.
-    pub fn parse(text: &[u8], path: &Path) -> Result<Self, String> {
+    /// It is not PEM, has a list in it that is not valid, or none of one of the CAs: of that one nobody would be let in.
+    pub fn parse(text: &[u8], path: &Path, cas: &[u8]) -> Result<Self, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("revocation list `{}`: {error}", path.display());
         let mut all = Self::default();
         for list in CertificateRevocationListDer::pem_slice_iter(text) {
-            let list = list.map_err(|error| format!("revocation list: {error}"))?;
-            let parsed =
-                OwnedCertRevocationList::from_der(&list).map_err(|error| format!("revocation list: {error}"))?;
+            let list = list.map_err(|error| wrong(&error))?;
+            let parsed = OwnedCertRevocationList::from_der(&list).map_err(|error| wrong(&error))?;
             warn_of_age(&list, path);
             all.parsed.push(parsed.into());
             all.lists.push(list);
         }
-        if all.lists.is_empty() { Err("revocation list: there is none in it".to_owned()) } else { Ok(all) }
+        for ca in CertificateDer::pem_slice_iter(cas).flatten() {
+            let Ok((_, ca)) = x509_parser::parse_x509_certificate(&ca) else { continue };
+            if !all.lists.iter().any(|list| is_of(list, &ca)) {
+                return Err(wrong(&format!("there is none of CA `{}` in it", ca.subject())));
+            }
+        }
+        Ok(all)
+    }
+
+    /// How many certificates are named.
+    pub fn count(&self) -> usize {
+        let count = |list: &CertificateRevocationListDer<'_>| {
+            let parsed = x509_parser::parse_x509_crl(list.as_ref());
+            parsed.map_or(0, |(_, list)| list.iter_revoked_certificates().count())
+        };
+        self.lists.iter().map(count).sum()
     }
 
     /// One of the certificates is on a list of its issuer.
-    fn name_one_of(&self, chain: &[CertificateDer<'static>]) -> bool {
+    pub fn name_one_of(&self, chain: &[CertificateDer<'static>]) -> bool {
         let is_named = |certificate: &CertificateDer<'_>| {
             let Ok(certificate) = EndEntityCert::try_from(certificate) else { return true };
             let of_issuer = self.parsed.iter().filter(|list| list.issuer() == certificate.issuer());
@@ -94,6 +111,20 @@ impl Revocations {
         );
         checked.map(|_| ()).map_err(refused)
     }
+}
+
+/// Whether a list is by this CA's name, and of its key as far as both say which that is.
+fn is_of(list: &CertificateRevocationListDer<'_>, ca: &X509Certificate<'_>) -> bool {
+    let Ok((_, list)) = x509_parser::parse_x509_crl(list.as_ref()) else { return false };
+    let signer = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0),
+        _ => None,
+    });
+    let own = ca.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+        _ => None,
+    });
+    list.issuer().as_raw() == ca.subject().as_raw() && signer.zip(own).is_none_or(|(signer, own)| signer == own)
 }
 
 fn warn_of_age(list: &CertificateRevocationListDer<'_>, path: &Path) {

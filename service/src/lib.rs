@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod clock;
 pub mod connection;
 pub mod drain;
+pub mod forget;
 pub mod health;
 pub mod http;
 pub mod identities;

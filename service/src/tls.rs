@@ -44,18 +44,37 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    fn texts(&self) -> Result<Texts, String> {
-        let read = |path: &Path| std::fs::read(path).map_err(|error| format!("`{}`: {error}", path.display()));
-        Ok(Texts {
-            cert: read(&self.cert)?,
-            key: read(&self.key)?,
-            client_ca: self.client_ca.as_deref().map(read).transpose()?,
-            client_crl: self.client_crl.as_deref().map(read).transpose()?,
-        })
+    /// What the files say; of one that cannot be read what it said `before`, if anything, with why it cannot.
+    ///
+    /// # Errors
+    /// Nothing is known of a file that cannot be read.
+    fn texts(&self, before: Option<&Texts>) -> Result<(Texts, Option<String>), String> {
+        let mut unreadable = None;
+        let mut read = |path: &Path, before: Option<&Vec<u8>>| {
+            std::fs::read(path).or_else(|error| {
+                let error = format!("`{}`: {error}", path.display());
+                let text = before.cloned().ok_or_else(|| error.clone());
+                unreadable = Some(error);
+                text
+            })
+        };
+        let texts = Texts {
+            cert: read(&self.cert, before.map(|before| &before.cert))?,
+            key: read(&self.key, before.map(|before| &before.key))?,
+            client_ca: match &self.client_ca {
+                Some(path) => Some(read(path, before.and_then(|before| before.client_ca.as_ref()))?),
+                None => None,
+            },
+            client_crl: match &self.client_crl {
+                Some(path) => Some(read(path, before.and_then(|before| before.client_crl.as_ref()))?),
+                None => None,
+            },
+        };
+        Ok((texts, unreadable))
     }
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Texts {
     cert: Vec<u8>,
     key: Vec<u8>,
@@ -63,13 +82,18 @@ struct Texts {
     client_crl: Option<Vec<u8>>,
 }
 
+/// What the files said when they were looked at last, and when the certificates in them were valid last.
+struct Seen {
+    last: Texts,
+    valid: Texts,
+}
+
 /// What a listener speaks TLS by; follows its files.
 pub struct Tls {
     files: TlsFiles,
     protocols: Vec<Vec<u8>>,
     current: ArcSwap<ServerConfig>,
-    /// What the files said when they were looked at last.
-    known: Mutex<Texts>,
+    seen: Mutex<Seen>,
     /// Moves when new certificates were taken.
     changed: watch::Sender<u64>,
     revoked: watch::Sender<Arc<Revocations>>,
@@ -90,12 +114,13 @@ impl Tls {
     /// A file cannot be read, is not PEM, or key and certificate do not belong together.
     pub fn open(files: TlsFiles, protocols: &[&str]) -> Result<Arc<Self>, String> {
         let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let texts = files.texts()?;
+        let (texts, _) = files.texts(None)?;
         let revoked = revocations(&texts, &files)?;
         let current = ArcSwap::from_pointee(config(&texts, &revoked, &protocols)?);
-        let (known, changed, revoked) = (Mutex::new(texts), watch::channel(0).0, watch::channel(revoked).0);
+        let seen = Mutex::new(Seen { last: texts.clone(), valid: texts });
+        let (changed, revoked) = (watch::channel(0).0, watch::channel(revoked).0);
         let places = Places::new(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX);
-        Ok(Arc::new(Self { files, protocols, current, known, changed, revoked, places }))
+        Ok(Arc::new(Self { files, protocols, current, seen, changed, revoked, places }))
     }
 
     pub fn files(&self) -> &TlsFiles {
@@ -127,38 +152,53 @@ impl Tls {
                 () = drain.begun() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match tokio::task::block_in_place(|| self.files.texts()) {
-                Ok(texts) => {
-                    unreadable = None;
-                    self.take(texts);
-                }
+            let before = self.seen.lock().expect("no panic holds this lock").last.clone();
+            let Ok((texts, error)) = tokio::task::block_in_place(|| self.files.texts(Some(&before))) else { continue };
+            if let Some(error) = error.as_ref().filter(|error| unreadable.as_ref() != Some(*error)) {
                 // Said once, until it is another reason.
-                Err(error) if unreadable.as_ref() != Some(&error) => {
-                    tracing::warn!(error, "certificates cannot be read: the old ones stay");
-                    unreadable = Some(error);
-                }
-                Err(_) => {}
+                tracing::warn!(error, "a file of certificates cannot be read: what it said before stays");
             }
+            unreadable = error;
+            self.take(texts);
         }
     }
 
+    /// Takes what is valid of new files: a revocation list although there is no key to the new certificate, say.
     fn take(&self, texts: Texts) {
-        let mut known = self.known.lock().expect("no panic holds this lock");
-        if *known == texts {
+        let mut seen = self.seen.lock().expect("no panic holds this lock");
+        if seen.last == texts {
             return;
         }
-        let taken = revocations(&texts, &self.files);
-        match taken.and_then(|revoked| Ok((config(&texts, &revoked, &self.protocols)?, revoked))) {
-            Ok((config, revoked)) => {
+        let before = Arc::clone(&self.revoked.borrow());
+        let revoked = revocations(&texts, &self.files).unwrap_or_else(|error| {
+            tracing::warn!(error, "a new revocation list is not valid: the old one stays");
+            before
+        });
+        let is_list_new = seen.last.client_crl != texts.client_crl;
+        let are_others_new = Texts { client_crl: seen.last.client_crl.clone(), ..texts.clone() } != seen.last;
+        let config_of = |texts: &Texts| config(texts, &revoked, &self.protocols);
+        match config_of(&texts) {
+            Ok(config) => {
                 self.current.store(Arc::new(config));
-                self.revoked.send_replace(revoked);
-                self.changed.send_modify(|changed| *changed += 1);
-                tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
+                seen.valid = texts.clone();
+                if are_others_new {
+                    self.changed.send_modify(|changed| *changed += 1);
+                    tracing::info!(cert = %self.files.cert.display(), "new certificates are used from now on");
+                }
             }
-            // Perhaps one of the files is still to come: they are looked at again when they change again.
-            Err(error) => tracing::warn!(error, "new certificates are not valid: the old ones stay"),
+            Err(error) => {
+                // Perhaps one of the files is still to come: they are looked at again when they change again.
+                tracing::warn!(error, cert = %self.files.cert.display(), "new certificates are not valid: the old ones stay");
+                if let Ok(config) = config_of(&seen.valid) {
+                    self.current.store(Arc::new(config));
+                }
+            }
         }
-        *known = texts;
+        if is_list_new {
+            tracing::info!(revoked = revoked.count(), "a revocation list was read");
+        }
+        self.revoked.send_replace(revoked);
+        seen.last = texts;
     }
 
     /// Shakes hands, within bounds of time and number.
@@ -199,7 +239,9 @@ pub fn certified_key(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
 
 fn revocations(texts: &Texts, files: &TlsFiles) -> Result<Arc<Revocations>, String> {
     match (&texts.client_crl, &files.client_crl) {
-        (Some(text), Some(path)) => Ok(Arc::new(Revocations::parse(text, path)?)),
+        (Some(text), Some(path)) => {
+            Ok(Arc::new(Revocations::parse(text, path, texts.client_ca.as_deref().unwrap_or_default())?))
+        }
         _ => Ok(Arc::default()),
     }
 }

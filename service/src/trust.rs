@@ -58,8 +58,14 @@ impl Role {
 }
 
 /// What somebody at the other end of a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Roles(u8);
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(Role::ALL.into_iter().filter(|role| self.has(*role))).finish()
+    }
+}
 
 impl Roles {
     pub const NONE: Self = Self(0);
@@ -202,11 +208,21 @@ impl Trust {
         &self.server
     }
 
-    /// Takes new certificates as files change, until the drain begins. Connections that are open stay.
+    /// Takes new certificates and revocation lists as files change, until the drain begins. Connections that are open stay, but those of
+    /// certificates that are revoked.
     pub async fn follow(self: Arc<Self>, drain: Drain) {
-        let mut changes = self.server.changes();
-        tokio::spawn(Arc::clone(&self.server).follow(drain));
-        while changes.changed().await.is_ok() {
+        let (mut changes, mut lists) = (self.server.changes(), self.server.revocations());
+        tokio::spawn(Arc::clone(&self.server).follow(drain.clone()));
+        loop {
+            self.look_at_own();
+            let mut drain = drain.clone();
+            tokio::select! {
+                biased;
+                () = drain.begun() => return,
+                // Both end with the server alone, which is held here.
+                _ = lists.changed() => continue,
+                _ = changes.changed() => {}
+            }
             match tokio::task::block_in_place(|| read(self.server.files())) {
                 Ok((own, roots)) => {
                     self.client.own.store(Arc::new(own));
@@ -216,6 +232,17 @@ impl Trust {
                     tracing::warn!(error, "new certificates between services are not valid: the old ones stay")
                 }
             }
+        }
+    }
+
+    /// Whoever is refused everywhere learns why: others see no more than a handshake that fails.
+    fn look_at_own(&self) {
+        if self.client.revoked.borrow().name_one_of(&self.client.own.load().cert) {
+            let cert = self.server.files().cert.display().to_string();
+            tracing::error!(
+                cert,
+                "this service's own certificate is on the revocation list: no other service speaks to it"
+            );
         }
     }
 

@@ -116,6 +116,11 @@ async fn serve_connection(
                 let Some(from) = peer else { return };
                 let segment = message.segment();
                 if matches!(*message, PeerMessage::Open(_) | PeerMessage::Resume { .. }) {
+                    // Its name may have been unknown when it said who it is.
+                    if uris.is_some_and(|uris| !node.peers.may_be(from, uris)) {
+                        tracing::warn!(node = %from, "the certificate is another storage node's; closing");
+                        return;
+                    }
                     node.peers.leader_connected(from, sender.clone());
                 }
                 if matches!(*message, PeerMessage::Open(_)) {

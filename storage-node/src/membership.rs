@@ -12,6 +12,7 @@ use service::clock;
 use service::drain::Drain;
 use types::limits::{HEARTBEAT_MS, LOAD_MAX};
 use types::{ClusterId, ErrorCode, Generation, Incarnation, NodeId, SegmentId, TopicPartition};
+use wire::frame::VERSION;
 
 use crate::inventory::noted;
 use crate::journal::WriteTimes;
@@ -90,6 +91,7 @@ async fn register(
         write_us: news.write_us,
         generation: news.generation,
         wall_ms: None,
+        frames: VERSION,
     };
     // Data belongs to one cluster's metadata: another store's absences are no deletions.
     if let Some(cluster) = cluster(data) {

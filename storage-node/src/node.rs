@@ -271,6 +271,10 @@ impl StorageNode {
         let metrics = Metrics::new(&health);
         let trust =
             settings.trust.as_ref().map(|files| Trust::open(files, &[])).transpose().map_err(StartError::Trust)?;
+        if let Some(trust) = &trust {
+            // What is wrong with them may be mended while placement is waited for.
+            tokio::spawn(Arc::clone(trust).follow(drain.clone()));
+        }
         let placement = PlacementClient::new(&settings.placement, trust.as_ref());
         let direct = DirectFiles::new(&data.join("journal")).map_err(in_data)?;
         let is_direct = direct.is_direct();
@@ -334,9 +338,6 @@ impl StorageNode {
         let writer = FileWriter::new(files, state.next_file, extents, flush::is_urgent(&node)).map_err(in_data)?;
         state.start_owners(&node);
         tokio::spawn(flush::run(Arc::clone(&node), jobs, writer, checkpoint));
-        if let Some(trust) = trust {
-            tokio::spawn(trust.follow(drain.clone()));
-        }
         tokio::spawn(listener::serve(Arc::clone(&node), listener, drain.clone()));
         tokio::spawn(following::follow_map(Arc::clone(&node), data.join("revision"), drain.clone()));
         tokio::spawn(heartbeat(Arc::clone(&node), settings, data, is_registered, drain.clone()));

@@ -28,8 +28,6 @@ const RETRY_LAST: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct Link {
     address: String,
-    /// As placement has it registered; `None`: it has not said so yet.
-    name: Option<String>,
     sender: Option<FrameSender>,
     /// Keeps it connected, once there was something to say.
     task: Option<AbortHandle>,
@@ -48,6 +46,8 @@ pub struct Peers {
     /// How many of them have no room: looked at before each append.
     refusing: AtomicUsize,
     leaders: DashMap<NodeId, FrameSender>,
+    /// As placement has nodes registered: whom a certificate must name. Also of those that are gone.
+    names: DashMap<NodeId, String>,
 }
 
 impl Peers {
@@ -67,17 +67,14 @@ impl Peers {
         });
         self.refusing.fetch_sub(left, Ordering::Relaxed);
         self.insert(node, address);
-        if let Some(mut link) = self.followers.get_mut(&node) {
-            link.name = Some(name.to_owned());
-        }
+        self.names.insert(node, name.to_owned());
         gone
     }
 
     /// Whether who shows a certificate with these URIs may be this node. One whose name is not known yet is believed: placement
     /// looked at the certificate when it registered.
     pub fn may_be(&self, node: NodeId, uris: &[String]) -> bool {
-        let link = self.followers.get(&node);
-        link.and_then(|link| link.name.clone()).is_none_or(|name| is_node(uris, &name))
+        self.names.get(&node).is_none_or(|name| is_node(uris, &name))
     }
 
     /// Where a node listens, as far as is known.
@@ -95,7 +92,6 @@ impl Peers {
     fn insert(&self, node: NodeId, address: &str) {
         let mut link = self.followers.entry(node).or_insert_with(|| Link {
             address: address.to_owned(),
-            name: None,
             sender: None,
             task: None,
             is_unreachable: false,
@@ -162,8 +158,8 @@ async fn keep_connected(node: Arc<Node>, to: NodeId) {
     let mut wait = RETRY_FIRST;
     let mut was_there = false;
     loop {
-        let known = node.peers.followers.get(&to).map(|link| (link.address.clone(), link.name.clone()));
-        let Some((address, name)) = known else { return };
+        let Some(address) = node.peers.followers.get(&to).map(|link| link.address.clone()) else { return };
+        let name = node.peers.names.get(&to).map(|name| name.clone());
         let greeted = tokio::time::timeout(CONNECT, greet(&node, name, &address)).await;
         let Ok(Ok((sender, mut reader))) = greeted else {
             let is_refused = matches!(greeted, Ok(Err(ErrorKind::ConnectionRefused)));
@@ -252,5 +248,8 @@ mod tests {
         assert!(peers.may_be(NodeId(2), &uris("n3")) && peers.may_be(NodeId(3), &uris("n3")));
         peers.learn(NodeId(2), "n2", "b");
         assert!(!peers.may_be(NodeId(2), &uris("n3")));
+        // Whoever says that it listens where another does is not taken for it.
+        peers.learn(NodeId(4), "n3", "a");
+        assert!(!peers.may_be(NodeId(1), &uris("n3")));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use identity::replays::{Replays, Use};
 use service::clock;
+use service::forget::forget;
 use types::ErrorCode;
 use wire::frame::{Refusal, UseRequest, Used};
 
@@ -25,9 +26,12 @@ impl Uses {
     /// # Errors
     /// No more can be remembered for now.
     pub fn take(&self, request: UseRequest) -> Result<Used, Refusal> {
-        let now_s = clock::wall_ms() / 1_000;
-        let mut replays = self.replays.lock().expect("no panic holds this lock");
-        match replays.note(request.account.0, request.mark, now_s) {
+        // Spans are told by a clock that nobody sets: what is remembered is remembered for its time.
+        let now_s = (clock::monotonic_ms() / 1_000) as i64;
+        let noted = self.replays.lock().expect("no panic holds this lock").note(request.account.0, request.mark, now_s);
+        let (used, forgotten) = noted;
+        forget(forgotten);
+        match used {
             Use::First => Ok(Used { is_first: true, since_ms: self.since_ms }),
             Use::Again => Ok(Used { is_first: false, since_ms: self.since_ms }),
             Use::TooMany => Err(Refusal {

@@ -36,8 +36,13 @@ impl Signed {
     /// Asks for `path`, with its query; `body` is JSON, or nothing. `more` are headers beside.
     pub fn ask(&mut self, method: &str, path: &str, body: &str, more: &[(&str, &str)]) -> Answer {
         let text = self.request(&self.address.clone(), method, path, body, more);
+        self.say(&text)
+    }
+
+    /// Sends a request that was signed.
+    pub fn say(&mut self, text: &str) -> Answer {
         let mut connection = self.connection.take().unwrap_or_else(|| connect(&self.address));
-        let answer = say(&mut connection, &text);
+        let answer = say(&mut connection, text);
         if !answer.headers.contains(&("connection".to_owned(), "close".to_owned())) {
             self.connection = Some(connection);
         }

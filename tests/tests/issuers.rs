@@ -335,7 +335,7 @@ fn one_token_can_be_denied_before_it_ends() {
         assert_eq!(everywhere(token), [b"200", b"200"]);
     }
     // One that has an id which cannot be denied is none.
-    for id in [json!(7), json!(null), json!(["lost"]), json!("x".repeat(600))] {
+    for id in [json!(7), json!(null), json!(["lost"]), json!("x".repeat(600)), json!("")] {
         assert_eq!(everywhere(&of(id.clone())), [b"401", b"401"], "{id}");
     }
     let open = |address: &str, token: &str| {

@@ -526,18 +526,38 @@ fn what_is_revoked_is_refused_and_its_connections_end() {
     });
     assert!(!tell(&stolen, &node, &frame) && tell(&other, &node, &frame));
 
-    // A list that is none, or of another CA alone, opens nothing.
+    // A list that is none, or of another CA alone, changes nothing: the last one that was valid holds.
     let list = certs.join("internal-crl.pem");
     let right = std::fs::read(&list).expect("a list");
-    std::fs::write(&list, "nonsense").expect("written");
-    std::thread::sleep(Duration::from_secs(7));
-    assert_eq!([status(&stolen), status(&other)], ["000", "200"], "the last one that was valid holds");
-    std::fs::copy(certs.join("crl.pem"), &list).expect("copied");
-    std::thread::sleep(Duration::from_secs(7));
-    assert_eq!([status(&stolen), status(&other)], ["000", "000"], "of that CA nothing is known");
+    std::fs::copy(certs.join("crl.pem"), dir.path().join("foreign")).expect("copied");
+    for wrong in [b"nonsense".to_vec(), Vec::new(), std::fs::read(dir.path().join("foreign")).expect("a list")] {
+        std::fs::write(&list, wrong).expect("written");
+        std::thread::sleep(Duration::from_secs(6));
+        assert_eq!([status(&stolen), status(&other)], ["000", "200"]);
+    }
+    // Nor does a service begin with it, whatever else it is told.
+    let mut backup = Command::new(weir());
+    backup.args(["placement", "backup"]).arg(dir.path().join("backup")).args(["--placement", &url, "--internal-ca"]);
+    backup.arg(certs.join("internal-ca.pem")).arg("--internal-cert").arg(other.cert());
+    backup.arg("--internal-key").arg(other.key()).arg("--internal-crl").arg(&list);
+    let refused = run(&mut backup, b"", Duration::from_secs(10));
+    assert!(output_text(&refused).contains("none of CA"), "{}", output_text(&refused));
+    // A list is taken although other files are not as they should be.
     std::fs::write(&list, right).expect("written");
-    std::thread::sleep(Duration::from_secs(7));
-    assert_eq!(status(&other), "200");
+    let key = certs.join("internal-placement-key.pem");
+    let own = std::fs::read(&key).expect("a key");
+    std::fs::write(&key, std::fs::read(certs.join("internal-gateway-key.pem")).expect("a key")).expect("written");
+    std::thread::sleep(Duration::from_secs(6));
+    revoke(&certs, "other.pem");
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(status(&other), "000");
+    std::fs::write(&key, own).expect("written");
+    // What no CA of the folder signed, or a CA itself, is not said to be revoked.
+    for cert in ["internal-ca.pem", "internal-gateway-key.pem", "foreign"] {
+        let mut weir = Command::new(weir());
+        let told = run(weir.args(["certs", "revoke", cert, "--dir"]).arg(&certs), b"", Duration::from_secs(10));
+        assert!(!told.status.success(), "{cert}: {}", output_text(&told));
+    }
 
     // A storage node whose certificate is revoked is one that is gone: written is on the others.
     let silenced = |service: &Service| service.log_text().matches("its certificate was revoked").count();
@@ -565,6 +585,7 @@ fn what_is_revoked_is_refused_and_its_connections_end() {
         assert!(written.status.success(), "{}", output_text(&written));
     }
     assert_ne!(state(&cluster), "up");
+    cluster.services[3].provoke(&["this service's own certificate is on the revocation list"]);
     cluster.services[3].kill();
 }
 
@@ -601,6 +622,14 @@ fn a_storage_node_is_the_one_that_its_certificate_names() {
         assert_eq!(register(&shown("n2"), &registration(&second["id"], "n1", is_start)), "403", "{is_start}");
     }
     assert_eq!(register(&shown("n1"), &registration(&first["id"], "n1", false)), "200");
+    // Nor where another is: who is taken to be there would be cut off.
+    let elsewhere = |id: &serde_json::Value, is_start: bool| {
+        let mut body = second.clone();
+        (body["id"], body["address"], body["is_start"]) = (id.clone(), first["address"].clone(), is_start.into());
+        register(&shown("n2"), &body.to_string())
+    };
+    assert_eq!([elsewhere(&second["id"], false), elsewhere(&second["id"], true)], ["403", "403"]);
+    assert_eq!(elsewhere(&serde_json::Value::Null, false), "400");
     // A certificate of a storage node, of none by name.
     let both = "extendedKeyUsage=serverAuth,clientAuth\n";
     let uris = |uris: &str| format!("subjectAltName={uris}\n{both}");

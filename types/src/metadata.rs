@@ -145,6 +145,9 @@ pub struct NodeRecord {
     /// An operator wants it emptied.
     #[serde(default)]
     pub is_draining: bool,
+    /// The newest version of frames that it understands; 0: it did not say.
+    #[serde(default)]
+    pub frames: u8,
 }
 
 /// A gateway as placement knows it.

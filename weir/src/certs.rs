@@ -11,6 +11,7 @@ use rcgen::{
 };
 use service::tls::TlsFiles;
 use service::trust::{NODE_URI, Role};
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
@@ -36,8 +37,8 @@ const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 pub fn dev(dir: &Path, hosts: &[String], nodes: &[String]) -> Result<(), Failure> {
     let all: Vec<String> = HOSTS.iter().map(|host| (*host).to_owned()).chain(hosts.iter().cloned()).collect();
-    let is_new = |ca: &str| !dir.join(ca).exists();
-    let new = CAS.map(|(ca, ..)| is_new(ca));
+    let is_there = |name: &str| dir.join(name).exists();
+    let new = CAS.map(|(ca, ..)| !is_there(ca));
     make(dir, all)?;
     println!("CA           {}", dir.join(CA).display());
     for (name, what) in [("server", "server"), ("client", "client")] {
@@ -55,7 +56,7 @@ pub fn dev(dir: &Path, hosts: &[String], nodes: &[String]) -> Result<(), Failure
     }
     for ((ca, key, list), is_new) in CAS.into_iter().zip(new) {
         // A list is of one CA: a new one begins anew.
-        if is_new || !dir.join(list).exists() {
+        if is_new || !is_there(list) {
             write_list(dir, ca, key, list, Vec::new()).map_err(|error| failed(dir, &*error))?;
         }
         println!("revoked      {}", dir.join(list).display());
@@ -65,22 +66,25 @@ pub fn dev(dir: &Path, hosts: &[String], nodes: &[String]) -> Result<(), Failure
 
 /// Puts a certificate on the list of the CA that signed it.
 pub fn revoke(dir: &Path, cert: &Path) -> Result<(), Failure> {
-    let path = dir.join(cert);
-    let failed = |error: &dyn std::fmt::Display| failed(&path, error);
-    let (issuer, serial) = read_certificate(&path).map_err(|error| failed(&error))?;
+    // As it stands, or in that folder.
+    let path = if cert.exists() { cert.to_owned() } else { dir.join(cert) };
+    let certificate = read_certificate(&path).map_err(|error| failed(&path, &*error))?;
     for (ca, key, list) in CAS {
-        let subject = read_subject(&dir.join(ca));
-        if subject.is_ok_and(|subject| subject == issuer) {
-            let mut revoked = read_list(&dir.join(list)).map_err(|error| failed(&error))?;
-            if revoked.iter().all(|known| known.serial_number.as_ref() != serial) {
-                revoked.push(revoked_now(serial));
-            }
-            write_list(dir, ca, key, list, revoked).map_err(|error| failed(&error))?;
-            println!("`{}` is revoked: {}", cert.display(), dir.join(list).display());
-            return Ok(());
+        let at = dir.join(ca);
+        if !at.exists() || !read_certificate(&at).map_err(|error| failed(&at, &*error))?.has_signed(&certificate) {
+            continue;
         }
+        let at = dir.join(list);
+        let mut revoked = read_list(&at).map_err(|error| failed(&at, &*error))?;
+        if revoked.iter().all(|known| known.serial_number.as_ref() != certificate.serial) {
+            revoked.push(revoked_now(certificate.serial));
+        }
+        let count = revoked.len();
+        write_list(dir, ca, key, list, revoked).map_err(|error| failed(dir, &*error))?;
+        println!("`{}` is revoked: {}, {count} in all", path.display(), at.display());
+        return Ok(());
     }
-    Err(failed(&format!("no CA in `{}` signed it", dir.display())))
+    Err(failed(&path, &format!("no CA in `{}` signed it", dir.display())))
 }
 
 fn failed(path: &Path, error: &(impl std::fmt::Display + ?Sized)) -> Failure {
@@ -96,27 +100,52 @@ fn revoked_now(serial: Vec<u8>) -> RevokedCertParams {
     }
 }
 
-fn read_certificate(path: &Path) -> Made<(Vec<u8>, Vec<u8>)> {
-    let text = fs::read(path)?;
-    let (_, pem) = parse_x509_pem(&text)?;
-    let (_, certificate) = parse_x509_certificate(&pem.contents)?;
-    Ok((certificate.issuer().as_raw().to_vec(), certificate.raw_serial().to_vec()))
+/// What says who signed a certificate.
+struct Read {
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+    serial: Vec<u8>,
+    /// Of its key, and of the one that signed it.
+    key: Option<Vec<u8>>,
+    signer: Option<Vec<u8>>,
 }
 
-fn read_subject(path: &Path) -> Made<Vec<u8>> {
-    let text = fs::read(path)?;
-    let (_, pem) = parse_x509_pem(&text)?;
-    Ok(parse_x509_certificate(&pem.contents)?.1.subject().as_raw().to_vec())
+impl Read {
+    fn has_signed(&self, other: &Self) -> bool {
+        // Itself it has signed as well, and its key is no leaf's.
+        let is_same_key = self.key.is_some() && self.key == other.signer && self.key != other.key;
+        self.subject == other.issuer && is_same_key
+    }
 }
 
-/// Whom a list names that is there; nobody, if it is not.
-fn read_list(path: &Path) -> Made<Vec<RevokedCertParams>> {
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
+fn read_certificate(path: &Path) -> Made<Read> {
+    let text = fs::read(path)?;
+    let (_, pem) = parse_x509_pem(&text).map_err(|_| "it is not PEM")?;
+    let (_, certificate) = parse_x509_certificate(&pem.contents).map_err(|_| "it is no certificate")?;
+    let mut read = Read {
+        subject: certificate.subject().as_raw().to_vec(),
+        issuer: certificate.issuer().as_raw().to_vec(),
+        serial: certificate.raw_serial().to_vec(),
+        key: None,
+        signer: None,
     };
-    let (_, pem) = parse_x509_pem(&text)?;
-    let (_, list) = parse_x509_crl(&pem.contents)?;
+    for extension in certificate.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => read.key = Some(id.0.to_vec()),
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                read.signer = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+            }
+            _ => {}
+        }
+    }
+    Ok(read)
+}
+
+/// Whom a list names. One that is gone is not begun anew: what was on it would be good again.
+fn read_list(path: &Path) -> Made<Vec<RevokedCertParams>> {
+    let text = fs::read(path)?;
+    let (_, pem) = parse_x509_pem(&text).map_err(|_| "it is not PEM")?;
+    let (_, list) = parse_x509_crl(&pem.contents).map_err(|_| "it is no revocation list")?;
     let revoked = list.iter_revoked_certificates().map(|known| RevokedCertParams {
         revocation_time: known.revocation_date.to_datetime(),
         ..revoked_now(known.raw_serial().to_vec())
@@ -125,6 +154,10 @@ fn read_list(path: &Path) -> Made<Vec<RevokedCertParams>> {
 }
 
 fn write_list(dir: &Path, ca: &str, key: &str, list: &str, revoked_certs: Vec<RevokedCertParams>) -> Made<()> {
+    let at = [dir.join(ca), dir.join(key)];
+    if let Some(missing) = at.iter().find(|path| !path.exists()) {
+        return Err(format!("`{}` is needed to sign a list", missing.display()).into());
+    }
     let issuer = ca_of(dir, ca, key, "")?;
     let now = SystemTime::now();
     let params = CertificateRevocationListParams {
@@ -172,6 +205,11 @@ fn make(dir: &Path, hosts: Vec<String>) -> Result<(), Failure> {
 /// Certificates of services, by a CA of their own; what they are called.
 fn make_internal(dir: &Path, nodes: &[String]) -> Result<Vec<String>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", dir.display()));
+    if dir.join(INTERNAL_CA).exists() && !dir.join(INTERNAL_CA_KEY).exists() {
+        let reason =
+            format!("{INTERNAL_CA} is there without its key, {INTERNAL_CA_KEY}: put that back, or take another folder");
+        return Err(failed(&reason));
+    }
     let issuer = ca_of(dir, INTERNAL_CA, INTERNAL_CA_KEY, "Weir development CA of services");
     let issuer = issuer.map_err(|error| failed(&error))?;
     let mut all: Vec<(String, Vec<String>)> =

@@ -67,6 +67,15 @@ pub fn blank(output: Output) {
     }
 }
 
+/// What others chose, a token's id say, does nothing to a terminal.
+fn shown(cell: String) -> String {
+    let is_plain = |c: char| !c.is_control();
+    if cell.chars().all(is_plain) {
+        return cell;
+    }
+    cell.chars().map(|c| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
 /// Prints JSON as it is, or rows under a heading. A reader that has gone (`| head`) is no error.
 pub fn print(output: Output, json: &Value, heading: &[&str], rows: Vec<Vec<String>>) {
     let text = match output {
@@ -74,7 +83,7 @@ pub fn print(output: Output, json: &Value, heading: &[&str], rows: Vec<Vec<Strin
         Output::Table => {
             let mut table = Table::new();
             table.load_preset(presets::NOTHING).set_header(heading.to_vec());
-            table.add_rows(rows);
+            table.add_rows(rows.into_iter().map(|row| row.into_iter().map(shown)));
             table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
         }
     };

@@ -22,6 +22,8 @@ use crate::layout::{Layout, layout};
 /// this one understand all that they can.
 pub const VERSION: u8 = 7;
 const OLDEST: u8 = 3;
+/// The first that has [`Frame::Use`].
+pub const VERSION_OF_USES: u8 = 7;
 
 /// The oldest version that has a kind.
 fn version_of(kind: u8) -> u8 {

@@ -1,24 +1,46 @@
 //! Whether a signed request came before, at this gateway or at another.
 //!
-//! Each signature has two storage nodes that remember it: the first two of an order that is its own, of those that are there. So
-//! any gateway asks one that was asked before, also after one of them is gone. What a node cannot know, since it began later, it
-//! does not claim to know.
+//! Each signature has two storage nodes of its own that remember it: the first two of an order that is the signature's. So any
+//! gateway asks those that were asked before. Nobody else vouches for it: a node that was not asked then knows of nothing, however
+//! long it has been there. And what a node cannot know, since it began later, it does not claim to know.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use identity::replays::{Use, mark};
 use identity::request::SKEW_S;
+use service::clock;
 use types::{AccountId, NodeId, NodeRecord};
-use wire::frame::{Frame, UseRequest, Used};
+use wire::frame::{Frame, UseRequest, Used, VERSION_OF_USES};
 
-use super::now_s;
 use super::proof::Reason;
 use crate::Gateway;
 
-/// How long one node may take, and all of them.
+/// How long one node may take, with the way there, and all of them.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
+/// A node that has been away for so long, in ms, remembers nothing that still could be sent again.
+const FORGOTTEN_MS: u64 = 2 * SKEW_S as u64 * 1_000;
+
+/// Storage nodes that did not answer when they were asked last, and since when.
+#[derive(Debug, Default)]
+pub struct Away(DashMap<NodeId, u64>);
+
+impl Away {
+    fn note(&self, node: NodeId, is_away: bool) {
+        if is_away {
+            self.0.entry(node).or_insert_with(clock::monotonic_ms);
+        } else if self.0.contains_key(&node) {
+            self.0.remove(&node);
+        }
+    }
+
+    /// For so long that others have its place.
+    fn is_forgotten(&self, node: NodeId) -> bool {
+        self.0.get(&node).is_some_and(|since_ms| clock::monotonic_ms().saturating_sub(*since_ms) > FORGOTTEN_MS)
+    }
+}
 
 /// Takes the signature (64 hexadecimal digits) of a request of this account that was signed at `signed_s` (seconds since 1970).
 ///
@@ -26,20 +48,75 @@ const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// It was used before, or whether it was cannot be told.
 pub async fn take(gateway: &Gateway, account: AccountId, signature: &str, signed_s: i64) -> Result<(), Reason> {
     let mark = mark(signature).ok_or(Reason::Malformed("signature"))?;
-    let here = gateway.access.replays.lock().expect("no panic holds this lock").note(account.0, mark, now_s());
-    match here {
+    match gateway.access.note_use(account, mark) {
         Use::First => {}
         Use::Again => return Err(Reason::Replayed),
         Use::TooMany => return Err(Reason::TooMany),
     }
-    let mut nodes = gateway.map.nodes();
-    // Nodes that just left are asked last: they are waited for.
-    nodes.sort_by_cached_key(|node| (gateway.pool.is_lost(&node.address), rank(mark, node.id)));
+    let all = gateway.map.nodes();
+    let can_remember = |node: &NodeRecord| node.frames >= VERSION_OF_USES;
+    if !all.is_empty() && !all.iter().any(can_remember) {
+        // Storage nodes of the release before: this gateway's memory is all there is, as it was then.
+        return Ok(());
+    }
+    let mut nodes: Vec<NodeRecord> = all.into_iter().filter(can_remember).collect();
+    nodes.retain(|node| !gateway.access.away.is_forgotten(node.id));
+    nodes.sort_by_cached_key(|node| rank(mark, node.id));
+    let others = nodes.split_off(nodes.len().min(2));
+    let (own, others) = (nodes, Mutex::new(others.into_iter()));
     let request = UseRequest { account, mark };
-    let nodes = Mutex::new(nodes.into_iter());
-    let answers = async { tokio::join!(next(gateway, &nodes, request), next(gateway, &nodes, request)) };
-    let (first, second) = tokio::time::timeout(ANSWERS_MAX, answers).await.unwrap_or_default();
-    judge(&[first, second], signed_s)
+    let asked = async |node: Option<&NodeRecord>| match node {
+        Some(node) => of_own(gateway, node, &others, request).await,
+        None => None,
+    };
+    let (first, second) = tokio::join!(asked(own.first()), asked(own.get(1)));
+    let judged = judge(&[first, second], signed_s);
+    if matches!(judged, Err(Reason::Unsure | Reason::TooMany)) {
+        // It was not taken: it may come again.
+        gateway.access.forget_use(account, mark);
+    }
+    judged
+}
+
+/// Asks a node that remembers the signature; where it does not answer another remembers it beside, so that two do.
+async fn of_own(
+    gateway: &Gateway,
+    node: &NodeRecord,
+    others: &Mutex<std::vec::IntoIter<NodeRecord>>,
+    request: UseRequest,
+) -> Option<Told> {
+    if let told @ Some(_) = ask(gateway, node, request).await {
+        return told;
+    }
+    let instead = async {
+        loop {
+            let other = others.lock().expect("no panic holds this lock").next()?;
+            match ask(gateway, &other, request).await {
+                // It was not asked before, or it was, in the same need.
+                Some(Told::Used(used)) if used.is_first => return Some(Told::Noted),
+                None => {}
+                told => return told,
+            }
+        }
+    };
+    tokio::time::timeout(ANSWERS_MAX - ANSWER_MAX, instead).await.ok().flatten()
+}
+
+async fn ask(gateway: &Gateway, node: &NodeRecord, request: UseRequest) -> Option<Told> {
+    let asking = async {
+        let client = gateway.pool.get(&node.address).await.ok()?;
+        client.ask(&Frame::Use(request), ANSWER_MAX).await
+    };
+    let told = match tokio::time::timeout(ANSWER_MAX, asking).await.ok().flatten() {
+        Some(Frame::Used(Ok(used))) => Some(Told::Used(used)),
+        Some(Frame::Used(Err(refusal))) => {
+            tracing::warn!(node = node.name, reason = refusal.message, "a storage node remembers no more signatures");
+            Some(Told::Full)
+        }
+        _ => None,
+    };
+    gateway.access.away.note(node.id, told.is_none());
+    told
 }
 
 /// A node's place in the order of a mark, by rendezvous: each mark has an order of its own, which a node that comes or goes
@@ -52,30 +129,13 @@ fn rank(mark: u64, node: NodeId) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Asks one node after the other until one answers.
-async fn next(gateway: &Gateway, nodes: &Mutex<std::vec::IntoIter<NodeRecord>>, request: UseRequest) -> Option<Told> {
-    loop {
-        let node = nodes.lock().expect("no panic holds this lock").next()?;
-        let Ok(client) = gateway.pool.get(&node.address).await else { continue };
-        match client.ask(&Frame::Use(request), ANSWER_MAX).await {
-            Some(Frame::Used(Ok(used))) => return Some(Told::Used(used)),
-            Some(Frame::Used(Err(refusal))) => {
-                tracing::warn!(
-                    node = node.name,
-                    reason = refusal.message,
-                    "a storage node remembers no more signatures"
-                );
-                return Some(Told::Full);
-            }
-            _ => {}
-        }
-    }
-}
-
 /// What a storage node says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
+    /// One of the signature's own.
     Used(Used),
+    /// Another, which remembers it from now on.
+    Noted,
     Full,
 }
 
@@ -88,10 +148,10 @@ fn judge(told: &[Option<Told>], signed_s: i64) -> Result<(), Reason> {
     if used().any(|used| used.since_ms <= (signed_s - SKEW_S).saturating_mul(1_000)) {
         return Ok(());
     }
-    // All nodes that know of it began lately. If clocks agree, what was signed since came to none that is gone.
+    // All of its own that are there began lately. If clocks agree, what was signed since came to none that is gone.
     match used().map(|used| used.since_ms).min() {
         Some(since_ms) if since_ms < (signed_s + 1).saturating_mul(1_000) => Ok(()),
-        None if told.iter().flatten().next().is_some() => Err(Reason::TooMany),
+        None if told.contains(&Some(Told::Full)) => Err(Reason::TooMany),
         _ => Err(Reason::Unsure),
     }
 }
@@ -110,7 +170,7 @@ mod tests {
         assert_eq!(judge(&[used(true, long_ago), used(true, long_ago)], 1_000), Ok(()));
         assert_eq!(judge(&[used(true, long_ago), None], 1_000), Ok(()));
         assert_eq!(judge(&[used(true, long_ago), Some(Told::Full)], 1_000), Ok(()));
-        for other in [used(true, long_ago), used(true, 2_000), used(false, 2_000), Some(Told::Full), None] {
+        for other in [used(true, long_ago), used(true, 2_000), Some(Told::Noted), Some(Told::Full), None] {
             assert_eq!(judge(&[used(false, long_ago), other], 1_000), Err(Reason::Replayed));
             assert_eq!(judge(&[other, used(false, 1_001)], 1_000), Err(Reason::Replayed));
         }
@@ -122,6 +182,9 @@ mod tests {
         assert_eq!(judge(&[used(true, 1_000), used(true, 1_050)], 1_000), Ok(()));
         assert_eq!(judge(&[used(true, 1_001), used(true, 1_050)], 1_000), Err(Reason::Unsure));
         assert_eq!(judge(&[None, None], 1_000), Err(Reason::Unsure));
+        // Nor does one that was not asked when it came first, however long it has been there.
+        assert_eq!(judge(&[Some(Told::Noted), Some(Told::Noted)], 1_000), Err(Reason::Unsure));
+        assert_eq!(judge(&[Some(Told::Noted), used(true, 1_001)], 1_000), Err(Reason::Unsure));
         assert_eq!(judge(&[None, Some(Told::Full)], 1_000), Err(Reason::TooMany));
     }
 

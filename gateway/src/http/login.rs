@@ -11,7 +11,7 @@ use identity::request::{Authorization, Request};
 use identity::sigv4::{hex, seconds, sha256};
 use service::http::Peer;
 use service::random;
-use types::ErrorCode;
+use types::{AccountId, ErrorCode};
 use wire::frame::Refusal;
 
 use crate::Gateway;
@@ -89,11 +89,12 @@ async fn read(gateway: &Gateway, value: &str, origin: Origin) -> Result<Proof, R
 /// `LoginRequired`.
 pub async fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &Bytes) -> Result<Arc<Caller>, Refusal> {
     let origin = origin(parts);
-    let login = match proof {
+    let (login, signature) = match proof {
         Proof::None => return Ok(Caller::anonymous(gateway)),
-        Proof::Token(login) => Ok(*login),
-        Proof::Signed(authorization) => signed(gateway, parts, &authorization, body).await,
+        Proof::Token(login) => (Ok(*login), None),
+        Proof::Signed(authorization) => (signed(gateway, parts, &authorization, body), Some(authorization.signature)),
     };
+    let account = login.as_ref().map(|login| login.account).unwrap_or_default();
     let name = parts.headers.get(CLUSTER).and_then(|value| value.to_str().ok());
     let caller = login.and_then(|login| match name {
         // About accounts and about oneself: no cluster is needed, nor the right to connect to one.
@@ -101,6 +102,11 @@ pub async fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &
         Some(name) => admit_by_name(gateway, login, name, origin),
         None => admit(gateway, login, host(parts).as_deref(), origin),
     });
+    let caller = match (caller, signature) {
+        // Who may do nothing here uses nothing up.
+        (Ok(caller), Some(signature)) => once(gateway, parts, account, &signature).await.map(|()| caller),
+        (caller, _) => caller,
+    };
     caller.map_err(|reason| unknown(gateway, origin, &reason))
 }
 
@@ -120,8 +126,8 @@ fn unknown(gateway: &Gateway, origin: Origin, reason: &Reason) -> Refusal {
         return refuse(ErrorCode::Overloaded, "too many signed requests for their replays to be told");
     }
     if *reason == Reason::Unsure {
-        let message =
-            "no storage node is there that could tell whether this request came before; sign it anew, and try again";
+        let message = "whether this request came before cannot be told: the storage nodes that would know do not answer, or began \
+                       after the time that it was signed for (is your clock behind?); sign it anew, and send that";
         return refuse(ErrorCode::Overloaded, message);
     }
     // What the log says is told to whom the rest of it was right.
@@ -156,12 +162,7 @@ fn authority(parts: &Parts) -> Option<String> {
     header.or_else(|| parts.uri.authority().map(ToString::to_string))
 }
 
-async fn signed(
-    gateway: &Gateway,
-    parts: &Parts,
-    authorization: &Authorization,
-    body: &Bytes,
-) -> Result<Login, Reason> {
+fn signed(gateway: &Gateway, parts: &Parts, authorization: &Authorization, body: &Bytes) -> Result<Login, Reason> {
     let mut headers = text_headers(&parts.headers);
     // HTTP/2 has the name of the host elsewhere; clients sign it as `host`.
     let by_authority = parts.uri.authority().map(ToString::to_string);
@@ -184,15 +185,18 @@ async fn signed(
         headers: &headers,
         body_sha256: &body_sha256,
     };
-    let login = of_request(&gateway.access.known(), authorization, &request, now_s())?;
-    // Reading twice is harmless, and two reads of the same second are signed alike.
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        // It was checked to be one.
-        let signed_s = parts.headers.get("x-amz-date").and_then(|date| seconds(date.to_str().ok()?));
-        let signed_s = signed_s.ok_or(Reason::Malformed("date"))?;
-        uses::take(gateway, login.account, &authorization.signature, signed_s).await?;
+    of_request(&gateway.access.known(), authorization, &request, now_s())
+}
+
+/// Takes the signature of a request that changes something. Reading twice is harmless, and two reads of the same second are signed
+/// alike.
+async fn once(gateway: &Gateway, parts: &Parts, account: AccountId, signature: &str) -> Result<(), Reason> {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return Ok(());
     }
-    Ok(login)
+    // It was checked to be one.
+    let signed_s = parts.headers.get("x-amz-date").and_then(|date| seconds(date.to_str().ok()?));
+    uses::take(gateway, account, signature, signed_s.ok_or(Reason::Malformed("date"))?).await
 }
 
 /// Headers that are text; of the others none is signed by any client.

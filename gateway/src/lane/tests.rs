@@ -136,6 +136,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         bodies: Arc::default(),
         unpacking: tokio::sync::Semaphore::new(1),
         metrics: Metrics::new(&Health::new()),
+        health: Health::new(),
     });
     let node = NodeRecord {
         id: NodeId(1),
@@ -145,6 +146,7 @@ async fn start() -> (Arc<Gateway>, TcpListener) {
         incarnation: Incarnation(1),
         registration: 1,
         is_draining: false,
+        frames: 0,
     };
     gateway.map.apply(MapChanges { nodes: vec![node], partitions: vec![record(1)], ..MapChanges::default() });
     (gateway, leader)
@@ -237,6 +239,7 @@ async fn a_lane_that_never_reached_its_leader_asks_for_another() {
         incarnation: Incarnation(1),
         registration: 1,
         is_draining: false,
+        frames: 0,
     };
     let alive = listener.local_addr().expect("an address").to_string();
     let nodes = vec![node(1, alive), node(9, dead.local_addr().expect("an address").to_string())];

@@ -18,6 +18,9 @@ const AUDIENCES_MAX: usize = 10;
 const ROLES_MAX: usize = 50;
 /// Tokens of one issuer that are denied.
 const DENIED_MAX: usize = 1_000;
+const UNTIL_S_MAX: i64 = 253_402_300_799;
+/// Issuers of one account whose denied tokens are kept, with those that are gone.
+const DENIED_ISSUERS_MAX: usize = 100;
 const TEXT_BYTES_MAX: usize = 512;
 const KEYS_BYTES_MAX: usize = 64 * 1024;
 
@@ -69,7 +72,10 @@ pub async fn remove_issuer(store: &dyn MetadataStore, account: AccountId, name: 
     let issuer: IssuerRecord = parse(&entry)?;
     let (mut transaction, changed) = delete(key, entry.revision);
     transaction.deletes.extend(claims(&issuer));
-    transaction.deletes.push(denied_key(account, name));
+    // What was denied stays so if the issuer is made anew, as it is to change it; of a hundred names.
+    if store.range(&denied_key(account, "")).await?.1.len() > DENIED_ISSUERS_MAX {
+        transaction.deletes.push(denied_key(account, name));
+    }
     Ok((transaction, changed))
 }
 
@@ -99,11 +105,13 @@ pub async fn deny_token(
     if !(1..=TOKEN_ID_BYTES_MAX).contains(&id.len()) {
         return Err(invalid(format!("the id of a token (`jti`) has 1 to {TOKEN_ID_BYTES_MAX} bytes")));
     }
-    if until_s.is_some_and(|until_s| until_s <= now_s) {
-        return Err(invalid("a token is denied until a time to come, in seconds since 1970"));
+    if until_s.is_some_and(|until_s| until_s <= now_s || until_s > UNTIL_S_MAX) {
+        return Err(invalid("a token is denied until a time to come, in seconds since 1970, before the year 10000"));
     }
     let (mut denied, revision) = denied(store, account, issuer).await?;
     denied.tokens.retain(|_, until_s| until_s.is_none_or(|until_s| until_s > now_s));
+    let longest = |before: Option<i64>| before.zip(until_s).map(|(before, until_s)| before.max(until_s));
+    let until_s = denied.tokens.get(id).map_or(until_s, |before| longest(*before));
     denied.tokens.insert(id.to_owned(), until_s);
     if denied.tokens.len() > DENIED_MAX {
         let message = format!(

@@ -42,6 +42,7 @@ pub async fn run(command: IssuerCommand) -> Result<(), Failure> {
             let until_s = hours.map(|hours| clock::wall_ms() / 1_000 + i64::from(hours) * 3_600);
             let path = denied(&client, &of, &name).await?;
             client.json(Method::POST, &path, Some(&json!({ "jti": token, "until_s": until_s }))).await?;
+            println!("token `{}` of issuer `{name}` is denied", token.escape_debug());
         }
         IssuerCommand::Allow { name, token, account: of, target } => {
             let client = Client::new(&target)?;
