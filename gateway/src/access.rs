@@ -9,6 +9,7 @@ pub mod issuers;
 pub mod known;
 pub mod permit;
 pub mod proof;
+pub mod reason;
 pub mod sasl;
 pub mod uses;
 
@@ -34,11 +35,11 @@ use crate::access::audit::{Audit, Event, Outcome};
 use crate::access::decisions::Decisions;
 use crate::access::issuers::{IssuerSettings, Issuers};
 use crate::access::known::Known;
-use crate::access::proof::Reason;
+use crate::access::reason::Reason;
 use crate::access::uses::Away;
 
 /// Of why a login failed so much is audited.
-const REASON_CHARS_MAX: usize = 300;
+const DETAIL_CHARS_MAX: usize = 300;
 /// How long a change of identities is waited for after it was made here.
 const CHANGE_WAIT: Duration = Duration::from_secs(5);
 
@@ -135,12 +136,9 @@ impl Access {
     /// Notes a login that did not come about, under the id that the client was told.
     pub fn note_refused(&self, origin: Origin, id: &str, reason: &Reason) {
         if self.audit.is_on() {
-            let why: String = format!("{reason:?}").chars().take(REASON_CHARS_MAX).collect();
-            let access_key = match reason {
-                Reason::OfKey(id, _) => Some(id.clone()),
-                _ => None,
-            };
-            let account = access_key.as_deref().and_then(|id| Some(self.known().key(id)?.record.account));
+            let ((word, detail), (account, key)) = (reason.told(), reason.whose());
+            let detail = detail.map(|detail| detail.chars().take(DETAIL_CHARS_MAX).collect());
+            let access_key = key.map(str::to_owned);
             self.audit.note(Event {
                 at_ms: clock::wall_ms(),
                 source: origin.address,
@@ -151,7 +149,7 @@ impl Access {
                 access_key,
                 action: CONNECT.name,
                 resource: None,
-                outcome: Outcome::Refused(id.to_owned(), why),
+                outcome: Outcome::Refused { id: id.to_owned(), reason: word, detail },
             });
         }
     }

@@ -10,7 +10,7 @@ use types::{AccountId, ClusterRecord, GatewayRecord};
 use crate::Gateway;
 use crate::access::Origin;
 use crate::access::known::{Known, Login};
-use crate::access::proof::Reason;
+use crate::access::reason::Reason;
 use crate::tenant::Tenant;
 
 /// The name of a cluster by a template; a name without braces is everybody's.

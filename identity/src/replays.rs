@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::request::SKEW_S;
+use crate::sigv4::sha256;
 
 /// Marks that are remembered of one span: some 13 bytes each.
 const MARKS_MAX: usize = 8_000_000;
 /// And of one account: the others' have room beside it.
 const MARKS_PER_ACCOUNT_MAX: usize = 2_000_000;
+/// Of what is kept for the next process.
+const FORMAT: u8 = 1;
 /// What is left is for the operators, who stop those who use up all of it.
 const OPERATORS: u64 = 0;
 const MARKS_OF_OTHERS_MAX: usize = MARKS_MAX - 100_000;
@@ -56,6 +59,44 @@ impl Replays {
     pub fn forget(&mut self, account: u64, mark: u64) {
         let marks = self.now.get_mut(&account);
         self.held -= usize::from(marks.is_some_and(|marks| marks.remove(&mark)));
+    }
+
+    /// What is remembered, for the process that comes after this one.
+    pub fn to_bytes(&self, now_s: i64) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        out.extend((now_s - self.since_s).to_be_bytes());
+        for marks in [&self.now, &self.before] {
+            out.extend((marks.len() as u64).to_be_bytes());
+            for (account, marks) in marks {
+                out.extend(account.to_be_bytes());
+                out.extend((marks.len() as u64).to_be_bytes());
+                marks.iter().for_each(|mark| out.extend(mark.to_be_bytes()));
+            }
+        }
+        out.extend(sha256(&out));
+        out
+    }
+
+    /// What another process remembered `away_s` ago; `None` if these bytes are not whole, or of another format.
+    pub fn from_bytes(bytes: &[u8], now_s: i64, away_s: i64) -> Option<Self> {
+        let (body, digest) = bytes.split_last_chunk::<32>()?;
+        let (format, mut rest) = body.split_first()?;
+        if *format != FORMAT || sha256(body) != *digest {
+            return None;
+        }
+        let age_s = i64::from_be_bytes(rest.split_off(..8)?.try_into().ok()?);
+        let mut next = || Some(u64::from_be_bytes(rest.split_off(..8)?.try_into().ok()?));
+        let mut all = [Marks::new(), Marks::new()];
+        for marks in &mut all {
+            for _ in 0..next()? {
+                let account = next()?;
+                let count = next()?;
+                marks.insert(account, (0..count).map(|_| next()).collect::<Option<_>>()?);
+            }
+        }
+        let [now, before] = all;
+        let held = now.values().map(BTreeSet::len).sum();
+        Some(Self { now, before, held, since_s: now_s.checked_sub(age_s.checked_add(away_s)?)? })
     }
 
     fn turn(&mut self, now_s: i64) -> Option<[Marks; 2]> {
@@ -137,6 +178,28 @@ mod tests {
         replays.forget(1, 8);
         assert_eq!(replays.note(1, 7, 1_000).0, Use::First);
         assert_eq!(replays.note(1, 7, 1_000).0, Use::Again);
+    }
+
+    #[test]
+    fn the_next_process_knows_what_this_one_knew() {
+        let mut replays = Replays::default();
+        assert_eq!(replays.note(1, 7, 1_000).0, Use::First);
+        assert_eq!(replays.note(1, 8, 1_000 + 2 * SKEW_S).0, Use::First);
+        let bytes = replays.to_bytes(1_010 + 2 * SKEW_S);
+        // Its clock begins anew, a minute later.
+        let next = |now_s| Replays::from_bytes(&bytes, now_s, 60).expect("whole");
+        assert_eq!([7, 8].map(|mark| next(5).note(1, mark, 5).0), [Use::Again; 2]);
+        // For as long as it would have been.
+        let last_s = 5 + 2 * SKEW_S - 70 - 1;
+        assert_eq!([7, 8].map(|mark| next(5).note(1, mark, last_s).0), [Use::Again; 2]);
+        assert_eq!([7, 8].map(|mark| next(5).note(1, mark, last_s + 1).0), [Use::First, Use::Again]);
+        assert_eq!(next(5).note(2, 7, 5).0, Use::First);
+        for cut in 0..bytes.len() {
+            assert!(Replays::from_bytes(&bytes[..cut], 5, 60).is_none(), "{cut}");
+            let mut other = bytes.clone();
+            other[cut] ^= 1;
+            assert!(Replays::from_bytes(&other, 5, 60).is_none(), "{cut}");
+        }
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl StorageNode {
             pool: NodePool::new(trust.clone()),
             trust: trust.clone(),
             copies: Semaphore::new(COPIES_MAX),
-            uses: Uses::default(),
+            uses: Uses::open(&data),
             damaged: Mutex::default(),
             placement,
             metrics,
@@ -361,6 +361,7 @@ impl StorageNode {
 
     /// Writes what is queued and ends the journal.
     pub fn close(&self) {
+        self.node.uses.close();
         self.node.topics.close();
         self.node.journal.close();
     }

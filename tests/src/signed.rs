@@ -15,6 +15,7 @@ pub struct Signed {
     key: Key,
     connection: Option<BufReader<TcpStream>>,
     count: u64,
+    ahead_s: i64,
 }
 
 /// What was answered.
@@ -30,7 +31,13 @@ impl Signed {
     /// `server`: `http://ADDRESS`.
     pub fn of(server: &str, key: &Key) -> Self {
         let address = server.trim_start_matches("http://").to_owned();
-        Self { address, key: key.clone(), connection: None, count: 0 }
+        Self { address, key: key.clone(), connection: None, count: 0, ahead_s: 0 }
+    }
+
+    /// By a clock that is ahead by so much.
+    pub fn ahead(mut self, ahead_s: i64) -> Self {
+        self.ahead_s = ahead_s;
+        self
     }
 
     /// Asks for `path`, with its query; `body` is JSON, or nothing. `more` are headers beside.
@@ -52,7 +59,7 @@ impl Signed {
     /// A request for a server of this name, signed now, to be sent by [`send`], or twice.
     pub fn request(&mut self, host: &str, method: &str, path: &str, body: &str, more: &[(&str, &str)]) -> String {
         let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
-        let now_s = elapsed.as_secs() as i64;
+        let now_s = elapsed.as_secs() as i64 + self.ahead_s;
         let (at, nonce) = (time(now_s), format!("{}-{}", elapsed.as_nanos(), self.count));
         self.count += 1;
         let service = "kafka-cluster".to_owned();

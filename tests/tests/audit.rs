@@ -53,7 +53,7 @@ fn what_callers_do_and_are_denied_is_written_down() {
     // A login that failed, under the id that its client was told, with a reason that the client was not.
     let wrong = Key { secret: "wrong".to_owned(), ..key.clone() };
     let message = Session::connect(&guarded.plain).log_in(&wrong).expect_err("a wrong secret");
-    let event = wait_for(&guarded, &[("outcome", "refused"), ("reason", "WrongSignature")]);
+    let event = wait_for(&guarded, &[("outcome", "refused"), ("reason", "wrong_signature")]);
     assert!(
         event["principal"].is_null() && event["id"].as_str().is_some_and(|id| message.contains(id)),
         "{event}: {message}"
@@ -82,6 +82,18 @@ fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
     });
     let wrong = Key { secret: "wrong".to_owned(), ..ours.clone() };
     Session::connect(&guarded.plain).log_in(&wrong).expect_err("a wrong secret");
+    // A wrong password, and a key that was right and may connect to nothing, concern the account as well.
+    guarded.set_password(OURS, "admin", "correct-horse-battery");
+    let tried =
+        guarded.kcat(&format!("{OURS}/admin"), "wrong-horse-battery", &["-L", "-m", "3"]).output().expect("kcat");
+    assert!(!tried.status.success());
+    let idle = guarded.make_user(
+        OURS,
+        "idle",
+        &serde_json::json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Deny", "Action": "*", "Resource": "*" } ] }),
+    );
+    Session::connect(&guarded.plain).log_in(&idle).expect_err("it may not connect");
     let weak = guarded.make_user(OURS, "weak", &app_policy(OURS, "orders", "u-1"));
     assert!(!guarded.produce_as(&weak, "t", "line\n").status.success());
 
@@ -92,7 +104,9 @@ fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
     let wanted = [
         r#""outcome":"allowed","principal":"arn:aws:iam::111111111111:user/admin""#,
         r#""outcome":"denied","principal":"arn:aws:iam::111111111111:user/weak""#,
-        r#""outcome":"refused","principal":null"#,
+        r#""outcome":"refused","principal":null,"reason":"wrong_signature""#,
+        r#""outcome":"refused","principal":null,"reason":"wrong_password""#,
+        r#""outcome":"refused","principal":null,"reason":"may_not_connect""#,
         "/orders/u-1/t",
     ];
     let until = Instant::now() + Duration::from_secs(15);
@@ -105,8 +119,11 @@ fn an_account_reads_its_events_in_a_topic_that_the_service_alone_writes() {
         std::thread::sleep(Duration::from_millis(300));
     };
     let events: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let refused = events.iter().find(|event| event["outcome"] == "refused").expect("the wrong secret");
-    assert_eq!(refused["access_key"], ours.id, "whose key it was");
+    let refused = |reason: &str| events.iter().find(|event| event["reason"] == reason).expect("a login that failed");
+    assert_eq!(refused("wrong_signature")["access_key"], ours.id, "whose key it was");
+    assert_eq!(refused("may_not_connect")["access_key"], idle.id);
+    assert!(events.iter().all(|event| event["account"] == OURS), "{told}");
+    assert!(events.iter().all(|event| event["time"].as_str().is_some_and(|time| time.len() == 24)), "{told}");
     // Nothing of another account, and nothing about the reading of it, which has had its time to come.
     std::thread::sleep(Duration::from_millis(1_500));
     let told = read(&ours);

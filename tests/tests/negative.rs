@@ -401,10 +401,18 @@ fn requests_whose_end_is_not_clear_end_the_connection() {
     assert_eq!(page["high_watermark"], 0, "nothing of it was written");
 }
 
+/// The name of several gateways.
+const NAME: &str = "front.example";
+
+/// A write that a client signed whose clock is ahead by so much.
+fn write_ahead(key: &Key, ahead_s: i64) -> String {
+    let body = r#"{"records":[{"value":"v"}]}"#;
+    Signed::of("http://nowhere", key).ahead(ahead_s).request(NAME, "POST", "/v1/topics/app/records", body, &[])
+}
+
 /// Balancers stand before several gateways of one name: what one took, another takes no more.
 #[test]
 fn a_signed_request_is_taken_once_by_all_gateways_of_a_name() {
-    const NAME: &str = "front.example";
     let dir = Scratch::new("negative-replays");
     let mut guarded = Guarded::start_with(dir.path(), &["--host-name", NAME]);
     let local = || format!("127.0.0.1:{}", free_port());
@@ -483,6 +491,17 @@ fn a_signed_request_is_taken_once_by_all_gateways_of_a_name() {
     assert!(told.iter().all(|status| [401, 503].contains(status)) && told.contains(&503), "{told:?}");
     guarded.cluster.services[2].start();
     taken(&mut write, 0, 20);
+    // After an end in order all know what was taken before, whatever its client's clock was.
+    let ahead = write();
+    let early: Vec<String> = (0..6).map(|_| write_ahead(&key, 60)).chain([ahead]).collect();
+    assert!(early.iter().all(|text| status(1, text) == 200));
+    for node in 1..4 {
+        assert_eq!(guarded.cluster.services[node].terminate(), Some(0));
+        guarded.cluster.services[node].start();
+    }
+    taken(&mut write, 0, 20);
+    let told: Vec<u16> = early.iter().map(|text| status(0, text)).collect();
+    assert!(told.iter().all(|status| *status == 401), "{told:?}");
     // Where nobody is left who could know, nobody claims to: what is signed now is taken.
     for node in 1..4 {
         guarded.cluster.services[node].kill();

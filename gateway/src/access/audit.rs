@@ -56,7 +56,12 @@ pub enum Outcome {
     /// By this decision.
     Denied(String),
     /// A login, under the id that the client was told; why.
-    Refused(String, String),
+    Refused {
+        id: String,
+        /// A word for why, and what there is to say beside.
+        reason: &'static str,
+        detail: Option<String>,
+    },
 }
 
 /// See the module's text.
@@ -133,7 +138,7 @@ impl Audit {
     }
 
     pub fn note(&self, event: Event) {
-        if matches!(event.outcome, Outcome::Refused(..)) && !self.may_note_refused() {
+        if matches!(event.outcome, Outcome::Refused { .. }) && !self.may_note_refused() {
             return self.count_dropped(1);
         }
         if let Some(topics) = &self.topics
@@ -220,17 +225,19 @@ fn line(text: &mut Vec<u8>, value: &Value) {
 }
 
 fn shown(event: Event, gateway: i32) -> Value {
-    let Event { at_ms, source, principal, access_key, action, resource, outcome, .. } = event;
-    let at = jiff::Timestamp::from_millisecond(at_ms).map(|at| at.to_string()).unwrap_or_default();
-    let (outcome, id, reason) = match outcome {
-        Outcome::Allowed => ("allowed", None, None),
-        Outcome::Denied(id) => ("denied", Some(id), None),
-        Outcome::Refused(id, why) => ("refused", Some(id), Some(why)),
+    let Event { at_ms, source, account, principal, access_key, action, resource, outcome, .. } = event;
+    // Of one width, so that lines can be sorted.
+    let at = jiff::Timestamp::from_millisecond(at_ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
+    let (outcome, id, reason, detail) = match outcome {
+        Outcome::Allowed => ("allowed", None, None, None),
+        Outcome::Denied(id) => ("denied", Some(id), None, None),
+        Outcome::Refused { id, reason, detail } => ("refused", Some(id), Some(reason), detail),
     };
     json!({
-        "time": at,
+        "time": at.unwrap_or_default(),
         "gateway": gateway,
         "source": source.to_canonical().to_string(),
+        "account": account.map(types::AccountId::digits),
         "principal": principal,
         "access_key": access_key,
         "action": action,
@@ -238,6 +245,7 @@ fn shown(event: Event, gateway: i32) -> Value {
         "outcome": outcome,
         "id": id,
         "reason": reason,
+        "detail": detail,
     })
 }
 

@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use types::{IssuerKeys, IssuerRecord, is_valid_identity_name};
 
 use super::known::{Known, Login, Who};
-use super::proof::Reason;
+use super::reason::Reason;
 
 /// Keys are fetched again after so long, in ms: what an issuer takes back is refused within five minutes.
 const FRESH_MS: u64 = 240_000;
@@ -137,14 +137,15 @@ impl Issuers {
     pub async fn login(self: &Arc<Self>, known: &Known, text: &str, now_s: i64) -> Result<Login, Reason> {
         let token = Token::parse(text)?;
         let issuer = known.issuer_of(token.issuer().unwrap_or_default(), &token.audiences())?;
-        let keys = self.keys(&issuer, token.key_id.as_deref()).await?;
-        let claims = token.check(&keys, now_s)?;
+        let of_account = |reason: Reason| reason.of(issuer.account, None);
+        let keys = self.keys(&issuer, token.key_id.as_deref()).await.map_err(of_account)?;
+        let claims = token.check(&keys, now_s).map_err(|refused| of_account(refused.into()))?;
         let role = match &issuer.role_claim {
             Some(claim) => claims.text(claim).unwrap_or_default().to_owned(),
             None => issuer.roles.first().cloned().unwrap_or_default(),
         };
         if !issuer.roles.contains(&role) {
-            return Err(Reason::Role(role));
+            return Err(of_account(Reason::Role(role)));
         }
         Ok(Login {
             account: issuer.account,

@@ -11,7 +11,7 @@ use types::{
     RoleRecord, ScramRecord, UserRecord, built_in,
 };
 
-use super::proof::Reason;
+use super::reason::Reason;
 use crate::tenant::Tenant;
 
 /// What is logged of an issuer that nobody trusts.

@@ -1,6 +1,5 @@
 //! From a proof to who gave it: keys and verifiers are looked up here, signatures are checked in the `identity` crate.
 
-use identity::Refused;
 use identity::msk;
 use identity::request::{Authorization, Request};
 use identity::scram::{First, Verifier};
@@ -9,59 +8,7 @@ use service::identities::{GatewayKey, derived_name};
 use types::{AccountId, KeyHolder};
 
 use super::known::{Known, Login, Who, verifier};
-
-/// Why a caller was not let in: for the log. Callers are told one text for all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    Proof(Refused),
-    /// The proof names a key that is known, and is not its holder's.
-    OfKey(String, Box<Reason>),
-    UnknownKey(String),
-    /// The key is not derived for this day or region.
-    NotDerived(String),
-    /// A session token is missing, wrong, or goes with a key that has none.
-    SessionToken,
-    Expired,
-    UnknownUser(String),
-    Scram(identity::scram::Failure),
-    /// Credentials would be readable on their way.
-    NotPrivate,
-    /// A cluster that is not the account's, or several to choose from.
-    Cluster(String),
-    /// No policy lets it connect.
-    Connect(String),
-    /// Another principal than the connection began with.
-    OtherPrincipal,
-    /// Less time is left than clients can renew in.
-    SessionTooShort,
-    Malformed(&'static str),
-    /// No account trusts it for what the token is for.
-    UnknownIssuer(String),
-    /// Its keys cannot be had.
-    Issuer(String),
-    /// The token does not name a role that it may take on.
-    Role(String),
-    /// It came twice.
-    Replayed,
-    /// More came than can be told from replays.
-    TooMany,
-    /// Nobody is there who could tell whether it came before.
-    Unsure,
-    /// It has as many connections as it may, or makes them too fast.
-    Connections(String),
-}
-
-impl Reason {
-    fn of(self, key: &GatewayKey) -> Self {
-        Self::OfKey(key.record.id.clone(), Box::new(self))
-    }
-}
-
-impl From<Refused> for Reason {
-    fn from(refused: Refused) -> Self {
-        Self::Proof(refused)
-    }
-}
+use super::reason::Reason;
 
 /// A key for those that are not known: wrong as soon as it is asked, as long as it takes with another.
 fn nobodys_key(scope: &Scope) -> SigningKey {
@@ -149,7 +96,7 @@ pub fn of_msk(known: &Known, signed: msk::Signed, now_s: i64) -> Result<Login, R
     let key = key?;
     let login =
         checked.map_err(Reason::from).and_then(|()| login(key, proof.token.as_deref(), proof.user_agent, now_s));
-    login.map_err(|reason| reason.of(key))
+    login.map_err(|reason| reason.of_key(&key.record))
 }
 
 /// Who signed an HTTP request.
@@ -165,7 +112,7 @@ pub fn of_request(
     let header = |wanted: &str| request.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     let (token, user_agent) = (header("x-amz-security-token"), header("user-agent").map(str::to_owned));
     let login = checked.map_err(Reason::from).and_then(|()| login(key, token, user_agent, now_s));
-    login.map_err(|reason| reason.of(key))
+    login.map_err(|reason| reason.of_key(&key.record))
 }
 
 /// The user of a SCRAM name, `ACCOUNT/NAME`, or a user of the account whose cluster the client connects to.

@@ -10,7 +10,8 @@ use service::random;
 use types::AccountId;
 
 use super::known::Login;
-use super::proof::{Reason, of_msk, scram_verifier};
+use super::proof::{of_msk, scram_verifier};
+use super::reason::Reason;
 use super::{Access, Origin};
 
 /// A message before or during a login has at most so many bytes.
@@ -82,7 +83,10 @@ pub async fn step(access: &Access, progress: Progress, message: &[u8], place: &P
         }
         Progress::Scram(scram) => {
             let (exchange, login) = *scram;
-            let answer = exchange.finish(message).map_err(Reason::Scram)?;
+            let answer = exchange.finish(message).map_err(|failure| match &login {
+                Some(login) => Reason::Scram(failure).of_login(login),
+                None => Reason::Scram(failure),
+            })?;
             let login = login.ok_or(Reason::UnknownUser(String::new()))?;
             Ok(Step::Done(answer.into_bytes(), Box::new(login)))
         }

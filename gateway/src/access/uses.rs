@@ -14,7 +14,7 @@ use service::clock;
 use types::{AccountId, NodeId, NodeRecord};
 use wire::frame::{Frame, UseRequest, Used, VERSION_OF_USES};
 
-use super::proof::Reason;
+use super::reason::Reason;
 use crate::Gateway;
 
 /// How long one node may take, with the way there, and all of them.

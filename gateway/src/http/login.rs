@@ -17,7 +17,8 @@ use wire::frame::Refusal;
 use crate::Gateway;
 use crate::access::known::Login;
 use crate::access::permit::Permit;
-use crate::access::proof::{Reason, is_known, of_certificate, of_request};
+use crate::access::proof::{is_known, of_certificate, of_request};
+use crate::access::reason::Reason;
 use crate::access::sasl::of_token;
 use crate::access::{Origin, now_s, uses};
 use crate::caller::Caller;
@@ -94,7 +95,8 @@ pub async fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &
         Proof::Token(login) => (Ok(*login), None),
         Proof::Signed(authorization) => (signed(gateway, parts, &authorization, body), Some(authorization.signature)),
     };
-    let account = login.as_ref().map(|login| login.account).unwrap_or_default();
+    let whose = login.as_ref().ok().map(|login| (login.account, login.key.clone()));
+    let account = whose.as_ref().map_or(AccountId(0), |(account, _)| *account);
     let name = parts.headers.get(CLUSTER).and_then(|value| value.to_str().ok());
     let caller = login.and_then(|login| match name {
         // About accounts and about oneself: no cluster is needed, nor the right to connect to one.
@@ -107,7 +109,11 @@ pub async fn finish(gateway: &Arc<Gateway>, parts: &Parts, proof: Proof, body: &
         (Ok(caller), Some(signature)) => once(gateway, parts, account, &signature).await.map(|()| caller),
         (caller, _) => caller,
     };
-    caller.map_err(|reason| unknown(gateway, origin, &reason))
+    let of_caller = |reason: Reason| match whose {
+        Some((account, key)) => reason.of(account, key),
+        None => reason,
+    };
+    caller.map_err(|reason| unknown(gateway, origin, &of_caller(reason)))
 }
 
 pub fn origin(parts: &Parts) -> Origin {
@@ -122,6 +128,7 @@ fn unknown(gateway: &Gateway, origin: Origin, reason: &Reason) -> Refusal {
     let id = format!("{:032x}", random::wide());
     tracing::warn!(id, address = %origin.address, ?reason, "an HTTP client was not let in");
     gateway.access.note_refused(origin, &id, reason);
+    let reason = reason.what();
     if *reason == Reason::TooMany {
         return refuse(ErrorCode::Overloaded, "too many signed requests for their replays to be told");
     }

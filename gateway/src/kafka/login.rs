@@ -19,7 +19,8 @@ use super::{Pending, Reply, refused, said};
 use crate::Gateway;
 use crate::access::known::Login;
 use crate::access::permit::Permit;
-use crate::access::proof::{Reason, of_certificate};
+use crate::access::proof::of_certificate;
+use crate::access::reason::Reason;
 use crate::access::sasl::{Mechanism, Place, Progress, Step, step};
 use crate::access::{Origin, now_s};
 use crate::caller::Caller;
@@ -172,7 +173,7 @@ impl Gate {
                 let id = format!("{:032x}", random::wide());
                 tracing::warn!(id, address = %self.origin.address, ?reason, "a Kafka client was not let in");
                 self.gateway.access.note_refused(self.origin, &id, &reason);
-                let message = match reason {
+                let message = match reason.what() {
                     Reason::SessionTooShort => "Session too short".to_owned(),
                     Reason::OtherPrincipal => "Cannot change principals during re-authentication".to_owned(),
                     // Told to whom the proof was right.
@@ -205,6 +206,11 @@ impl Gate {
 
     /// Lets the caller in; for how long, in ms, or 0 where it does not end.
     fn enter(&mut self, login: Login) -> Result<i64, Reason> {
+        let (account, key) = (login.account, login.key.clone());
+        self.try_to_enter(login).map_err(|reason| reason.of(account, key))
+    }
+
+    fn try_to_enter(&mut self, login: Login) -> Result<i64, Reason> {
         let before = self.caller.as_ref().and_then(|caller| caller.permit());
         if before.is_some_and(|before| !before.login.is_same_principal(&login)) {
             return Err(Reason::OtherPrincipal);

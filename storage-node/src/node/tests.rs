@@ -116,7 +116,7 @@ fn bench(name: &str, is_open: bool) -> Bench {
         pool: NodePool::default(),
         trust: None,
         copies: Semaphore::new(COPIES_MAX),
-        uses: Uses::default(),
+        uses: Uses::open(&dir),
         damaged: Mutex::default(),
         placement: PlacementClient::new(&[], None),
         metrics: Metrics::new(&Health::new()),
