@@ -23,22 +23,51 @@ const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// A node that has been away for so long, in ms, remembers nothing that still could be sent again.
 const FORGOTTEN_MS: u64 = 2 * SKEW_S as u64 * 1_000;
 
-/// Storage nodes that did not answer when they were asked last, and since when.
+/// How often a node that was given up is tried again, in ms.
+const TRY_EVERY_MS: u64 = 5_000;
+
+/// Storage nodes that do not answer.
 #[derive(Debug, Default)]
-pub struct Away(DashMap<NodeId, u64>);
+pub struct Away(DashMap<NodeId, Absence>);
+
+#[derive(Debug, Clone, Copy)]
+struct Absence {
+    since_ms: u64,
+    tried_ms: u64,
+}
+
+/// What is to be done about a node.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Ask,
+    /// Another has its place. Whether it is back is to be tried now.
+    Pass {
+        is_due: bool,
+    },
+}
 
 impl Away {
-    fn note(&self, node: NodeId, is_away: bool) {
+    fn note(&self, node: NodeId, is_away: bool, now_ms: u64) {
         if is_away {
-            self.0.entry(node).or_insert_with(clock::monotonic_ms);
+            let absence = Absence { since_ms: now_ms, tried_ms: now_ms };
+            self.0.entry(node).and_modify(|absence| absence.tried_ms = now_ms).or_insert(absence);
         } else if self.0.contains_key(&node) {
             self.0.remove(&node);
         }
     }
 
-    /// For so long that others have its place.
-    fn is_forgotten(&self, node: NodeId) -> bool {
-        self.0.get(&node).is_some_and(|since_ms| clock::monotonic_ms().saturating_sub(*since_ms) > FORGOTTEN_MS)
+    /// One that has been away for so long that it remembers nothing that still could be sent again is passed over, until it is
+    /// connected again; others are asked.
+    fn turn(&self, node: NodeId, is_connected: bool, now_ms: u64) -> Turn {
+        let Some(mut absence) = self.0.get_mut(&node) else { return Turn::Ask };
+        if is_connected || now_ms.saturating_sub(absence.since_ms) <= FORGOTTEN_MS {
+            return Turn::Ask;
+        }
+        let is_due = now_ms.saturating_sub(absence.tried_ms) >= TRY_EVERY_MS;
+        if is_due {
+            absence.tried_ms = now_ms;
+        }
+        Turn::Pass { is_due }
     }
 }
 
@@ -60,7 +89,14 @@ pub async fn take(gateway: &Gateway, account: AccountId, signature: &str, signed
         return Ok(());
     }
     let mut nodes: Vec<NodeRecord> = all.into_iter().filter(can_remember).collect();
-    nodes.retain(|node| !gateway.access.away.is_forgotten(node.id));
+    nodes.retain(|node| {
+        let is_connected = gateway.pool.is_connected(&node.address);
+        let turn = gateway.access.away.turn(node.id, is_connected, clock::monotonic_ms());
+        if turn == (Turn::Pass { is_due: true }) {
+            gateway.pool.watch(&node.address);
+        }
+        turn == Turn::Ask
+    });
     nodes.sort_by_cached_key(|node| rank(mark, node.id));
     let others = nodes.split_off(nodes.len().min(2));
     let (own, others) = (nodes, Mutex::new(others.into_iter()));
@@ -115,7 +151,7 @@ async fn ask(gateway: &Gateway, node: &NodeRecord, request: UseRequest) -> Optio
         }
         _ => None,
     };
-    gateway.access.away.note(node.id, told.is_none());
+    gateway.access.away.note(node.id, told.is_none(), clock::monotonic_ms());
     told
 }
 
@@ -186,6 +222,22 @@ mod tests {
         assert_eq!(judge(&[Some(Told::Noted), Some(Told::Noted)], 1_000), Err(Reason::Unsure));
         assert_eq!(judge(&[Some(Told::Noted), used(true, 1_001)], 1_000), Err(Reason::Unsure));
         assert_eq!(judge(&[None, Some(Told::Full)], 1_000), Err(Reason::TooMany));
+    }
+
+    #[test]
+    fn a_node_that_was_away_for_long_is_passed_over_until_it_is_back() {
+        let (away, node) = (Away::default(), NodeId(1));
+        away.note(node, true, 1_000);
+        // Nobody asks for a while: since when it is away is not forgotten, and being back is noticed.
+        assert_eq!(away.turn(node, false, 1_000 + FORGOTTEN_MS), Turn::Ask);
+        let later_ms = 1_001 + FORGOTTEN_MS;
+        assert_eq!(away.turn(node, false, later_ms), Turn::Pass { is_due: true });
+        assert_eq!(away.turn(node, false, later_ms + 1), Turn::Pass { is_due: false });
+        assert_eq!(away.turn(node, false, later_ms + TRY_EVERY_MS), Turn::Pass { is_due: true });
+        assert_eq!(away.turn(node, true, later_ms), Turn::Ask);
+        away.note(node, false, later_ms);
+        assert_eq!(away.turn(node, false, u64::MAX), Turn::Ask);
+        assert_eq!(away.turn(NodeId(2), false, u64::MAX), Turn::Ask);
     }
 
     #[test]
