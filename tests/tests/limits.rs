@@ -275,3 +275,100 @@ fn answers_that_nobody_reads_are_not_made_without_end() {
         std::thread::sleep(Duration::from_millis(200));
     }
 }
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn h2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// What becomes of a connection on which `more` is said after the greeting, again and again: how many bytes of it were taken until the
+/// end, and the error of the last GOAWAY, if there was one.
+fn flood(address: &str, mut more: impl FnMut(u32) -> Vec<u8>, most: u32) -> (usize, Option<u32>) {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    let greeting = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), h2_frame(4, 0, 0, &[])].concat();
+    stream.write_all(&greeting).expect("sent");
+    let mut sent = 0;
+    for n in 0..most {
+        let bytes = more(n);
+        if stream.write_all(&bytes).is_err() {
+            break;
+        }
+        sent += bytes.len();
+    }
+    let mut told = Vec::new();
+    let _ = stream.read_to_end(&mut told);
+    // Frames one after the other; the last that says goodbye.
+    let (mut at, mut error) = (0, None);
+    while let Some(head) = told.get(at..at + 9) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        if head[3] == 7 {
+            error = told.get(at + 13..at + 17).and_then(|code| code.try_into().ok()).map(u32::from_be_bytes);
+        }
+        at += 9 + length;
+    }
+    (sent, error)
+}
+
+#[test]
+fn floods_of_http2_end_their_connection_and_harm_nobody() {
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    let scratch = Scratch::new("limits-h2");
+    let guarded = Guarded::start(scratch.path());
+    let address = guarded.http.trim_start_matches("http://").to_owned();
+    let before = peak_mib(guarded.cluster.services.last().expect("the gateway"));
+    // GET http://a/livez, of which each part is known to HPACK or said as it is.
+    let header = [&[0x82, 0x86, 0x41, 1, b'a', 0x04, 6][..], b"/livez"].concat();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        // Streams that are begun and given up (CVE-2023-44487).
+        scope.spawn(|| {
+            let (sent, error) = flood(
+                &address,
+                |n| {
+                    let stream = 2 * n + 1;
+                    [h2_frame(1, 5, stream, &header), h2_frame(3, 0, stream, &[0, 0, 0, 8])].concat()
+                },
+                200_000,
+            );
+            // What was said of why may be lost with the rest of the connection.
+            assert!(matches!(error, Some(ENHANCE_YOUR_CALM) | None) && sent < 2_000_000, "{sent} bytes, {error:?}");
+        });
+        // Headers that do not end (CVE-2024-27316).
+        scope.spawn(|| {
+            let piece = vec![0x00; 16_000];
+            let (sent, _) = flood(
+                &address,
+                |n| if n == 0 { h2_frame(1, 1, 1, &header) } else { h2_frame(9, 0, 1, &piece) },
+                10_000,
+            );
+            assert!(sent < 20_000_000, "{sent} bytes of headers were taken");
+        });
+        // Streams that this side must reset, for windows that overflow (CVE-2025-8671).
+        scope.spawn(|| {
+            let (sent, error) = flood(
+                &address,
+                |n| {
+                    let stream = 2 * n + 1;
+                    [h2_frame(1, 4, stream, &header), h2_frame(8, 0, stream, &[0; 4])].concat()
+                },
+                200_000,
+            );
+            assert!(sent < 2_000_000, "{sent} bytes, {error:?}");
+        });
+        // Meanwhile others are answered.
+        scope.spawn(|| {
+            let mut slowest = Duration::ZERO;
+            while began.elapsed() < Duration::from_secs(3) {
+                let asked = Instant::now();
+                assert_eq!(tests::curl(&[&format!("{}/livez", guarded.http)]).0, 200);
+                slowest = slowest.max(asked.elapsed());
+            }
+            assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+        });
+    });
+    let after = peak_mib(guarded.cluster.services.last().expect("the gateway"));
+    assert!(after < before + 64, "{before} MiB before, {after} after");
+}

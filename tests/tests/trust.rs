@@ -462,6 +462,11 @@ fn new_certificates_between_services_are_taken_while_they_run() {
     cluster.services[1].kill();
     cluster.services[1].start();
     write(&cluster);
+    // Nothing that was acknowledged meanwhile is missing.
+    let mut weir = Command::new(weir());
+    weir.args(["consume", "t", "-o", "beginning", "-e", "--server", &cluster.http]);
+    let read = String::from_utf8(run(&mut weir, b"", Duration::from_secs(30)).stdout).expect("text");
+    assert_eq!(read.lines().count(), 3, "{read}");
 }
 
 #[test]
