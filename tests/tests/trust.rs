@@ -524,6 +524,21 @@ fn what_is_revoked_is_refused_and_its_connections_end() {
         stay.into_iter().for_each(|one| assert!(one.join().expect("no panic") >= most));
     });
     assert_eq!([status(&stolen), status(&other)], ["000", "200"]);
+    // It is the handshake that fails, before anything is listened to: alert 44, certificate_revoked.
+    for address in [&node, &placement] {
+        let alert = |shown: &Shown| {
+            let mut openssl = Command::new("timeout");
+            openssl.args(["2", "openssl", "s_client", "-connect", address, "-cert"]).arg(shown.cert());
+            openssl.arg("-key").arg(shown.key()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = openssl.spawn().expect("openssl");
+            let stdin = child.stdin.take();
+            std::thread::sleep(Duration::from_secs(1));
+            drop(stdin);
+            let told = child.wait_with_output().expect("its end");
+            String::from_utf8_lossy(&told.stderr).contains("alert number 44")
+        };
+        assert!(alert(&stolen) && !alert(&other), "{address}");
+    }
     let frame = Frame::Describe(DescribeRequest {
         account: AccountId(0),
         segment: SegmentId { partition: partition(), generation: Generation(1), epoch: Epoch(1), nonce: Nonce(1) },
