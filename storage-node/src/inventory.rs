@@ -70,7 +70,7 @@ fn fence(node: &Node, generation: Generation) -> Result<(), Refusal> {
     }
     if generation > *known {
         if let Err(error) =
-            tokio::task::block_in_place(|| write_durably(&node.data.join(FILE), &generation.0.to_string()))
+            tokio::task::block_in_place(|| write_durably(&node.data.join(FILE), generation.0.to_string()))
         {
             return refuse(ErrorCode::Internal, format!("the generation could not be noted: {error}"));
         }

@@ -374,16 +374,16 @@ fn identity(data: &Path) -> io::Result<Incarnation> {
         Ok(text) => text.trim().parse().map_err(|_| io::Error::other("`incarnation` holds no UUID")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let incarnation = Incarnation(random::wide());
-            write_durably(&path, &incarnation.to_string())?;
+            write_durably(&path, incarnation.to_string())?;
             Ok(incarnation)
         }
         Err(error) => Err(error),
     }
 }
 
-pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_durably(path: &Path, what: impl AsRef<[u8]>) -> io::Result<()> {
     let new = path.with_extension("new");
-    fs::write(&new, text)?;
+    fs::write(&new, what)?;
     fs::File::open(&new)?.sync_all()?;
     fs::rename(&new, path)?;
     fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

@@ -13,6 +13,8 @@ use service::forget::forget;
 use types::ErrorCode;
 use wire::frame::{Refusal, UseRequest, Used};
 
+use crate::node::write_durably;
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Uses {
@@ -60,18 +62,10 @@ impl Uses {
     pub fn close(&self) {
         let Some(replays) = self.replays.lock().expect("no panic holds this lock").take() else { return };
         let bytes = [&clock::wall_ms().to_be_bytes()[..], &replays.to_bytes(now_s())].concat();
-        let kept = keep(&self.path, &bytes);
-        if let Err(error) = kept {
+        if let Err(error) = write_durably(&self.path, bytes) {
             tracing::warn!(%error, path = %self.path.display(), "signatures that were used cannot be kept");
         }
     }
-}
-
-fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, bytes)?;
-    fs::File::open(&new)?.sync_all()?;
-    fs::rename(&new, path)
 }
 
 /// What was kept; `None`: nothing, or what is too old to matter, or of a clock that was set.

@@ -110,6 +110,19 @@ impl Guarded {
         Self { cluster, kafka: shown, plain, http, ca, audit: audit.into(), secrets: RefCell::default() }
     }
 
+    /// Starts another gateway whose clients must log in, the last of the services; its Kafka address, and `http://ADDRESS`.
+    pub fn add_gateway(&mut self, dir: &Path, more: &[&str]) -> (String, String) {
+        let local = || format!("127.0.0.1:{}", free_port());
+        let (kafka, http) = (local(), local());
+        let services = &mut self.cluster.services;
+        let placement = services[services.len() - 1].option("--placement").to_owned();
+        let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"];
+        let mut gateway = Service::new(dir, "gateway-second", &[&arguments[..], more].concat());
+        gateway.start();
+        services.push(gateway);
+        (kafka, format!("http://{http}"))
+    }
+
     /// The operator's command.
     pub fn operate(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         succeed(Command::new(weir()).args(arguments).args(["--server", &self.cluster.http]), input)

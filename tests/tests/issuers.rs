@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tests::guarded::{Guarded, app_policy, output_text};
 use tests::session::Session;
-use tests::{Scratch, Service, free_port, java_with_kafka, run, succeed, tools, weir};
+use tests::{Scratch, free_port, java_with_kafka, run, succeed, tools, weir};
 use wire::kafka::{ApiKey, FetchPartition, FetchRequest, FetchResponse, FetchTopic, MetadataRequest, MetadataResponse};
 
 const OURS: &str = "111111111111";
@@ -302,14 +302,7 @@ fn one_token_can_be_denied_before_it_ends() {
     let mut guarded = Guarded::start(dir.path());
     let issuer = Issuer::start(dir.path());
     // Another gateway, which knows of it from placement alone.
-    let local = || format!("127.0.0.1:{}", free_port());
-    let (kafka, http) = (local(), local());
-    let services = &guarded.cluster.services;
-    let placement = services[services.len() - 1].option("--placement").to_owned();
-    let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"];
-    let mut second = Service::new(dir.path(), "gateway-second", &arguments);
-    second.start();
-    guarded.cluster.services.push(second);
+    let (kafka, second) = guarded.add_gateway(dir.path(), &[]);
     for (account, name) in [(OURS, "ours"), (THEIRS, "theirs")] {
         guarded.make_account(account, name, "u-1");
         guarded.operate(&["role", "create", "writer", "--account", account], b"");
@@ -329,7 +322,6 @@ fn one_token_can_be_denied_before_it_ends() {
         curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", &format!("authorization: Bearer {token}")]);
         run(curl.arg(format!("{http}/v1/topics")), b"", Duration::from_secs(20)).stdout
     };
-    let second = format!("http://{http}");
     let everywhere = |token: &str| [&guarded.http, &second].map(|http| status(http, token));
     for token in [&lost, &kept, &theirs] {
         assert_eq!(everywhere(token), [b"200", b"200"]);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::guarded::{Guarded, Key, app_policy, output_text};
 use tests::session::Session;
 use tests::signed::{Signed, send};
-use tests::{Cluster, Scratch, Service, free_port, run, succeed, weir};
+use tests::{Cluster, Scratch, free_port, run, succeed, weir};
 use wire::compression::Codec;
 use wire::kafka::*;
 use wire::records::{BatchBuilder, NewRecord};
@@ -415,15 +415,8 @@ fn write_ahead(key: &Key, ahead_s: i64) -> String {
 fn a_signed_request_is_taken_once_by_all_gateways_of_a_name() {
     let dir = Scratch::new("negative-replays");
     let mut guarded = Guarded::start_with(dir.path(), &["--host-name", NAME]);
-    let local = || format!("127.0.0.1:{}", free_port());
-    let (kafka, http) = (local(), local());
-    let services = &guarded.cluster.services;
-    let placement = services[services.len() - 1].option("--placement").to_owned();
-    let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"];
-    let mut second = Service::new(dir.path(), "gateway-second", &[&arguments[..], &["--host-name", NAME]].concat());
-    second.start();
-    guarded.cluster.services.push(second);
-    let gateways = [guarded.http.clone(), format!("http://{http}")];
+    let (_, second) = guarded.add_gateway(dir.path(), &["--host-name", NAME]);
+    let gateways = [guarded.http.clone(), second];
     guarded.make_account(OURS, "ours", "u-1");
     let key = guarded.make_user(OURS, "app", &app_policy(OURS, "ours", "u-1"));
     assert!(guarded.weir_as(&key, &["topic", "create", "app"]).status.success());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tests::guarded::{Guarded, Key, REGION, app_policy, output_text};
 use tests::session::Session;
-use tests::{Scratch, Service, free_port, run};
+use tests::{Scratch, run};
 use wire::compression::Codec;
 use wire::kafka::*;
 use wire::records::{BatchBuilder, NewRecord};
@@ -186,13 +186,7 @@ fn an_http_client_that_uses_too_much_is_told_which_quota_it_was_and_when_to_come
 fn two_gateways_share_a_limit() {
     let dir = Scratch::new("quotas-share");
     let (mut guarded, noisy, _) = start(dir.path(), &["ingress=1M"]);
-    let (kafka, http) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-    let services = &guarded.cluster.services;
-    let placement = services[services.len() - 1].option("--placement").to_owned();
-    let arguments = ["gateway", "--kafka", &kafka, "--http", &http, "--placement", &placement, "--require-login"];
-    let mut second = Service::new(dir.path(), "gateway-second", &arguments);
-    second.start();
-    guarded.cluster.services.push(second);
+    let (kafka, _) = guarded.add_gateway(dir.path(), &[]);
     let plain = guarded.plain.clone();
     let written = |seconds: u64| {
         let until = Instant::now() + Duration::from_secs(seconds);

@@ -128,6 +128,28 @@ fn stays(shown: &Shown, address: &str, text: &[u8], most: Duration) -> Duration 
     took
 }
 
+/// Revokes a certificate of this folder: its connections to these addresses, on which this is said first, end within ten seconds; those of
+/// another stay.
+fn ends_once_revoked(dir: &Path, revoked: &Shown, other: &Shown, addresses: [(&str, &[u8]); 2]) {
+    let most = Duration::from_secs(14);
+    std::thread::scope(|scope| {
+        let begin = |shown: &Shown| {
+            addresses.map(|(address, text)| {
+                let shown = shown.clone();
+                scope.spawn(move || stays(&shown, address, text, most))
+            })
+        };
+        let (ending, staying) = (begin(revoked), begin(other));
+        std::thread::sleep(Duration::from_secs(2));
+        revoke(dir, &format!("{}.pem", revoked.name));
+        for one in ending {
+            let took = one.join().expect("no panic");
+            assert!(took > Duration::from_secs(2) && took < Duration::from_secs(12), "{took:?}");
+        }
+        staying.into_iter().for_each(|one| assert!(one.join().expect("no panic") >= most));
+    });
+}
+
 /// What a call of placement's API comes to with this certificate: the status, or why there was none.
 fn call(certs: &Path, shown: Option<&Shown>, method: &str, url: &str) -> String {
     call_with(certs, shown, method, url, "{}")
@@ -507,22 +529,7 @@ fn what_is_revoked_is_refused_and_its_connections_end() {
     assert_eq!([status(&stolen), status(&other)], ["200", "200"]);
     // Connections that are open: of what is revoked they end, within ten seconds; others stay.
     let request = b"GET /placement/v1/status HTTP/1.1\r\nhost: a\r\n\r\n";
-    let most = Duration::from_secs(14);
-    std::thread::scope(|scope| {
-        let of = |shown: &Shown, address: &str, text: &'static [u8]| {
-            let (shown, address) = (shown.clone(), address.to_owned());
-            scope.spawn(move || stays(&shown, &address, text, most))
-        };
-        let ends = [of(&stolen, &node, b""), of(&stolen, &placement, request)];
-        let stay = [of(&other, &node, b""), of(&other, &placement, request)];
-        std::thread::sleep(Duration::from_secs(2));
-        revoke(&certs, "stolen.pem");
-        for one in ends {
-            let took = one.join().expect("no panic");
-            assert!(took > Duration::from_secs(2) && took < Duration::from_secs(12), "{took:?}");
-        }
-        stay.into_iter().for_each(|one| assert!(one.join().expect("no panic") >= most));
-    });
+    ends_once_revoked(&certs, &stolen, &other, [(&node, b""), (&placement, request)]);
     assert_eq!([status(&stolen), status(&other)], ["000", "200"]);
     // It is the handshake that fails, before anything is listened to: alert 44, certificate_revoked.
     for address in [&node, &placement] {
@@ -780,22 +787,7 @@ fn clients_whose_certificates_name_a_user_need_no_other_login() {
     // Nor does one that its CA took back: within ten seconds, on open connections too. The user has another.
     let lost = shown("lost", &format!("arn:aws:iam::{OURS}:user/app"));
     assert!(ask(&lost, "/v1/whoami").ends_with("200"));
-    let most = Duration::from_secs(14);
-    std::thread::scope(|scope| {
-        let of = |shown: &Shown, address: &str| {
-            let (shown, address) = (shown.clone(), address.to_owned());
-            scope.spawn(move || stays(&shown, &address, b"", most))
-        };
-        let ends = [of(&lost, &kafka_tls), of(&lost, &https)];
-        let stay = [of(&right, &kafka_tls), of(&right, &https)];
-        std::thread::sleep(Duration::from_secs(2));
-        revoke(&certs, "lost.pem");
-        for one in ends {
-            let took = one.join().expect("no panic");
-            assert!(took > Duration::from_secs(2) && took < Duration::from_secs(12), "{took:?}");
-        }
-        stay.into_iter().for_each(|one| assert!(one.join().expect("no panic") >= most));
-    });
+    ends_once_revoked(&certs, &lost, &right, [(&kafka_tls, b""), (&https, b"")]);
     assert!(ask(&lost, "/v1/whoami").ends_with("000") && ask(&right, "/v1/whoami").ends_with("200"));
     // Who is deleted is nobody, whatever is shown.
     guarded.operate(&["user", "delete", "app", "--account", OURS], b"");
